@@ -1,0 +1,43 @@
+# Two commands need nothing before them: `make demo` and `make test`.
+# PYTHON=/path/to/python3 chooses the interpreter (3.10 or newer).
+.DEFAULT_GOAL := help
+.PHONY: help demo test quick check format wheel clean
+export PYTHON
+
+# What an environment depends on; touched files bring it up to date, else it is left alone.
+SOURCES := pyproject.toml setup.py CMakeLists.txt scripts/environment $(shell find csrc -type f)
+TEST_EXTRAS := cpu,openvino,train,export,text,demo,dev
+TEST := .venv/test/bin/python -m pytest
+
+help: ## list these commands
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+demo: .venv/demo/.done ## detect classes never trained on in photographs; pictures in out/demo
+	@.venv/demo/bin/python -m runtime.demo --output out/demo
+
+test: .venv/test/.done ## check format, lint and types, then run every test
+	@scripts/check
+	$(TEST)
+
+quick: .venv/test/.done ## the tests without the slow ones
+	$(TEST) -m "not slow"
+
+check: .venv/test/.done ## format, lint and types only
+	@scripts/check
+
+format: .venv/test/.done ## format everything and mend what can be mended automatically
+	@scripts/check --fix
+
+wheel: .venv/test/.done ## build a wheel into dist/
+	.venv/test/bin/python -m pip wheel --no-deps --wheel-dir dist .
+
+clean: ## remove environments, builds and outputs
+	rm -rf .venv build dist out *.egg-info zsd_core/_compiled*.so
+
+.venv/demo/.done: $(SOURCES)
+	@scripts/environment .venv/demo cpu,demo
+	@touch $@
+
+.venv/test/.done: $(SOURCES)
+	@scripts/environment .venv/test $(TEST_EXTRAS)
+	@touch $@
