@@ -1,0 +1,118 @@
+"""Every error a user of this project can meet, and the checks that raise them.
+
+A message says where, what was received, and the fix. ``assert`` is kept for our own mistakes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Protocol
+
+__all__ = [
+    "BundleError",
+    "ClassError",
+    "ConfigError",
+    "DataError",
+    "DeviceError",
+    "ImageError",
+    "MissingPackageError",
+    "ShapeError",
+    "Shaped",
+    "ZsdError",
+    "did_you_mean",
+    "expect_shapes",
+    "require",
+]
+
+
+class ZsdError(Exception):
+    """Base of every error this project raises on purpose; command lines print it and exit 1."""
+
+
+class ShapeError(ZsdError, ValueError):
+    """An array does not have the documented shape or dtype."""
+
+
+class DeviceError(ZsdError, ValueError):
+    """Arguments lie on different devices, or on one that cannot run the operator."""
+
+
+class ConfigError(ZsdError, ValueError):
+    """A configuration value or key is not valid."""
+
+
+class DataError(ZsdError, ValueError):
+    """A data set, split or vector file is malformed, or breaks the protocol."""
+
+
+class ClassError(ZsdError, KeyError):
+    """A class name is unknown, repeated or missing a vector."""
+
+    def __str__(self) -> str:  # KeyError would print the repr of the sentence
+        return str(self.args[0]) if self.args else ""
+
+
+class ImageError(ZsdError, ValueError):
+    """An image cannot be read or is not an image."""
+
+
+class BundleError(ZsdError, ValueError):
+    """A bundle is damaged, incomplete, or of a format this version cannot read."""
+
+
+class MissingPackageError(ZsdError, ImportError):
+    """An optional package is not installed; the message carries the ``pip install`` line."""
+
+
+class Shaped(Protocol):
+    """Anything with a shape: numpy, torch, DLPack."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
+
+
+def expect_shapes(where: str, fix: str, /, **arrays: tuple[Shaped, str]) -> dict[str, int]:
+    """Match arrays against shape formulas and return the size behind each letter.
+
+    A letter binds on first sight and must agree after; a number is literal.
+    ``expect_shapes("roi_align", fix, rois=(rois, "R 4"))``.
+
+    Raises:
+        ShapeError: an array does not match; the message names it, both shapes and ``fix``.
+    """
+    sizes: dict[str, int] = {}
+    for name, (array, formula) in arrays.items():
+        shape, letters, bound = tuple(array.shape), formula.split(), dict(sizes)
+        agrees = len(shape) == len(letters) and all(
+            size == (int(letter) if letter.isdigit() else bound.setdefault(letter, size))
+            for letter, size in zip(letters, shape, strict=True)
+        )
+        if not agrees:
+            known = ", ".join(f"{k}={sizes[k]}" for k in letters if k in sizes)
+            raise ShapeError(
+                f"{where}: {name} has shape {shape}, expected ({', '.join(letters)})"
+                f"{f' with {known}' if known else ''}. {fix}"
+            )
+        sizes = bound
+    return sizes
+
+
+def did_you_mean(name: str, candidates: Iterable[str], count: int = 3) -> str:
+    """Return ``"; did you mean 'a' or 'b'?"`` for the nearest spellings, or ``""``."""
+    near = difflib.get_close_matches(name, list(candidates), n=count, cutoff=0.6)
+    return f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+
+
+def require(package: str, extra: str) -> ModuleType:
+    """Import an optional package, or raise the error that says how to install it."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingPackageError(
+            f"{package} is needed here and cannot be imported ({error}). "
+            f"Install it: pip install 'contrastzsd[{extra}]'"
+        ) from error
