@@ -87,11 +87,11 @@ def test_edited_published_list_is_refused(tmp_path, monkeypatch):
     values["seen"].remove("bench")
     (tmp_path / "coco_48_17.json").write_text(json.dumps(values))
     monkeypatch.setattr(module, "_FOLDER", tmp_path)
-    with pytest.raises(DataError, match="counts is .*they were changed"):
+    with pytest.raises(DataError, match=r"counts is .*they were changed"):
         load_split("coco_48_17")
     values["counts"]["seen"] = 47
     (tmp_path / "coco_48_17.json").write_text(json.dumps(values))
-    with pytest.raises(DataError, match="sha256 is .*they were changed"):
+    with pytest.raises(DataError, match=r"sha256 is .*they were changed"):
         load_split("coco_48_17")
 
 
