@@ -1,0 +1,127 @@
+"""What `pip wheel .` makes installs in a clean environment and detects there without torch."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+NOT_SOURCE = (
+    ".git",
+    ".venv",
+    "build",
+    "dist",
+    "out",
+    "*.egg-info",
+    "__pycache__",
+    "*.so",
+    ".*_cache",
+)
+
+DETECT = """
+import importlib.util, json, sys
+assert importlib.util.find_spec("torch") is None, "torch is installed: this proves nothing"
+from runtime import Detector
+detections = Detector(score_threshold=0.0)(sys.argv[1])
+print(json.dumps({"count": len(detections), "boxes": detections.boxes.tolist()}))
+"""
+
+
+def run(*command: object, cwd: Path) -> str:
+    result = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True)
+    assert result.returncode == 0, f"{command}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy so that nothing built in the tree can slip in."""
+    folder = tmp_path_factory.mktemp("packaging")
+    shutil.copytree(ROOT, folder / "source", ignore=shutil.ignore_patterns(*NOT_SOURCE))
+    command = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder)
+    run(*command, ".", cwd=folder / "source")
+    (path,) = folder.glob("contrastzsd-*.whl")
+    return path
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_what_it_needs_and_nothing_else(wheel):
+    names = {PurePosixPath(name) for name in zipfile.ZipFile(wheel).namelist()}
+    tops = {name.parts[0] for name in names}
+    info = {top for top in tops if top.endswith(".dist-info")}
+    assert tops - info == {"benchmarks", "export", "runtime", "zsd_core"}
+    assert len([n for n in names if n.match("zsd_core/_compiled*.so")]) == 1
+    assert not {n for n in names if n.suffix in {".h", ".cpp", ".cu", ".pyc"}}
+
+    sources = {
+        path.relative_to(ROOT).as_posix()
+        for pattern in (
+            "*/**/*.py",
+            "*/*.py",
+            "runtime/bundles/**/*",
+            "zsd_core/data/splits/*.json",
+        )
+        for path in ROOT.glob(pattern)
+        if path.parts[len(ROOT.parts)] in tops
+        and path.is_file()
+        and "__pycache__" not in path.parts
+    }
+    assert any(s.endswith("manifest.json") for s in sources), "no bundle to ship"
+    assert sources <= {str(n) for n in names}
+
+
+@pytest.mark.slow
+def test_a_clean_environment_detects_in_a_photograph_without_torch(wheel, tmp_path):
+    skimage_data = pytest.importorskip("skimage.data")
+    cv2 = pytest.importorskip("cv2")
+    photograph = tmp_path / "cat.png"
+    assert cv2.imwrite(str(photograph), skimage_data.chelsea()[:, :, ::-1])
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    run(
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        f"contrastzsd[cpu] @ {wheel.as_uri()}",
+        cwd=tmp_path,
+    )
+
+    result = json.loads(run(python, "-W", "error", "-c", DETECT, photograph, cwd=tmp_path))
+
+    assert result["count"] == len(result["boxes"]) > 0
+    height, width = skimage_data.chelsea().shape[:2]
+    for x1, y1, x2, y2 in result["boxes"]:
+        assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
+
+
+def test_the_base_install_is_what_a_device_needs():
+    names = {re.split(r"[^\w-]", line)[0] for line in PROJECT["dependencies"]}
+    assert names == {"numpy", "opencv-python-headless", "safetensors"}
+
+
+def test_every_dependency_has_a_lower_bound_and_no_pin():
+    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    for line in (line for group in groups for line in group):
+        assert re.fullmatch(r"[\w-]+>=[\d.]+(,<[\d.]+)?", line), line
+
+
+def test_errors_about_missing_packages_name_extras_that_exist():
+    used = {
+        extra
+        for package in ("zsd_core", "runtime", "export", "benchmarks")
+        for path in (ROOT / package).rglob("*.py")
+        for extra in re.findall(r'require\(\s*"[\w.]+",\s*"([\w-]+)"', path.read_text("utf-8"))
+    }
+    assert used and used <= set(PROJECT["optional-dependencies"])

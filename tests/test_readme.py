@@ -1,0 +1,92 @@
+"""The documents keep their word: links lead somewhere, commands exist, the code in them runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
+
+
+def links(text: str) -> set[str]:
+    """Targets of Markdown links and of HTML src/href, web addresses left out."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
+    return {t for t in targets if not re.match(r"[a-z]+:", t)}
+
+
+def anchor(heading: str) -> str:
+    """The fragment a Markdown viewer gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def modules(text: str) -> set[str]:
+    """Every module of ours that a page runs with ``python -m``."""
+    return set(re.findall(r"-m ((?:zsd_core|runtime|export|benchmarks)(?:\.\w+)+)", text))
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_relative_links_lead_somewhere(page):
+    for target in links(TEXTS[page]):
+        path, _, fragment = target.partition("#")
+        linked = (ROOT / page).parent / path if path else ROOT / page
+        assert linked.exists(), f"{page} links {target}"
+        if fragment:
+            headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            assert fragment in {anchor(h) for h in headings}, f"{page} links {target}"
+
+
+@pytest.mark.parametrize("module", sorted(set().union(*map(modules, TEXTS.values()))))
+def test_a_command_named_in_a_document_exists_and_explains_itself(module):
+    result = subprocess.run(
+        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert "usage:" in result.stdout
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_options_shown_with_a_command_are_options_it_has(page):
+    """``--x`` after ``python -m module`` on a line of a document appears in that command's help."""
+    text = TEXTS[page].replace("\\\n", " ")
+    for module, rest in re.findall(r"-m ((?:zsd_core|runtime|export|benchmarks)[\w.]*)(.*)", text):
+        options = set(re.findall(r"(?<!\S)--[a-z][\w-]*", rest.split("`")[0]))
+        if options:
+            shown = subprocess.run(
+                [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True
+            ).stdout
+            assert {o for o in options if o not in shown} == set(), f"{page}: {module}"
+
+
+def test_make_targets_named_in_documents_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    for page, text in TEXTS.items():
+        named = set(re.findall(r"(?:`|^)make ([a-z]+)", text, re.MULTILINE))
+        assert named <= targets, page
+
+
+def test_number_slots_are_closed():
+    """Measured numbers stand between ``<!-- numbers: NAME -->`` and ``<!-- /numbers -->``."""
+    for page, text in TEXTS.items():
+        marks = re.findall(r"<!-- (numbers: [\w-]+|/numbers) -->", text)
+        assert all(m.startswith("numbers: ") for m in marks[::2]), page
+        assert marks[1::2] == ["/numbers"] * (len(marks) // 2) and len(marks) % 2 == 0, page
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+    """Word for word, with a photograph of the name it opens."""
+    cv2 = pytest.importorskip("cv2")
+    data = pytest.importorskip("skimage.data")
+    blocks = re.findall(r"```python\n(.*?)```", TEXTS["README.md"], re.DOTALL)
+    assert blocks
+    monkeypatch.chdir(tmp_path)
+    for name in re.findall(r'"([\w-]+\.(?:jpg|png))"', "".join(blocks)):
+        assert cv2.imwrite(name, data.chelsea()[:, :, ::-1])
+    scope: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), scope)
