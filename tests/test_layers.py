@@ -17,7 +17,10 @@ TORCH = {"torch", "torchvision"}
 # The half of zsd_core that runs on a device. Everything else there may use torch.
 DEVICE_HALF = {"zsd_core"} | {
     f"zsd_core.{name}"
-    for name in ("config", "errors", "kernels", "pipeline", "scoring", "semantics", "_compiled")
+    for name in (
+        "_compiled", "config", "errors", "kernels", "pipeline", "progress", "scoring", "semantics",
+        "text",
+    )  # fmt: skip
 }
 # package: what of this project it may import, beside itself.
 LAYERS = {
