@@ -18,9 +18,16 @@ TORCH = {"torch", "torchvision"}
 DEVICE_HALF = {"zsd_core"} | {
     f"zsd_core.{name}"
     for name in (
-        "_compiled", "config", "errors", "kernels", "pipeline", "progress", "scoring", "semantics",
+        "_compiled",
+        "config",
+        "errors",
+        "kernels",
+        "pipeline",
+        "progress",
+        "scoring",
+        "semantics",
         "text",
-    )  # fmt: skip
+    )
 }
 # package: what of this project it may import, beside itself.
 LAYERS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,11 +42,16 @@ def test_relative_links_lead_somewhere(page):
             assert fragment in {anchor(h) for h in headings}, f"{page} links {target}"
 
 
-@pytest.mark.parametrize("module", sorted(set().union(*map(modules, TEXTS.values()))))
-def test_a_command_named_in_a_document_exists_and_explains_itself(module):
-    result = subprocess.run(
+@cache
+def help_of(module: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True
     )
+
+
+@pytest.mark.parametrize("module", sorted(set().union(*map(modules, TEXTS.values()))))
+def test_a_command_named_in_a_document_exists_and_explains_itself(module):
+    result = help_of(module)
     assert result.returncode == 0, result.stderr[-2000:]
     assert "usage:" in result.stdout
 
@@ -57,10 +63,8 @@ def test_options_shown_with_a_command_are_options_it_has(page):
     for module, rest in re.findall(r"-m ((?:zsd_core|runtime|export|benchmarks)[\w.]*)(.*)", text):
         options = set(re.findall(r"(?<!\S)--[a-z][\w-]*", rest.split("`")[0]))
         if options:
-            shown = subprocess.run(
-                [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True
-            ).stdout
-            assert {o for o in options if o not in shown} == set(), f"{page}: {module}"
+            unknown = {option for option in options if option not in help_of(module).stdout}
+            assert not unknown, f"{page}: {module}"
 
 
 def test_make_targets_named_in_documents_exist():
