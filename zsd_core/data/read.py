@@ -1,0 +1,35 @@
+"""Read the annotation files that a configuration names, whatever their format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from zsd_core.data.coco import read_coco
+from zsd_core.data.dataset import Dataset, join
+from zsd_core.data.voc import read_voc
+from zsd_core.errors import DataError
+
+__all__ = ["read_dataset"]
+
+
+def read_dataset(
+    format: Literal["coco", "voc"], annotations: Sequence[str], images: Sequence[str]
+) -> Dataset:
+    """Read annotation files, one per image folder, and put them one after another.
+
+    Args:
+        format: "coco" (JSON of boxes) or "voc" (image sets).
+        annotations: JSON files, or ``ImageSets/Main/*.txt``.
+        images: the folder of each annotation file's photographs; a single one serves all.
+    """
+    folders = list(images) * len(annotations) if len(images) == 1 else list(images)
+    if not annotations or len(folders) != len(annotations):
+        raise DataError(
+            f"{len(annotations)} annotation files and {len(images)} image folders were given; "
+            "give at least one annotation file, and one image folder for each or one for all."
+        )
+    pairs = list(zip(annotations, folders, strict=True))
+    if format == "voc":
+        return join([read_voc(notes, at) for notes, at in pairs])
+    return join([read_coco(notes, at) for notes, at in pairs])
