@@ -1,0 +1,92 @@
+"""Backends: what runs the two networks of a bundle. One file each, found by its name.
+
+A backend's file defines ``PACKAGE`` (what must be importable), ``EXTRA`` (the extra of
+``contrastzsd`` that installs it) and ``load(bundle, threads, **options) -> Backend``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, Protocol
+
+from runtime.bundle import Bundle
+from zsd_core.errors import ConfigError, MissingPackageError, did_you_mean
+from zsd_core.pipeline import Networks
+
+__all__ = ["BACKENDS", "Backend", "installed_backends", "open_backend"]
+
+BACKENDS = ("onnxruntime", "openvino")  # "auto" takes the first that is installed
+
+
+class Backend(Networks, Protocol):
+    """Both networks of a bundle, ready to run from any thread.
+
+    Attributes:
+        name: of the backend, one of ``BACKENDS``.
+        description: version, device and threads in use, for people.
+    """
+
+    name: str
+    description: str
+
+    def close(self) -> None:
+        """Free the networks; running them afterwards is an error."""
+
+
+def installed_backends() -> tuple[str, ...]:
+    """The backends whose package is there, in the order "auto" tries them."""
+    return tuple(
+        name for name in BACKENDS if importlib.util.find_spec(_module(name).PACKAGE) is not None
+    )
+
+
+def open_backend(
+    name: str,
+    bundle: Bundle,
+    threads: int | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Backend:
+    """Load the networks of a bundle.
+
+    Args:
+        name: one of ``BACKENDS``, or "auto" for the first that is installed.
+        bundle: whose networks.
+        threads: CPU threads; None leaves the choice to the backend.
+        options: of the backend, keyword arguments of its ``load``.
+
+    Raises:
+        ConfigError: an unknown name or option, or ``threads`` below 1.
+        MissingPackageError: the backend's package, or every backend's, is missing.
+    """
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads is {threads}, must be at least 1; leave it out for all cores.")
+    if name == "auto":
+        found = installed_backends()
+        if not found:
+            raise MissingPackageError(
+                "no backend is installed. Install one: pip install 'contrastzsd[cpu]'"
+            )
+        name = found[0]
+    if name not in BACKENDS:
+        raise ConfigError(
+            f"backend is {name!r}, must be 'auto' or one of "
+            f"{', '.join(map(repr, BACKENDS))}{did_you_mean(name, BACKENDS)}"
+        )
+    module = _module(name)
+    known = [key for key in inspect.signature(module.load).parameters][2:]
+    for option in options or {}:
+        if option not in known:
+            raise ConfigError(
+                f"backend {name!r} has no option {option!r}, only {', '.join(map(repr, known))}"
+                f"{did_you_mean(option, known)}"
+            )
+    backend: Backend = module.load(bundle, threads, **(options or {}))
+    return backend
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"runtime.backends.{name}")

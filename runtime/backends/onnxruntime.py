@@ -1,0 +1,102 @@
+"""ONNX Runtime, the default backend: any CPU, and every execution provider it was built with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.bundle import Bundle
+from zsd_core.errors import BundleError, DeviceError, require
+
+__all__ = ["EXTRA", "PACKAGE", "OnnxRuntimeBackend", "load"]
+
+PACKAGE, EXTRA = "onnxruntime", "cpu"
+CPU = "CPUExecutionProvider"
+Floats = NDArray[np.float32]
+
+
+def load(
+    bundle: Bundle, threads: int | None = None, providers: Sequence[str] | None = None
+) -> OnnxRuntimeBackend:
+    """Load both networks.
+
+    Args:
+        bundle: whose networks.
+        threads: of one operator; None takes all cores.
+        providers: execution providers, best first; None takes CUDA where this ONNX Runtime has it,
+            and the CPU. A provider that is named and cannot be used is an error.
+    """
+    return OnnxRuntimeBackend(bundle, threads, providers)
+
+
+class OnnxRuntimeBackend:
+    """Trunk and head as two inference sessions."""
+
+    name = "onnxruntime"
+
+    def __init__(
+        self, bundle: Bundle, threads: int | None, providers: Sequence[str] | None
+    ) -> None:
+        ort = require(PACKAGE, EXTRA)
+        available = ort.get_available_providers()
+        for provider in providers or ():
+            if provider not in available:
+                raise DeviceError(
+                    f"onnxruntime {ort.__version__} has no {provider}, only "
+                    f"{', '.join(available)}. For CUDA: pip install 'contrastzsd[gpu]' in place of "
+                    "[cpu]; the two cannot share an environment."
+                )
+        wanted = list(providers or [p for p in ("CUDAExecutionProvider", CPU) if p in available])
+        options = ort.SessionOptions()
+        options.log_severity_level = 3  # errors; warnings would be about our own graph
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        self._trunk = _Session(ort, bundle, "trunk", options, wanted)
+        self._head = _Session(ort, bundle, "head", options, wanted)
+        used = self._trunk.providers
+        if providers and used[0] != wanted[0]:
+            raise DeviceError(
+                f"onnxruntime could not start {wanted[0]} and would run on {used[0]}; check the "
+                f"driver and libraries it needs, or leave providers out to accept {used[0]}."
+            )
+        count = "all" if threads is None else threads
+        self.description = f"onnxruntime {ort.__version__}, {used[0]}, {count} threads"
+
+    def trunk(self, images: Floats) -> tuple[Floats, Floats, Floats]:
+        """Run the backbone and the proposal network."""
+        features, objectness, deltas = self._trunk.run(images)
+        return features, objectness, deltas
+
+    def head(self, region_features: Floats) -> tuple[Floats, Floats]:
+        """Run the region network."""
+        embeddings, deltas = self._head.run(region_features)
+        return embeddings, deltas
+
+    def close(self) -> None:
+        """Free both sessions."""
+        del self._trunk, self._head
+
+
+class _Session:
+    def __init__(
+        self, ort: Any, bundle: Bundle, stage: str, options: Any, providers: list[str]
+    ) -> None:
+        entry = bundle.stage(stage)
+        self._input = entry["inputs"][0]["name"]
+        self._outputs = [output["name"] for output in entry["outputs"]]
+        try:
+            self._session = ort.InferenceSession(
+                str(bundle.file(entry["file"])), options, providers=providers
+            )
+        except Exception as error:  # onnxruntime's own exceptions share no base class
+            raise BundleError(
+                f"{bundle.path}: onnxruntime {ort.__version__} cannot load {entry['file']}: {error}"
+            ) from error
+        self.providers: list[str] = self._session.get_providers()
+
+    def run(self, array: Floats) -> list[Floats]:
+        outputs: list[Floats] = self._session.run(self._outputs, {self._input: array})
+        return outputs

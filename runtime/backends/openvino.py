@@ -1,0 +1,84 @@
+"""OpenVINO: Intel CPUs, their graphics and neural units."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.bundle import Bundle
+from zsd_core.errors import BundleError, DeviceError, require
+
+__all__ = ["EXTRA", "PACKAGE", "OpenVinoBackend", "load"]
+
+PACKAGE, EXTRA = "openvino", "openvino"
+Floats = NDArray[np.float32]
+
+
+def load(bundle: Bundle, threads: int | None = None, device: str = "CPU") -> OpenVinoBackend:
+    """Load both networks.
+
+    Args:
+        bundle: whose networks.
+        threads: CPU threads; None takes all cores.
+        device: OpenVINO's name of a device, such as "CPU", "GPU" or "NPU".
+    """
+    return OpenVinoBackend(bundle, threads, device)
+
+
+class OpenVinoBackend:
+    """Trunk and head as two compiled models; every thread has requests of its own."""
+
+    name = "openvino"
+
+    def __init__(self, bundle: Bundle, threads: int | None, device: str) -> None:
+        openvino = require(PACKAGE, EXTRA)
+        core = openvino.Core()
+        if device not in core.available_devices and device != "AUTO":
+            raise DeviceError(
+                f"openvino has no device {device!r} here, only {', '.join(core.available_devices)}."
+            )
+        # float32 as exported: on some CPUs the default would be bfloat16.
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+        if threads is not None and device == "CPU":
+            settings["INFERENCE_NUM_THREADS"] = threads
+        self._models: dict[str, tuple[Any, list[str]]] = {}
+        for stage in ("trunk", "head"):
+            entry = bundle.stage(stage)
+            try:
+                model = core.compile_model(str(bundle.file(entry["file"])), device, settings)
+            except RuntimeError as error:
+                raise BundleError(
+                    f"{bundle.path}: openvino cannot load {entry['file']}: {error}"
+                ) from error
+            self._models[stage] = model, [output["name"] for output in entry["outputs"]]
+        self._requests = threading.local()
+        version = openvino.get_version().split("-")[0]
+        count = "all" if threads is None else threads
+        self.description = f"openvino {version}, {device}, {count} threads"
+
+    def trunk(self, images: Floats) -> tuple[Floats, Floats, Floats]:
+        """Run the backbone and the proposal network."""
+        features, objectness, deltas = self._run("trunk", images)
+        return features, objectness, deltas
+
+    def head(self, region_features: Floats) -> tuple[Floats, Floats]:
+        """Run the region network."""
+        embeddings, deltas = self._run("head", region_features)
+        return embeddings, deltas
+
+    def close(self) -> None:
+        """Free both models."""
+        self._models.clear()
+        self._requests = threading.local()
+
+    def _run(self, stage: str, array: Floats) -> list[Floats]:
+        model, names = self._models[stage]
+        request = getattr(self._requests, stage, None)
+        if request is None:
+            request = model.create_infer_request()
+            setattr(self._requests, stage, request)
+        results = request.infer([array], share_inputs=True)
+        return [np.array(results[name]) for name in names]  # the request reuses its own memory

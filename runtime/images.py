@@ -1,0 +1,108 @@
+"""Turn what a caller passes (a path, an array) into ``(H, W, 3)`` uint8, or say what is wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsd_core.errors import ImageError
+
+__all__ = ["as_image", "read_image"]
+
+Image = NDArray[np.uint8]
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # not a stuffed zero, a restart or padding
+
+
+def as_image(image: Any, color: Literal["rgb", "bgr"], where: str = "image") -> Image:
+    """``(H, W, 3)`` uint8 in the channel order ``color``; shares memory where it can.
+
+    Args:
+        image: a path, or an array ``(H, W)``, ``(H, W, 1)``, ``(H, W, 3)`` or ``(H, W, 4)`` of
+            uint8 whose channels are in order ``color``; alpha is ignored.
+        color: "rgb" or "bgr".
+        where: what to call it in a message.
+
+    Raises:
+        ImageError: it is no image; the message says what it is and what to do.
+    """
+    if color not in ("rgb", "bgr"):
+        raise ImageError(f"color is {color!r}, must be 'rgb' or 'bgr' (OpenCV reads 'bgr').")
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(image, color)
+    if not isinstance(image, np.ndarray):
+        if not hasattr(image, "__array_interface__"):  # PIL has it
+            raise ImageError(
+                f"{where} is a {type(image).__name__}, must be a path or a numpy array "
+                "(H, W, 3) of uint8."
+            )
+        image = np.asarray(image)
+    if image.ndim == 4:
+        raise ImageError(
+            f"{where} has shape {image.shape}; pass a batch as a list: detector(list(images))."
+        )
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
+        hint = " Move the channels last: image.transpose(1, 2, 0)." if image.ndim == 3 else ""
+        raise ImageError(
+            f"{where} has shape {image.shape}, must be (H, W, 3), or (H, W) grey, or (H, W, 4) "
+            f"with alpha.{hint}"
+        )
+    if image.dtype != np.uint8:
+        scale = "(image * 255).round()" if image.dtype.kind == "f" else "image"
+        raise ImageError(
+            f"{where} has dtype {image.dtype}, must be uint8 with values 0 to 255; "
+            f"bring it to that range, for example {scale}.astype('uint8')."
+        )
+    if image.size == 0:
+        raise ImageError(f"{where} is empty, its shape is {image.shape}; did reading it fail?")
+    if image.ndim == 2:
+        image = image[:, :, None]
+    if image.shape[2] == 1:
+        return np.repeat(image, 3, axis=2)
+    return np.ascontiguousarray(image[:, :, :3])
+
+
+def read_image(path: str | os.PathLike[str], color: Literal["rgb", "bgr"]) -> Image:
+    """Read an image file, upright as its EXIF says, 8 bits a channel.
+
+    Raises:
+        ImageError: it cannot be read, is damaged, or is no image.
+    """
+    import cv2
+
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror}.") from error
+    if not data:
+        raise ImageError(f"{path}: the file is empty.")
+    if data[:2] == b"\xff\xd8" and not _jpeg_is_whole(data):
+        raise ImageError(f"{path}: the JPEG ends early; copy or save it again.")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ImageError(f"{path}: cannot be decoded: {error.err or error}.") from error
+    if image is None:
+        raise ImageError(
+            f"{path}: is damaged or not an image that OpenCV reads (JPEG, PNG, WebP, BMP, TIFF)."
+        )
+    if color == "rgb":
+        cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return np.asarray(image, np.uint8)
+
+
+def _jpeg_is_whole(data: bytes) -> bool:
+    """Whether a JPEG's markers lead to its end; some OpenCV versions pad the rest with grey."""
+    position = 2
+    while found := _MARKER.search(data, position):
+        position = found.end()
+        marker = data[position - 1]
+        if marker == 0xD9:
+            return True
+        if marker not in (0x01, 0xD8):  # all others carry a length; a scan's data is skipped over
+            position += int.from_bytes(data[position : position + 2], "big")
+    return False

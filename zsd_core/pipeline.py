@@ -1,0 +1,253 @@
+"""One definition of inference: images in, boxes in original pixels out.
+
+Used by the runtime (networks are a backend) and by the evaluation of a checkpoint (networks are
+torch modules), so that both mean the same. numpy and the kernels only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsd_core import kernels as compiled_kernels
+from zsd_core.config import ModelConfig
+from zsd_core.errors import ConfigError, expect_shapes
+from zsd_core.scoring import ClassSet, Scorer
+
+__all__ = ["STAGES", "ImageResult", "Networks", "run", "to_original"]
+
+Color = Literal["rgb", "bgr"]
+Floats = NDArray[np.float32]
+
+STAGES = ("preprocess", "trunk", "propose", "roi_align", "head", "score", "detect")
+
+
+class Networks(Protocol):
+    """The two networks of a detector, numpy in and numpy out."""
+
+    def trunk(self, images: Floats) -> tuple[Floats, Floats, Floats]:
+        """Run the backbone and the proposal network on ``(N, 3, H, W)``.
+
+        Returns:
+            Features ``(N, C, h, w)``, objectness logits ``(N, A, h', w')`` and anchor deltas
+            ``(N, 4A, h', w')``.
+        """
+
+    def head(self, region_features: Floats) -> tuple[Floats, Floats]:
+        """``(R, C, PH, PW)`` to embeddings ``(R, D)`` and box deltas ``(R, 4)``; R is above 0."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageResult:
+    """What was found in one image, best first.
+
+    Attributes:
+        boxes: ``(n, 4)`` float32 ``x1 y1 x2 y2`` in pixels of the original image.
+        scores: ``(n,)`` float32.
+        columns: ``(n,)`` int32, positions in ``ClassSet.names``.
+        best: where nothing was found, the highest score of a class that was asked for and its
+            column, to explain the empty result; None where there is none.
+        times_ms: milliseconds per stage; images that went through a stage together share its time
+            equally.
+    """
+
+    boxes: Floats
+    scores: Floats
+    columns: NDArray[np.int32]
+    best: tuple[float, int] | None
+    times_ms: dict[str, float]
+
+
+def run(
+    networks: Networks,
+    scorer: Scorer,
+    classes: ClassSet,
+    config: ModelConfig,
+    images: Sequence[NDArray[np.uint8]],
+    thresholds: Floats,
+    *,
+    nms_threshold: float | None = None,
+    max_detections: int | None = None,
+    color: Color = "rgb",
+    max_batch: int = 8,
+    kernels: ModuleType = compiled_kernels,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[ImageResult]:
+    """Detect in images of any sizes.
+
+    Images are grouped by the size of their network input, so nothing of an image's result depends
+    on its companions: a batch of N gives what N single images give.
+
+    Args:
+        networks: trunk and head.
+        scorer: the scoring method.
+        classes: its class set; C = Ks + U columns.
+        config: of the model.
+        images: each ``(H, W, 3)`` uint8 with H, W of at least 1.
+        thresholds: ``(C,)``, the score a detection of each column must exceed; infinity hides it.
+        nms_threshold: None takes the configuration's, as does ``max_detections``.
+        max_detections: most detections of an image.
+        color: channel order of every image.
+        max_batch: most images that go through the networks together; bounds memory.
+        kernels: the module of operators; ``zsd_core.kernels.reference`` for the numpy twins.
+        clock: seconds.
+
+    Returns:
+        One result per image, in order.
+
+    Raises:
+        ShapeError: an image or ``thresholds`` has another shape.
+        ConfigError: ``max_batch`` is below 1, or ``color`` is neither "rgb" nor "bgr".
+    """
+    if max_batch < 1:
+        raise ConfigError(f"run: max_batch is {max_batch}, must be at least 1.")
+    if color not in ("rgb", "bgr"):
+        raise ConfigError(f"run: color is {color!r}, must be 'rgb' or 'bgr'.")
+    expect_shapes(
+        "run", "Pass one threshold per class column.",
+        thresholds=(thresholds, str(len(classes.names))),
+    )  # fmt: skip
+    options = _Options(
+        config.detection.nms_threshold if nms_threshold is None else nms_threshold,
+        config.detection.max_detections if max_detections is None else max_detections,
+        color,
+    )
+    sizes, groups = [], dict[tuple[int, int], list[int]]()
+    for index, image in enumerate(images):
+        expect_shapes("run", "Pass H x W x 3 uint8.", **{f"image{index}": (image, "H W 3")})
+        sizes.append(config.preprocess.resized(*image.shape[:2]))
+        groups.setdefault(config.preprocess.padded(*sizes[-1]), []).append(index)
+    results: dict[int, ImageResult] = {}
+    for padded, members in groups.items():
+        for start in range(0, len(members), max_batch):
+            chunk = members[start : start + max_batch]
+            found = _run_group(
+                networks, scorer, classes, config, [images[i] for i in chunk],
+                [sizes[i] for i in chunk], padded, thresholds, options, kernels, clock,
+            )  # fmt: skip
+            results.update(zip(chunk, found, strict=True))
+    return [results[index] for index in range(len(images))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    nms_threshold: float
+    max_detections: int
+    color: Color
+
+
+def _run_group(
+    networks: Networks,
+    scorer: Scorer,
+    classes: ClassSet,
+    config: ModelConfig,
+    images: list[NDArray[np.uint8]],
+    sizes: list[tuple[int, int]],
+    padded: tuple[int, int],
+    thresholds: Floats,
+    options: _Options,
+    kernels: ModuleType,
+    clock: Callable[[], float],
+) -> list[ImageResult]:
+    """Images of one network input size through every stage."""
+    stage, proposals, regions = _Stages(clock), config.proposals, config.regions
+    with stage("preprocess"):
+        tensors = [
+            kernels.preprocess(
+                image, size=size, padded=padded, mean=config.preprocess.mean,
+                std=config.preprocess.std, color=options.color,
+            )
+            for image, size in zip(images, sizes, strict=True)
+        ]  # fmt: skip
+        inputs = tensors[0][None] if len(tensors) == 1 else np.stack(tensors)
+        image_sizes = np.asarray(sizes, np.float32)  # (B, 2) height, width
+    with stage("trunk"):
+        features, objectness, anchor_deltas = networks.trunk(inputs)
+    with stage("propose"):
+        rois, batch_indices, roi_scores = kernels.propose(
+            objectness, anchor_deltas, proposals.anchors(), image_sizes,
+            stride=proposals.stride, pre_nms_top=proposals.pre_nms_top,
+            post_nms_top=proposals.post_nms_top, nms_threshold=proposals.nms_threshold,
+            min_size=proposals.min_size,
+        )  # fmt: skip
+    if not len(rois):
+        return [_nothing(stage.share(len(images))) for _ in images]
+    with stage("roi_align"):
+        patches = kernels.roi_align(
+            features, rois, batch_indices, output_size=regions.output_size,
+            spatial_scale=1 / regions.stride, sampling_ratio=regions.sampling_ratio,
+        )  # fmt: skip
+    with stage("head"):
+        embeddings, deltas = networks.head(patches)
+    with stage("score"):
+        scores = scorer.score(embeddings, roi_scores, classes)
+    with stage("detect"):
+        boxes, best_scores, columns, owners = kernels.detect(
+            scores, deltas, rois, batch_indices, image_sizes, thresholds,
+            nms_threshold=options.nms_threshold, max_detections=options.max_detections,
+            min_size=config.detection.min_size,
+        )  # fmt: skip
+    times = stage.share(len(images))
+    results = []
+    for index, (image, size) in enumerate(zip(images, sizes, strict=True)):
+        own = owners == index
+        found = int(np.count_nonzero(own))
+        best = None if found else _best(scores[batch_indices == index], thresholds)
+        results.append(
+            ImageResult(
+                to_original(boxes[own], size, image.shape[:2]),
+                best_scores[own], columns[own], best, dict(times),
+            )
+        )  # fmt: skip
+    return results
+
+
+def to_original(boxes: Floats, resized: tuple[int, int], original: tuple[int, ...]) -> Floats:
+    """Boxes from pixels of the resized image to pixels of the original; the only place it is done.
+
+    Resizing maps edges to edges, so a coordinate scales by the ratio of the sizes of its axis.
+    """
+    height, width = original
+    scale = np.asarray([width / resized[1], height / resized[0]] * 2, np.float32)
+    limit = np.asarray([width, height] * 2, np.float32)
+    return np.asarray(np.minimum(boxes * scale, limit), np.float32)  # rounding may step over the edge
+
+
+def _best(scores: Floats, thresholds: Floats) -> tuple[float, int] | None:
+    asked = np.flatnonzero(thresholds < np.inf)
+    if not len(scores) or not len(asked):
+        return None
+    per_class = scores[:, asked].max(axis=0)
+    winner = int(per_class.argmax())
+    return float(per_class[winner]), int(asked[winner])
+
+
+def _nothing(times: dict[str, float]) -> ImageResult:
+    return ImageResult(
+        np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32), None, times
+    )
+
+
+class _Stages:
+    """A stopwatch per stage."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._seconds = clock, dict.fromkeys(STAGES, 0.0)
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = self._clock()
+        try:
+            yield
+        finally:
+            self._seconds[name] += self._clock() - start
+
+    def share(self, images: int) -> dict[str, float]:
+        return {name: 1e3 * seconds / images for name, seconds in self._seconds.items()}
