@@ -125,17 +125,19 @@ def product_mlp(
     """
     import onnx_ir as ir
 
-    def one_class(op: OpBuilder, prototype: ir.Value) -> ir.Value:
-        hidden = op.Relu(op.Gemm(op.Mul(regions, prototype), weight1, bias1, transB=1))  # (R, M)
-        return op.Add(op.MatMul(hidden, weight2), bias2)  # type: ignore[no-any-return]
+    # The regions travel as the Scan's state: OpenVINO's Scan sees no computed value outside it.
+    def one_class(op: OpBuilder, rows: ir.Value, prototype: ir.Value) -> list[ir.Value]:
+        hidden = op.Relu(op.Gemm(op.Mul(rows, prototype), weight1, bias1, transB=1))  # (R, M)
+        return [op.Identity(rows), op.Add(op.MatMul(hidden, weight2), bias2)]
 
+    dtype = ir.DataType.FLOAT
     body = op.builder.subgraph(
         one_class,
-        [ir.val("prototype", ir.DataType.FLOAT, ["D"])],
-        [ir.val("logits", ir.DataType.FLOAT, ["R"])],
+        [ir.val("rows", dtype, ["R", "D"]), ir.val("prototype", dtype, ["D"])],
+        [ir.val("rows_out", dtype, ["R", "D"]), ir.val("logits", dtype, ["R"])],
         name="one_class",
     )
-    by_class = op.Scan(prototypes, body=body, num_scan_inputs=1)  # (K, R)
+    _, by_class = op.Scan(regions, prototypes, body=body, num_scan_inputs=1, _outputs=2)  # (K, R)
     logits: ir.Value = op.Transpose(by_class, perm=[1, 0])
     return logits
 

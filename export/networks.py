@@ -1,0 +1,216 @@
+"""Trace ``model.trunk`` and ``model.head`` into plain ONNX networks.
+
+Plain means: no control flow, no custom operator, no shape that depends on data, batch norm folded
+into the convolutions. Any backend then runs them, quantises them and captures them in a CUDA graph.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from export.detector_graph import OPSET
+from zsd_core.config import ModelConfig
+from zsd_core.errors import ZsdError, require
+from zsd_core.models import ContrastZSD
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = [
+    "ExportError",
+    "check_exportable",
+    "check_plain",
+    "fold_batch_norm",
+    "trace_head",
+    "trace_trunk",
+]
+
+# Operators that depend on values and not on shapes alone, or hide a graph.
+NOT_PLAIN = frozenset(
+    "If Loop Scan SequenceMap NonZero NonMaxSuppression Unique Compress RoiAlign TopK Range "
+    "RandomNormal RandomUniform Dropout BatchNormalization Einsum".split()
+)
+
+
+class ExportError(ZsdError, RuntimeError):
+    """A model cannot be exported, or what was exported does not do what the model does."""
+
+
+def trace_trunk(model: ContrastZSD) -> ir.Model:
+    """``images (N, 3, H, W)`` to ``features``, ``objectness`` and ``deltas``; N, H, W dynamic.
+
+    H and W are multiples of ``preprocess.pad_multiple``.
+    """
+    config, unit = model.config, model.config.preprocess.pad_multiple
+    sample = torch.zeros(2, 3, 3 * unit, 4 * unit)  # no two sizes alike, none of them 1
+    height, width = (torch.export.Dim(name, min=1, max=4096) for name in ("h", "w"))
+    batch = torch.export.Dim("N", min=1, max=4096)
+    traced = _trace(
+        model.trunk, sample, "images", ("features", "objectness", "deltas"),
+        {0: batch, 2: unit * height, 3: unit * width},
+    )  # fmt: skip
+    strides = (config.regions.stride, config.proposals.stride, config.proposals.stride)
+    _name_axes(traced.graph.inputs[0], {0: "N", 2: "H", 3: "W"})
+    for output, stride in zip(traced.graph.outputs, strides, strict=True):
+        _name_axes(output, {0: "N", 2: f"H/{stride}", 3: f"W/{stride}"})
+    return traced
+
+
+def trace_head(model: ContrastZSD) -> ir.Model:
+    """``region_features (R, C, PH, PW)`` to ``embeddings`` and ``deltas``; R dynamic, from 0."""
+    channels = model.trunk.backbone.channels[model.config.regions.stride]
+    sample = torch.zeros(3, channels, *model.config.regions.output_size)
+    regions = torch.export.Dim("R", min=0, max=1 << 20)
+    return _trace(model.head, sample, "region_features", ("embeddings", "deltas"), {0: regions})
+
+
+def check_exportable(config: ModelConfig) -> None:
+    """Refuse what the kernels and ONNX do not know.
+
+    Raises:
+        ExportError: the regions are pooled and not aligned.
+    """
+    if config.regions.pooling != "align":
+        raise ExportError(
+            f"RegionConfig.pooling is {config.regions.pooling!r}; a bundle knows 'align' only. "
+            "Train with model.regions.pooling=align."
+        )
+
+
+def check_plain(name: str, model: ir.Model) -> None:
+    """Refuse a network that some backend could not run.
+
+    Raises:
+        ExportError: names the offending operators.
+    """
+    nodes = list(model.graph.all_nodes())
+    bad = {node.op_type for node in nodes if node.op_type in NOT_PLAIN}
+    bad |= {
+        f"{node.domain}::{node.op_type}" for node in nodes if node.domain not in ("", "ai.onnx")
+    }
+    bad |= {f"function {function.name}" for function in model.functions.values()}
+    if bad:
+        raise ExportError(
+            f"{name}.onnx holds {', '.join(sorted(bad))}; a network of a bundle has no control "
+            "flow, no custom operator and no data-dependent shape. Rewrite that part of the model."
+        )
+
+
+def fold_batch_norm(network: nn.Module, sample: Tensor) -> nn.Module:
+    """Copy of ``network`` whose frozen batch norms are part of the convolutions before them.
+
+    Which convolution precedes which batch norm is read off a run on ``sample``, so any way of
+    writing a network will do.
+
+    Raises:
+        ExportError: a batch norm does not follow a convolution directly.
+    """
+    network = copy.deepcopy(network).eval()
+    makers: list[tuple[Tensor, nn.Conv2d]] = []  # keeps the tensors alive, so identity is safe
+    pairs: dict[nn.Module, nn.Conv2d] = {}
+
+    def note_convolution(module: nn.Module, _: Any, output: Tensor) -> None:
+        makers.append((output, cast(nn.Conv2d, module)))
+
+    def note_norm(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        found = [conv for output, conv in makers if output is arguments[0]]
+        if not found:
+            raise ExportError(
+                "a batch norm of the model does not follow a convolution directly; "
+                "fold it by hand or place it behind one."
+            )
+        pairs[module] = found[0]
+
+    kinds = (nn.BatchNorm2d, FrozenBatchNorm2d)
+    handles = [
+        module.register_forward_hook(note_convolution)
+        if isinstance(module, nn.Conv2d)
+        else module.register_forward_pre_hook(note_norm)
+        for module in network.modules()
+        if isinstance(module, (nn.Conv2d, *kinds))
+    ]
+    try:
+        with torch.no_grad():
+            network(sample)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for norm, convolution in pairs.items():
+        _fold(convolution, cast("nn.BatchNorm2d", norm))
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if child in pairs:
+                setattr(parent, name, nn.Identity())
+    return network
+
+
+def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    with torch.no_grad():  # in float64: folding costs no accuracy
+        mean, variance = (
+            x.double() for x in (norm.running_mean, norm.running_var) if x is not None
+        )
+        scale = norm.weight.double() / (variance + norm.eps).sqrt()
+        bias = 0.0 if convolution.bias is None else convolution.bias.double()
+        weight = convolution.weight.double() * scale[:, None, None, None]
+        shifted = (bias - mean) * scale + norm.bias.double()
+        convolution.weight = nn.Parameter(weight.float(), requires_grad=False)
+        convolution.bias = nn.Parameter(shifted.float(), requires_grad=False)
+
+
+def _trace(
+    network: nn.Module,
+    sample: Tensor,
+    input_name: str,
+    output_names: Sequence[str],
+    dynamic: Mapping[int, Any],
+) -> ir.Model:
+    require("onnxscript", "export")
+    import onnx_ir.passes.common as passes
+
+    folded = fold_batch_norm(network, sample)
+    with _quiet():
+        program = torch.onnx.export(
+            folded, (sample,), dynamo=True, opset_version=OPSET, optimize=True, verbose=False,
+            input_names=[input_name], output_names=list(output_names),
+            dynamic_shapes=(dict(dynamic),),
+        )  # fmt: skip
+    assert program is not None
+    model = program.model
+    # What the exporter notes about this machine (paths, stack traces) is nobody else's business.
+    passes.ClearMetadataAndDocStringPass()(model)
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        value.metadata_props.clear()
+    model.metadata_props.clear()
+    model.producer_name, model.producer_version = "contrastzsd", None
+    return model
+
+
+def _name_axes(value: ir.Value, names: Mapping[int, str]) -> None:
+    import onnx_ir as ir
+
+    assert value.shape is not None
+    value.shape = ir.Shape([names.get(i, size) for i, size in enumerate(value.shape)])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns about its own internals; nothing of it is for a user to act on."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
