@@ -1,0 +1,137 @@
+#include "../roi_align.h"
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "simd.h"
+#include "thread_pool.h"
+
+namespace zsd {
+namespace {
+
+constexpr int L = kRoiChannels;
+
+// Weights of all bins of one axis, samples on one cell summed.
+class Taps {
+ public:
+  void fill(const RoiAxis<float>& axis, std::int64_t bins, std::int64_t cells) {
+    begin_.assign(1, 0);
+    cell_.clear();
+    weight_.clear();
+    const float share = axis.count > 0 ? 1.0f / float(axis.count) : 0.0f;
+    for (std::int64_t b = 0; b < bins; ++b) {
+      for (int i = 0; i < axis.count; ++i) {
+        const AxisSample<float> sample = sample_axis(axis.position(int(b), i), int(cells));
+        add(sample.low, sample.low_weight * share);
+        add(sample.high, sample.high_weight * share);
+      }
+      begin_.push_back(std::int32_t(cell_.size()));
+    }
+  }
+
+  AxisTaps view() const {
+    const auto [low, high] = std::minmax_element(cell_.begin(), cell_.end());
+    const bool any = !cell_.empty();
+    return {begin_.data(),  cell_.data(),       weight_.data(), std::int32_t(begin_.size() - 1),
+            any ? *low : 0, any ? *high + 1 : 0};
+  }
+
+ private:
+  void add(std::int32_t cell, float weight) {
+    if (weight == 0.0f) return;  // also: a map's Inf or NaN is not read where it has no weight
+    // Positions ascend within a bin, so a cell seen before is one of the last two.
+    const std::size_t start = std::size_t(begin_.back());
+    for (std::size_t i = cell_.size(); i > start && i + 2 > cell_.size(); --i) {
+      if (cell_[i - 1] != cell) continue;
+      weight_[i - 1] += weight;
+      return;
+    }
+    cell_.push_back(cell);
+    weight_.push_back(weight);
+  }
+
+  std::vector<std::int32_t> begin_, cell_;
+  std::vector<float> weight_;
+};
+
+// What one region reads, and room to work in.
+struct Worker {
+  Taps rows, columns;
+  std::vector<float> scratch;
+
+  void prepare(const RoiAlignParams& p, const float* roi) {
+    rows.fill(roi_axis(roi[1], roi[3], p.spatial_scale, int(p.pooled_height), int(p.height),
+                       p.sampling_ratio),
+              p.pooled_height, p.height);
+    columns.fill(roi_axis(roi[0], roi[2], p.spatial_scale, int(p.pooled_width), int(p.width),
+                          p.sampling_ratio),
+                 p.pooled_width, p.width);
+    scratch.resize(std::size_t((p.height + p.pooled_height) * p.pooled_width * L));
+  }
+};
+
+std::int64_t channel_blocks(const RoiAlignParams& p) { return (p.channels + L - 1) / L; }
+
+// (B, C, H, W) to (B, blocks, H, W, L), or back; channels past the last are 0.
+void to_blocks(const RoiAlignParams& p, const float* planes, float* blocks) {
+  const std::int64_t cells = p.height * p.width, per_image = channel_blocks(p);
+  parallel_for(p.batch * per_image, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t first = i % per_image * L,
+                         count = std::min<std::int64_t>(L, p.channels - first);
+      const float* from = planes + (i / per_image * p.channels + first) * cells;
+      simd().planes_to_cells(from, cells, int(count), blocks + i * cells * L);
+    }
+  });
+}
+
+}  // namespace
+
+void roi_align(const RoiAlignParams& p, const float* features, const float* rois,
+               const std::int32_t* batch_indices, float* output) {
+  const SimdKernels& kernels = simd();
+  const std::int64_t cells = p.height * p.width, blocks = channel_blocks(p);
+  const std::int64_t bins = p.pooled_height * p.pooled_width;
+  if (p.num_rois == 0 || p.channels == 0) return;
+  const std::unique_ptr<float[]> maps(new float[std::size_t(p.batch * blocks * cells * L)]);
+  to_blocks(p, features, maps.get());
+  parallel_for(p.num_rois, 1, [&](std::int64_t begin, std::int64_t end) {
+    thread_local Worker worker;
+    for (std::int64_t r = begin; r < end; ++r) {
+      worker.prepare(p, rois + 4 * r);
+      const AxisTaps rows = worker.rows.view(), columns = worker.columns.view();
+      for (std::int64_t b = 0; b < blocks; ++b)
+        kernels.roi_forward(maps.get() + (batch_indices[r] * blocks + b) * cells * L, p.width, rows,
+                            columns, int(std::min<std::int64_t>(L, p.channels - b * L)),
+                            worker.scratch.data(), output + (r * p.channels + b * L) * bins);
+    }
+  });
+}
+
+void roi_align_backward(const RoiAlignParams& p, const float* gradient, const float* rois,
+                        const std::int32_t* batch_indices, float* features) {
+  const SimdKernels& kernels = simd();
+  const std::int64_t cells = p.height * p.width, blocks = channel_blocks(p);
+  const std::int64_t bins = p.pooled_height * p.pooled_width;
+  // One block of channels belongs to one thread, which adds the regions in their order.
+  parallel_for(blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+    Worker worker;
+    std::vector<float> maps(std::size_t(p.batch * cells * L));
+    for (std::int64_t b = begin; b < end; ++b) {
+      const int count = int(std::min<std::int64_t>(L, p.channels - b * L));
+      std::fill(maps.begin(), maps.end(), 0.0f);
+      for (std::int64_t r = 0; r < p.num_rois; ++r) {
+        worker.prepare(p, rois + 4 * r);
+        kernels.roi_backward(gradient + (r * p.channels + b * L) * bins, worker.rows.view(),
+                             worker.columns.view(), count, worker.scratch.data(), p.width,
+                             maps.data() + batch_indices[r] * cells * L);
+      }
+      for (std::int64_t image = 0; image < p.batch; ++image)
+        kernels.cells_to_planes(maps.data() + image * cells * L, cells, count,
+                                features + (image * p.channels + b * L) * cells);
+    }
+  });
+}
+
+}  // namespace zsd

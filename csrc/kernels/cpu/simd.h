@@ -1,0 +1,73 @@
+// Inner loops that are compiled once per instruction set and chosen at run time.
+//
+// Every set includes simd.inl in a namespace of its own, compiled with its own flags (see
+// CMakeLists.txt); nothing here or there may be an inline function of a shared header, or the
+// linker could hand the AVX version of it to a CPU without AVX.
+#pragma once
+
+#include <cstdint>
+
+namespace zsd {
+
+// Channels that roi_align handles together, and the innermost axis of its copy of the map.
+constexpr int kRoiChannels = 16;
+
+// Per output bin of one axis the cells it reads: entries begin[b] .. begin[b + 1] of the others.
+struct AxisTaps {
+  const std::int32_t* begin;
+  const std::int32_t* cell;
+  const float* weight;
+  std::int32_t bins, first, last;  // cells [first, last) are read by any bin
+};
+
+// One block of rows times one panel of hidden units. C tiles are (tile_rows, tile_columns).
+struct MlpTiles {
+  const float* rows;            // [panel][depth][tile_rows]: region * prototype
+  const float* weights;         // [d][tile_columns]: weight1 of one panel, all d
+  const std::int32_t* offsets;  // (depth,): d * tile_columns of each row of the panel
+  std::int64_t depth, panels;
+  float* hidden;         // [panel][tile]: partial sums, read unless `first`, written unless `last`
+  const float* bias1;    // (tile_columns,)
+  const float* weight2;  // (tile_columns,)
+  float* sums;           // [row][width]: partial logits, added to when `last`
+  bool first, last;      // of the blocks over d
+};
+
+struct SimdKernels {
+  const char* name;
+  int width;  // floats in a vector
+  int tile_rows, tile_columns;
+
+  // rows[panel][i][row] = regions[panel][entries[i]][row] * values[i], for tile_rows rows of each
+  // panel; regions are [panel][joint][tile_rows] with width - 1 readable floats behind.
+  void (*pack_products)(const float* regions, std::int64_t joint, std::int64_t panels,
+                        const std::int32_t* entries, const float* values, std::int64_t depth,
+                        float* rows);
+  void (*mlp_tiles)(const MlpTiles& tiles);
+
+  // (count, kRoiChannels) to (channels, count) and back; channels that are not there become 0.
+  void (*cells_to_planes)(const float* cells, std::int64_t count, int channels, float* planes);
+  void (*planes_to_cells)(const float* planes, std::int64_t count, int channels, float* cells);
+
+  // map (height, width, kRoiChannels) to output (channels, PH PW), channels <= kRoiChannels;
+  // scratch holds (rows.last - rows.first + PH) PW kRoiChannels floats.
+  void (*roi_forward)(const float* map, std::int64_t width, const AxisTaps& rows,
+                      const AxisTaps& columns, int channels, float* scratch, float* output);
+  // The transpose: adds to the map.
+  void (*roi_backward)(const float* gradient, const AxisTaps& rows, const AxisTaps& columns,
+                       int channels, float* scratch, std::int64_t width, float* map);
+};
+
+extern const SimdKernels kSimdBase;
+#if defined(__x86_64__)
+extern const SimdKernels kSimdAvx2;
+extern const SimdKernels kSimdAvx512;
+#endif
+
+// The set in use: the best one this CPU runs, or the one chosen by set_simd.
+const SimdKernels& simd();
+// Null-terminated list of the sets this CPU runs, best first.
+const SimdKernels* const* simd_available();
+bool set_simd(const char* name);
+
+}  // namespace zsd

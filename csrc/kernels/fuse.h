@@ -1,0 +1,48 @@
+// Eq. 14: activated seen logits times what the unseen scores say, without the background.
+//
+//   seen_logits           (R, 1 + Ks + U)  float  columns background, seen, unseen
+//   unseen_probabilities  (R, U)           float
+//   seen_similarity       (Ks, U)          float
+//   objectness            (R,)             float or null
+//   output                (R, Ks + U)      float
+//
+// Meaning     the activation runs over all columns; the factor of a seen class is
+//             sum_u o_u S[s, u], of an unseen class o_u, and 1 when U = 0.
+// Twin        zsd_core/kernels/reference.py::fuse; change both in one commit.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "common.h"
+
+namespace zsd {
+
+enum class Fusion { kSoftmax, kSigmoid, kRaw };
+
+struct FuseParams {
+  std::int64_t regions, seen, unseen;  // R, Ks, U
+  Fusion fusion;
+  float seen_scale, objectness_power;
+};
+
+ZSD_HD float sigmoid(float logit) { return 1.0f / (1.0f + expf(-logit)); }
+
+// The activation of one logit; `highest` and `total` are of its row, for the softmax.
+ZSD_HD float activate(Fusion fusion, float logit, float highest, float total) {
+  if (fusion == Fusion::kSoftmax) return expf(logit - highest) / total;
+  return fusion == Fusion::kSigmoid ? sigmoid(logit) : logit;
+}
+
+// Factor of seen class `row` of similarity (Ks, U), from one region's unseen probabilities.
+ZSD_HD float seen_factor(const float* probabilities, const float* row, std::int64_t unseen) {
+  if (unseen == 0) return 1.0f;
+  float sum = 0.0f;
+  for (std::int64_t u = 0; u < unseen; ++u) sum += probabilities[u] * row[u];
+  return sum;
+}
+
+void fuse(const FuseParams& params, const float* seen_logits, const float* unseen_probabilities,
+          const float* seen_similarity, const float* objectness, float* output);
+
+}  // namespace zsd

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from zsd_core import kernels
+from zsd_core.errors import ShapeError
+from zsd_core.kernels import reference
+
+SHAPES = [
+    (0, 3, 8, 8),  # no proposals: an ordinary image
+    (3, 0, 8, 8),
+    (1, 1, 1, 1),
+    (7, 5, 24, 16),  # divides no tile
+    (13, 3, 517, 37),  # more than one block of d
+    (401, 2, 33, 50),  # more than one block of regions
+    (60, 16, 512, 128),
+]
+
+
+def mlp_arguments(regions, classes, joint, hidden, zeros=0.0, seed=0):
+    rng = np.random.default_rng(seed)
+    scale = 1 / np.sqrt(max(joint, 1))
+    prototypes = rng.random((classes, joint)) + 0.1
+    prototypes[rng.random(prototypes.shape) < zeros] = 0
+    arrays = (
+        rng.random((regions, joint)),
+        prototypes,
+        rng.standard_normal((hidden, joint)) * scale,
+        rng.standard_normal(hidden) * 0.1,
+        rng.standard_normal(hidden) / np.sqrt(max(hidden, 1)),
+        rng.standard_normal(1),
+    )
+    return tuple(a.astype(np.float32) for a in arrays)
+
+
+def exact(arguments):
+    return reference.product_mlp(*(a.astype(np.float64) for a in arguments))
+
+
+def max_abs(array):
+    return float(np.abs(array).max(initial=0))
+
+
+def pytorch_error(arguments):
+    tensors = [torch.from_numpy(a) for a in arguments]
+    regions, prototypes, weight1, bias1, weight2, bias2 = tensors
+    hidden = torch.relu((regions[:, None] * prototypes) @ weight1.T + bias1)
+    return max_abs((hidden @ weight2 + bias2).numpy() - exact(arguments))
+
+
+@pytest.fixture(params=kernels.build_info()["simd_paths"])
+def simd(request):
+    best = kernels.build_info()["simd"]
+    kernels.set_simd(request.param)
+    yield request.param
+    kernels.set_simd(best)
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "R{}-K{}-D{}-M{}".format(*s))
+def test_is_as_close_to_float64_as_pytorch(simd, shape, zeros):
+    arguments = mlp_arguments(*shape, zeros=zeros)
+    result = kernels.product_mlp(*arguments)
+    assert result.dtype == np.float32
+    assert result.shape == shape[:2]
+    assert max_abs(result - exact(arguments)) <= 2 * pytorch_error(arguments) + np.finfo("f4").eps
+
+
+def test_does_not_depend_on_threads_nor_on_the_other_regions_and_classes():
+    arguments = mlp_arguments(57, 11, 300, 40, zeros=0.3)
+    threads = kernels.get_threads()
+    together = kernels.product_mlp(*arguments)
+    kernels.set_threads(1)
+    alone = kernels.product_mlp(*arguments)
+    kernels.set_threads(3)
+    three = kernels.product_mlp(*arguments)
+    kernels.set_threads(threads)
+    assert np.array_equal(together, alone)
+    assert np.array_equal(together, three)
+    part = kernels.product_mlp(arguments[0][5:8], arguments[1][2:4], *arguments[2:])
+    assert np.array_equal(part, together[5:8, 2:4])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_stays_in_its_row(value):
+    arguments = mlp_arguments(9, 4, 40, 24)
+    clean = kernels.product_mlp(*arguments)
+    arguments[0][3, 7] = value
+    result = kernels.product_mlp(*arguments)
+    others = np.arange(9) != 3
+    assert not np.isfinite(result[3]).any()
+    assert np.array_equal(result[others], clean[others])
+
+
+def test_a_zero_prototype_entry_takes_its_dimension_out():
+    arguments = mlp_arguments(9, 4, 40, 24)
+    arguments[1][:, 7] = 0
+    clean = kernels.product_mlp(*arguments)
+    arguments[0][3, 7] = np.nan
+    assert np.array_equal(kernels.product_mlp(*arguments), clean)
+
+
+def test_widths_must_agree():
+    arguments = list(mlp_arguments(2, 3, 8, 4))
+    arguments[1] = arguments[1][:, :7]
+    with pytest.raises(ShapeError, match=r"prototypes has shape \(3, 7\), expected \(K, D\)"):
+        kernels.product_mlp(*arguments)
+
+
+def test_gradient_of_the_twin_is_autograds():
+    arguments = [torch.from_numpy(a).double() for a in mlp_arguments(5, 4, 12, 7, zeros=0.3)]
+    for tensor in arguments:
+        tensor.requires_grad_()
+    regions, prototypes, weight1, bias1, weight2, bias2 = arguments
+    hidden = torch.relu((regions[:, None] * prototypes) @ weight1.T + bias1)
+    scores = hidden @ weight2 + bias2
+    gradient = torch.randn(scores.shape, dtype=torch.float64)
+    scores.backward(gradient)
+    values = [a.detach().numpy() for a in arguments]
+    twins = reference.product_mlp_backward(gradient.numpy(), *values[:5])
+    for twin, argument in zip(twins, arguments, strict=True):
+        np.testing.assert_allclose(twin, argument.grad.numpy(), rtol=1e-12, atol=1e-13)

@@ -1,0 +1,31 @@
+"""The operators between the two networks: numpy in, numpy out, computed by ``csrc/kernels``.
+
+Importing is free; the compiled module is loaded by the first call. ``reference`` holds a readable
+numpy twin of every function.
+"""
+
+from __future__ import annotations
+
+from zsd_core.kernels.detect import detect
+from zsd_core.kernels.fuse import fuse
+from zsd_core.kernels.info import build_info, get_threads, set_simd, set_threads
+from zsd_core.kernels.nms import nms
+from zsd_core.kernels.preprocess import preprocess
+from zsd_core.kernels.product_mlp import product_mlp
+from zsd_core.kernels.propose import propose
+from zsd_core.kernels.roi_align import roi_align, roi_align_backward
+
+__all__ = [
+    "build_info",
+    "detect",
+    "fuse",
+    "get_threads",
+    "nms",
+    "preprocess",
+    "product_mlp",
+    "propose",
+    "roi_align",
+    "roi_align_backward",
+    "set_simd",
+    "set_threads",
+]

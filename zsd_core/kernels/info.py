@@ -1,0 +1,42 @@
+"""What was compiled, what of it runs on this CPU, and how many threads it uses."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from zsd_core.errors import ConfigError
+from zsd_core.kernels._load import compiled
+
+__all__ = ["build_info", "get_threads", "set_simd", "set_threads"]
+
+
+def build_info() -> dict[str, Any]:
+    """What the compiled module is.
+
+    Returns:
+        ``compiler``, ``simd`` (the path in use), ``simd_paths`` (those compiled that this CPU
+        runs, best first), ``threads``, ``cuda`` (whether the CUDA module was built).
+    """
+    cuda = importlib.util.find_spec("zsd_core._compiled_cuda") is not None
+    return {**compiled().build_info(), "cuda": cuda}
+
+
+def set_threads(count: int) -> None:
+    """Use ``count`` threads, the caller's included. Results never depend on it."""
+    if count < 1:
+        raise ConfigError(f"set_threads: count is {count}, must be at least 1.")
+    compiled().set_threads(int(count))
+
+
+def get_threads() -> int:
+    """Threads in use; at first one per core this process may run on."""
+    return int(compiled().get_threads())
+
+
+def set_simd(path: str) -> None:
+    """Choose the vector instructions, one of ``build_info()["simd_paths"]``; for tests."""
+    paths = build_info()["simd_paths"]
+    if path not in paths:
+        raise ConfigError(f"set_simd: path is {path!r}, must be one of {', '.join(paths)} here.")
+    compiled().set_simd(path)
