@@ -1,0 +1,124 @@
+"""Builds of the CUDA sources for the proofs: the shim module by g++, the real module by nvcc.
+
+Everything lands in ``build/cuda_proof``, named by the hash of what it was made from, so a second
+session compiles nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ROOT / "csrc"
+KERNELS = SOURCES / "kernels"
+SHIM = Path(__file__).resolve().parent
+CACHE = ROOT / "build" / "cuda_proof"
+MODULE = "_compiled_cuda"
+
+Replacement = tuple[str, str, str]  # file below csrc, text that occurs there once, its replacement
+
+
+def operators() -> list[str]:
+    """Names of the CUDA translation units, ``product_mlp`` and so on."""
+    return sorted(path.stem for path in KERNELS.glob("*.cu"))
+
+
+def _hash(paths: list[Path], *words: str) -> str:
+    digest = hashlib.sha256("\0".join(words).encode())
+    for path in paths:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _headers() -> list[Path]:
+    return sorted([*KERNELS.glob("*.h"), *KERNELS.glob("*.cuh")])
+
+
+def _make(target: Path, command: list[str]) -> Path:
+    """Run ``command`` with ``-o`` a temporary name, then move it into place at once."""
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            made = Path(folder) / target.name
+            done = subprocess.run([*command, "-o", str(made)], capture_output=True, text=True)
+            assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+            made.rename(target)
+    return target
+
+
+def _flags() -> list[str]:
+    import pybind11
+
+    return [
+        os.environ.get("CXX", "g++"), "-std=c++17", "-fPIC", "-fno-gnu-unique", "-DZSD_CUDA_SHIM",
+        "-Wall", "-Wno-unknown-pragmas", f"-I{SHIM}", f"-I{SOURCES}",
+        f"-I{pybind11.get_include()}", f"-I{sysconfig.get_path('include')}",
+    ]  # fmt: skip
+
+
+def shim_module(*, sanitize: bool = False, mutation: Replacement | None = None) -> Path:
+    """The module, bindings and all, with fibers in place of a GPU; ``mutation`` plants one bug."""
+    flags = _flags()
+    checks = ["-fsanitize=address", "-fno-omit-frame-pointer", "-g1"] if sanitize else []
+    with tempfile.TemporaryDirectory() as folder:
+        kernels, mutated = KERNELS, ""
+        if mutation:
+            mutated, old, new = mutation
+            kernels = Path(folder) / "kernels"
+            shutil.copytree(KERNELS, kernels)
+            source = Path(folder) / mutated
+            assert source.read_text().count(old) == 1, f"{old!r} must occur once in {mutated}"
+            source.write_text(source.read_text().replace(old, new))
+        shared = [*_headers(), SHIM / "shim.h"]
+        objects = []
+        sources = {name: kernels / f"{name}.cu" for name in operators()}
+        sources |= {"cuda_bindings": SOURCES / "cuda_bindings.cpp", "shim": SHIM / "shim.cpp"}
+        for name, source in sources.items():
+            changed = bool(mutation) and source.suffix == ".cu" and _includes(name, mutated)
+            extra = ["-O0", "-w"] if name == "cuda_bindings" else ["-O1", *checks]
+            planted = mutation if changed and mutation else ()
+            key = _hash([source, *shared], *flags, *extra, *planted)
+            command = [*flags, *extra, "-x", "c++", "-c", str(source)]
+            objects.append(_make(CACHE / f"{name}-{key}.o", command))
+        target = CACHE / _hash([], *map(str, objects), *checks) / f"{MODULE}.so"
+        link = [flags[0], *checks, "-shared", *map(str, objects), "-ldl"]
+        return _make(target, link)
+
+
+def _includes(operator: str, header: str) -> bool:
+    """Whether the translation unit reads ``header``, so that others need no second compilation."""
+    seen, queue = set(), [f"{operator}.cu"]
+    while queue:
+        name = queue.pop()
+        if name in seen or not (KERNELS / name).exists():
+            continue
+        seen.add(name)
+        queue += re.findall(r'#include "([\w.]+)"', (KERNELS / name).read_text())
+    return Path(header).name in seen
+
+
+def load(path: Path):
+    """Import a built module from where it lies; two builds can be loaded side by side."""
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))  # the bindings raise zsd_core.errors
+    spec = importlib.util.spec_from_file_location(MODULE, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@functools.cache
+def nvcc() -> str | None:
+    """The CUDA compiler, from CUDACXX or the PATH."""
+    return shutil.which(os.environ.get("CUDACXX", "nvcc"))
