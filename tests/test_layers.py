@@ -37,7 +37,7 @@ LAYERS = {
     "benchmarks": ("zsd_core", "runtime", "export"),
 }
 # What `import runtime` may load at once; everything else waits until it is used.
-FREE = ("numpy", "safetensors")
+FREE = ("numpy.typing", "safetensors")
 
 
 def module_name(path: Path) -> str:

@@ -1,0 +1,1 @@
+"""Measurements of this project: every number in its documents comes from a command in here."""
