@@ -131,7 +131,8 @@ def pipeline_trace(
     pipeline.run(
         cast(pipeline.Networks, watched_networks),
         cast(Scorer, SimpleNamespace(score=noted(scorer.score, "class_scores"))),
-        classes, config, images, thresholds, max_batch=len(images), kernels=cast(ModuleType, watched_kernels),
+        classes, config, images, thresholds, max_batch=len(images),
+        kernels=cast(ModuleType, watched_kernels),
     )  # fmt: skip
     for name, kind in zip(DETECTIONS, (np.float32, np.float32, np.int64, np.int64), strict=True):
         shape = (0, 4) if name == "boxes" else (0,)

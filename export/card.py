@@ -1,0 +1,150 @@
+"""``MODEL_CARD.md``: the manifest for people, nothing that is not in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["model_card"]
+
+
+def model_card(manifest: Mapping[str, Any], parity: Mapping[str, Any] | None = None) -> str:
+    """Write the card of a bundle.
+
+    Args:
+        manifest: of the bundle. ``manifest["notes"]`` is Markdown by whoever trained the model:
+            data, labeller, licences and limits in their words.
+        parity: the content of ``parity.json``.
+    """
+    parts = [
+        _introduction(manifest),
+        _classes(manifest),
+        _notes(manifest),
+        _training(manifest),
+        _results(manifest.get("metrics") or {}),
+        _parity(parity),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _introduction(manifest: Mapping[str, Any]) -> str:
+    model = manifest["model"]
+    preprocess, scoring = model["preprocess"], model["scoring"]
+    rows = {
+        "Method": f"{scoring['method']}, fusion {scoring['fusion']}",
+        "Backbone": f"{model['backbone']['name']}, frozen: {model['backbone']['frozen']}",
+        "Input": f"RGB, shorter edge {preprocess['shorter_edge']}, longer edge at most "
+        f"{preprocess['longer_edge']} pixels",
+        "Regions": f"at most {model['proposals']['post_nms_top']} per image",
+        "Class vectors": f"{scoring['vector_dim']} numbers per class",
+        "Licence": manifest.get("licence") or "not stated",
+        "Made": f"{manifest.get('created', '')} by {manifest.get('generator', '')}",
+    }
+    return (
+        f"# {manifest['name']}\n\nA zero-shot object detector: it was trained on "
+        f"{_count(manifest, 'seen')} classes and finds any class given as a vector.\n\n"
+        + _table(["", ""], rows.items())
+    )
+
+
+def _classes(manifest: Mapping[str, Any]) -> str:
+    lines = [
+        f"- **{role}** ({_count(manifest, role)}): "
+        + (", ".join(c["name"] for c in manifest["classes"] if c["role"] == role) or "none")
+        for role in ("seen", "unseen")
+    ]
+    words = manifest.get("vocabulary") or {}
+    if words.get("count"):
+        facts = [f"{words['count']} names"]
+        facts += [f"{k}: {words[k]}" for k in ("encoder", "template", "source", "licence")
+                  if words.get(k)]  # fmt: skip
+        lines.append(f"- **vocabulary**: {'; '.join(facts)}")
+    return (
+        "## Classes\n\nSeen classes were trained on. Unseen classes were not: no box of them was "
+        "used. Any name of the vocabulary can be asked for.\n\n" + "\n".join(lines)
+    )
+
+
+def _notes(manifest: Mapping[str, Any]) -> str:
+    notes = str(manifest.get("notes") or "").strip()
+    return f"## Data, licences and limits\n\n{notes}" if notes else ""
+
+
+def _training(manifest: Mapping[str, Any]) -> str:
+    training = manifest.get("training") or {}
+    rows = [(key, _flat(value)) for key, value in training.items() if value not in ({}, [], "")]
+    return "## Training\n\n" + _table(["", ""], rows) if rows else ""
+
+
+def _results(metrics: Mapping[str, Any]) -> str:
+    if not metrics:
+        return "## Results\n\nNot measured. `python -m export.evaluate` measures and records them."
+    parts = ["## Results"]
+    for name, entry in metrics.items():
+        parts.append(f"### {name}\n\n{_flat(entry.get('protocol', {}))}")
+        for task, report in entry.get("tasks", {}).items():
+            groups = list(next(iter(report["values"].values())))
+            rows = [
+                (measure, *(_number(values[g], report["intervals"].get(measure, {}).get(g))
+                            for g in groups))
+                for measure, values in report["values"].items()
+            ]  # fmt: skip
+            parts.append(
+                f"{task.upper()}: {report['images']} images, {report['boxes']} boxes, percent"
+                f"{_interval_note(report)}\n\n" + _table([task, *groups], rows)
+            )
+    return "\n\n".join(parts)
+
+
+def _parity(parity: Mapping[str, Any] | None) -> str:
+    if parity is None:
+        return ""
+    rows = []
+    for part in parity["comparisons"]:
+        found = next(row for row in part["stages"] if row["stage"] == "detections")
+        rows.append(
+            (
+                part["artifact"], part["against"], f"{found['matched']} of {found['expected']}",
+                f"{found['score_largest']:.1e}", f"{found['box_largest']:.1e}",
+            )
+        )  # fmt: skip
+    return (
+        "## Parity\n\nFinal detections on fixed images with the score threshold lowered; every "
+        "stage is in `parity.json`.\n\n"
+        + _table(["artifact", "against", "matched", "largest score difference",
+                  "largest box difference, px"], rows)
+    )  # fmt: skip
+
+
+def _count(manifest: Mapping[str, Any], role: str) -> int:
+    return sum(entry["role"] == role for entry in manifest["classes"])
+
+
+def _interval_note(report: Mapping[str, Any]) -> str:
+    bootstrap = report.get("bootstrap") or {}
+    if not bootstrap.get("samples"):
+        return ""
+    return f", [{bootstrap['level']:.0%} interval of {bootstrap['samples']} bootstrap samples]"
+
+
+def _number(value: float | None, span: Sequence[float] | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1f}" + (f" [{span[0]:.1f}, {span[1]:.1f}]" if span else "")
+
+
+def _flat(value: Any) -> str:
+    """Nested values on one line of Markdown."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_flat(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_flat(item) for item in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in line) + " |"
+        for line in lines
+    )

@@ -1,0 +1,281 @@
+"""Export a checkpoint to a bundle, and prove that it computes what PyTorch computes.
+
+    python -m export.onnx --checkpoint runs/first/last.pt --output bundle/ --vocabulary nouns.txt
+
+Every stage of ``trunk.onnx``, ``head.onnx`` and ``detector.onnx`` is compared with PyTorch and the
+kernels on fixed images (scikit-image's photographs unless ``--images`` names a folder), with the
+score threshold lowered to 0. Beyond the limits the command fails and writes nothing; otherwise the
+numbers are in the bundle's ``parity.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from export.card import model_card
+from export.compare import compare_stages
+from export.compose import compose_detector
+from export.networks import (
+    ExportError,
+    TorchNetworks,
+    check_exportable,
+    check_plain,
+    trace_head,
+    trace_trunk,
+)
+from export.parity import Limits, table
+from export.stages import NamedImage, folder_images, sample_images
+from export.vocabulary import Words, read_words
+from export.weights import WEIGHTS, save_graphs
+from runtime.backends import open_backend
+from runtime.bundle import Bundle, open_bundle, write_bundle
+from zsd_core.checkpoint import Checkpoint, load_checkpoint
+from zsd_core.config import ModelConfig
+from zsd_core.errors import BundleError, DataError, ZsdError, require
+from zsd_core.progress import Steps
+from zsd_core.scoring import scorer_for
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["compare_with_torch", "export_bundle", "main"]
+
+
+def export_bundle(
+    checkpoint: Checkpoint,
+    output: Path,
+    *,
+    images: Sequence[NamedImage],
+    vocabulary: Words | None = None,
+    limits: Limits | None = None,
+    overwrite: bool = False,
+    step: Steps | None = None,
+    **details: Any,
+) -> dict[str, Any]:
+    """Write the bundle of a checkpoint; see the module.
+
+    Args:
+        checkpoint: what to export.
+        output: directory or ``.zip`` to write.
+        images: to compare on.
+        vocabulary: words for the device.
+        limits: where agreement ends.
+        overwrite: replace what is at ``output``.
+        step: progress.
+        **details: further manifest entries: name, licence, notes, metrics.
+
+    Returns:
+        The content of ``parity.json``.
+
+    Raises:
+        ExportError: the model cannot be exported, or the bundle disagrees with PyTorch. Nothing
+            has been written then.
+    """
+    step = step or Steps(4)
+    check_exportable(checkpoint.config.model)
+    if output.exists() and not overwrite:
+        raise BundleError(f"{output} exists; remove it, or pass --overwrite.")
+    model, scorer = checkpoint.model, checkpoint.model.scorer_tensors()
+    config = _portable(checkpoint.config.model)
+    with step("trace trunk and head"):
+        trunk, head = trace_trunk(model), trace_head(model)
+        for name, network in (("trunk", trunk), ("head", head)):
+            check_plain(name, network)
+    with tempfile.TemporaryDirectory(prefix="contrastzsd-") as temporary:
+        work = Path(temporary)
+        with step("compose detector"):
+            detector = compose_detector(trunk, head, scorer, config)
+            graphs = {"trunk": trunk, "head": head, "detector": detector}
+            save_graphs(graphs, scorer, work)
+            files: dict[str, Path | bytes] = {
+                f"{name}.onnx": work / f"{name}.onnx" for name in graphs
+            }
+            files[WEIGHTS] = work / WEIGHTS
+            parts: dict[str, Any] = {
+                "name": output.stem,
+                "model": config,
+                "classes": [(name, "seen") for name in checkpoint.seen]
+                + [(name, "unseen") for name in checkpoint.unseen],
+                "class_vectors": checkpoint.vectors,
+                "scorer": scorer,
+                "stages": {name: _described(name, graph) for name, graph in graphs.items()},
+                "created": datetime.datetime.now(datetime.timezone.utc).isoformat(
+                    timespec="seconds"
+                ),
+                "generator": _generator(),
+                "training": _provenance(checkpoint),
+                **details,
+            }
+            if vocabulary is not None:
+                parts["vocabulary"] = (vocabulary.names, vocabulary.vectors)
+                parts["vocabulary_info"] = vocabulary.info
+            draft = open_bundle(write_bundle(work / "draft", files=files, **parts))
+        with step(f"compare with PyTorch on {len(images)} images"):
+            report = compare_with_torch(checkpoint, draft, images, limits or Limits())
+        if not report["passed"]:
+            raise ExportError(
+                f"the exported graphs disagree with PyTorch; nothing was written.\n{table(report)}"
+            )
+        with step("write"):
+            text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+            files |= {
+                "parity.json": text.encode(),
+                "MODEL_CARD.md": model_card(draft.manifest, report).encode(),
+            }
+            write_bundle(output, files=files, overwrite=overwrite, **parts)
+    return report
+
+
+def compare_with_torch(
+    checkpoint: Checkpoint, bundle: Bundle, images: Sequence[NamedImage], limits: Limits
+) -> dict[str, Any]:
+    """Compare every graph of a bundle with the checkpoint it was made from, as JSON values."""
+    scorer = scorer_for(bundle.model_config.scoring, checkpoint.model.scorer_tensors())
+    count = len(checkpoint.seen)
+    classes = scorer.class_set(
+        checkpoint.seen, checkpoint.vectors[:count], checkpoint.unseen, checkpoint.vectors[count:]
+    )
+    return compare_stages(
+        bundle, scorer, classes, images, limits,
+        truth=("PyTorch and the kernels", TorchNetworks(checkpoint.model)),
+        networks=("trunk.onnx and head.onnx", open_backend("onnxruntime", bundle)),
+        packages=("torch", "onnx", "onnxscript", "onnxruntime", "numpy"),
+    )  # fmt: skip
+
+
+def _described(name: str, graph: ir.Model) -> dict[str, Any]:
+    def values(items: Sequence[ir.Value]) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": value.name,
+                "dtype": str(value.dtype.numpy()) if value.dtype else "",
+                "shape": [s if isinstance(s, int) else str(s) for s in value.shape or ()],
+            }
+            for value in items
+        ]
+
+    return {
+        "file": f"{name}.onnx",
+        "inputs": values(graph.graph.inputs),
+        "outputs": values(graph.graph.outputs),
+    }
+
+
+def _portable(config: ModelConfig) -> ModelConfig:
+    """The configuration without this machine's path of the backbone's weights."""
+    backbone = dataclasses.replace(config.backbone, weights="")
+    return dataclasses.replace(config, backbone=backbone)
+
+
+def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
+    config = dataclasses.asdict(checkpoint.config)
+    data = {
+        k: v for k, v in config["data"].items() if k not in ("annotations", "images", "vectors")
+    }
+    return {
+        **checkpoint.training,
+        "backbone weights": Path(checkpoint.config.model.backbone.weights).name,
+        "data": data,
+        "loss": config["loss"],
+        "schedule": config["training"],
+    }
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def _generator() -> str:
+    try:
+        return f"contrastzsd {metadata.version('contrastzsd')}"
+    except metadata.PackageNotFoundError:  # run from a source tree
+        return "contrastzsd"
+
+
+def _read_metrics(path: Path | None) -> Mapping[str, Any]:
+    if path is None:
+        return {}
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"metrics {path} cannot be read: {error}") from error
+    if not isinstance(metrics, dict):
+        raise DataError(f"metrics {path} must hold an object, as export.evaluate --json writes.")
+    return metrics
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m export.onnx", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True, help="what zsd_core.train wrote")
+    add("--output", type=Path, required=True, help="bundle to write: a directory or a .zip")
+    add("--name", help="what the bundle calls itself (default: the name of --output)")
+    add("--licence", default="", help="of the weights, an SPDX name")
+    add("--notes", type=Path, metavar="FILE", help="Markdown for the model card: data, limits ...")
+    add(
+        "--vocabulary",
+        type=Path,
+        metavar="FILE",
+        help="words for the device: names (.txt), or names and vectors (.npz, .safetensors)",
+    )
+    add("--vocabulary-source", default="", metavar="TEXT", help="where the names come from")
+    add("--vocabulary-licence", default="", metavar="TEXT", help="licence of the names")
+    add("--metrics", type=Path, metavar="FILE", help="what export.evaluate --json wrote")
+    add("--images", type=Path, metavar="DIR", help="compare on these instead of the packaged ones")
+    add("--overwrite", action="store_true", help="replace what is at --output")  # fmt: skip
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 on success, 1 with a sentence on stderr."""
+    args, step = parse(argv), Steps(5)
+    try:
+        for package in ("onnxscript", "onnx"):
+            require(package, "export")
+        with step("load checkpoint and words"):
+            checkpoint = load_checkpoint(args.checkpoint)
+            images = folder_images(args.images) if args.images else sample_images()
+            details = {
+                "name": args.name or args.output.stem,
+                "licence": args.licence,
+                "metrics": _read_metrics(args.metrics),
+                "notes": _read_text(args.notes),
+            }
+            words = args.vocabulary and read_words(
+                args.vocabulary, checkpoint.training, checkpoint.config.model.scoring.vector_dim,
+                source=args.vocabulary_source, licence=args.vocabulary_licence,
+            )  # fmt: skip
+        report = export_bundle(
+            checkpoint, args.output, images=images, vocabulary=words, overwrite=args.overwrite,
+            step=step, **details,
+        )  # fmt: skip
+    except ZsdError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(table(report))
+    print(args.output)
+    return 0
+
+
+def _read_text(path: Path | None) -> str:
+    try:
+        return path.read_text(encoding="utf-8") if path else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"notes {path} cannot be read: {error}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""The words a bundle brings along: read with their vectors, or encoded from a list of names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsd_core.errors import DataError
+
+__all__ = ["Words", "read_words"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Words:
+    """Names and their vectors.
+
+    Attributes:
+        names: without repetition.
+        vectors: ``(V, E)`` float32.
+        info: encoder, template, source and licence, as the manifest records them.
+    """
+
+    names: tuple[str, ...]
+    vectors: NDArray[np.float32]
+    info: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_words(
+    path: str | Path, training: Mapping[str, Any], width: int, *, source: str, licence: str
+) -> Words:
+    """Read a vocabulary.
+
+    Args:
+        path: ``*.txt``, one name a line, encoded as the class vectors of the checkpoint were
+            (all-MiniLM-L6-v2 only; lines that begin with "#" are skipped); or ``*.npz`` or
+            ``*.safetensors`` with "names", "vectors" and perhaps "scales" (row = vector * scale).
+        training: provenance of the checkpoint; ``training["vectors"]`` says how its class vectors
+            were made.
+        width: E of the model.
+        source: where the names come from, for the manifest.
+        licence: of the names.
+
+    Raises:
+        DataError: unreadable, malformed, of another width, or not encodable here.
+    """
+    path = Path(path)
+    made = dict(training.get("vectors", {}))
+    if not path.is_file():
+        raise DataError(f"no vocabulary at {path}; give a .txt, .npz or .safetensors file.")
+    if path.suffix == ".txt":
+        names, vectors = _encoded(path, made)
+    elif path.suffix in (".npz", ".safetensors"):
+        names, vectors = _stored(path)
+    else:
+        raise DataError(f"vocabulary {path} must be a .txt, .npz or .safetensors file.")
+    if vectors.shape != (len(names), width):
+        raise DataError(
+            f"vocabulary {path} has {len(names)} names and vectors of shape {vectors.shape}; this "
+            f"model reads vectors of width {width}."
+        )
+    first: dict[str, int] = {}
+    for row, name in enumerate(names):  # the runtime looks names up without regard to case
+        first.setdefault(" ".join(name.replace("_", " ").split()).casefold(), row)
+    first.pop("", None)
+    rows = list(first.values())
+    info = {"source": source, "licence": licence}
+    info |= {key: str(made[key]) for key in ("encoder", "template") if key in made}
+    return Words(names=tuple(names[row] for row in rows), vectors=vectors[rows], info=info)
+
+
+def _encoded(path: Path, made: Mapping[str, Any]) -> tuple[list[str], NDArray[np.float32]]:
+    from zsd_core.text import TEMPLATE, encode_names
+
+    if made.get("kind") != "minilm":
+        raise DataError(
+            f"vocabulary {path} is a list of names, but the class vectors of this checkpoint are "
+            f"of kind {made.get('kind', 'unknown')!r}, which cannot be computed here; give a .npz "
+            "or .safetensors file with vectors of the same kind."
+        )
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    names = [line for line in lines if line and not line.startswith("#")]
+    return names, encode_names(names, template=str(made.get("template", TEMPLATE)))
+
+
+def _stored(path: Path) -> tuple[list[str], NDArray[np.float32]]:
+    arrays: dict[str, NDArray[Any]]
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
+        else:
+            from safetensors.numpy import load_file
+
+            arrays = load_file(path)
+        stored, vectors = arrays["names"], np.asarray(arrays["vectors"], np.float32)
+    except KeyError as error:
+        raise DataError(f"vocabulary {path} holds no {error}.") from error
+    except Exception as error:  # safetensors, zip and numpy raise kinds of their own
+        raise DataError(f"vocabulary {path} cannot be read: {error}") from error
+    names = (
+        stored.tobytes().decode("utf-8").split("\n")
+        if stored.dtype == np.uint8
+        else [str(name) for name in stored]
+    )
+    if "scales" in arrays:
+        vectors = vectors * np.asarray(arrays["scales"], np.float32)[:, None]
+    return names, vectors
