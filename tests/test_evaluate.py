@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from zsd_core.checkpoint import Checkpoint, save_checkpoint
+from zsd_core.config import (
+    BackboneConfig,
+    ModelConfig,
+    PreprocessConfig,
+    ProposalConfig,
+    RegionConfig,
+    ScoringConfig,
+)
+from zsd_core.data.coco import read_coco
+from zsd_core.data.splits import Split
+from zsd_core.errors import DataError
+from zsd_core.evaluate import evaluate, main, render
+from zsd_core.experiment import Config
+from zsd_core.models import ContrastZSD
+from zsd_core.semantics import unit_rows
+
+SPLIT = Split(name="small", seen=("person", "cup"), unseen=("cat", "dog"))
+CLASSES = ("background noise", *SPLIT.classes)  # a detector may know more, in any order
+TRUTH = [  # image: (label, box)
+    [("person", (0, 0, 20, 20)), ("cat", (30, 30, 60, 60))],
+    [("dog", (5, 5, 25, 25)), ("dog", (40, 0, 60, 20))],
+    [("cup", (0, 0, 10, 10))],
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    notes = []
+    for index, truth in enumerate(TRUTH):
+        # the first pixel says which image it is, so that a fake detector can know the truth
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((80, 70, 3), index, np.uint8))
+        for label, (x1, y1, x2, y2) in truth:
+            notes.append(
+                {
+                    "id": len(notes) + 1,
+                    "image_id": index,
+                    "category_id": SPLIT.classes.index(label),
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                }
+            )
+    values = {
+        "images": [{"id": i, "file_name": f"{i}.png", "width": 70, "height": 80} for i in range(3)],
+        "annotations": notes,
+        "categories": [{"id": i, "name": name} for i, name in enumerate(SPLIT.classes)],
+    }
+    (tmp_path / "truth.json").write_text(json.dumps(values))
+    (tmp_path / "split.json").write_text(json.dumps({"seen": SPLIT.seen, "unseen": SPLIT.unseen}))
+    return tmp_path
+
+
+@pytest.fixture
+def dataset(folder):
+    return read_coco(folder / "truth.json", folder)
+
+
+def oracle(image, mode):
+    """Finds what is there, of the classes the mode asks for."""
+    wanted = {"zsd": SPLIT.unseen, "seen": SPLIT.seen, "gzsd": SPLIT.classes}[mode]
+    found = [(label, box) for label, box in TRUTH[image[0, 0, 0]] if label in wanted]
+    boxes = np.array([box for _, box in found], np.float32).reshape(-1, 4)
+    return boxes, np.full(len(found), 0.5), [CLASSES.index(label) for label, _ in found]
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_an_oracle_gets_everything(dataset, separate):
+    result = evaluate(oracle, CLASSES, dataset, SPLIT, samples=10, separate=separate)
+    zsd, gzsd = result["tasks"]["zsd"], result["tasks"]["gzsd"]
+    assert zsd["values"]["mAP@0.5 area"] == {"unseen": 100}
+    assert gzsd["values"]["mAP@0.5 area"] == {"seen": 100, "unseen": 100, "hm": 100, "all": 100}
+    assert (zsd["images"], zsd["boxes"], gzsd["images"], gzsd["boxes"]) == (2, 3, 2, 4)
+    assert gzsd["cap"] == ("100 + 100" if separate else "100") and zsd["cap"] == "100"
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_cap_is_kept_per_role_when_separate(dataset):
+    """One detection per image: jointly the seen person displaces the cat."""
+
+    def seen_first(image, mode):
+        boxes, _, columns = oracle(image, mode)
+        scores = [0.9 if CLASSES[c] in SPLIT.seen else 0.5 for c in columns]
+        return boxes, scores, columns
+
+    recall = {
+        separate: evaluate(
+            seen_first, CLASSES, dataset, SPLIT, tasks=["gzsd"], limit=1, separate=separate,
+            samples=0,
+        )["tasks"]["gzsd"]["values"][f"Recall@{'1 + 1' if separate else '1'} IoU 0.5"]
+        for separate in (False, True)
+    }  # fmt: skip
+    assert recall[False] == {"seen": 100, "unseen": 25, "hm": 40, "all": 50}
+    assert recall[True]["seen"] == 100 and recall[True]["unseen"] == 75  # a dog of two is lost
+
+
+def test_detector_that_ignores_the_mode_is_found_out(dataset):
+    with pytest.raises(DataError, match=r"in 'zsd' the detector returned 'person'"):
+        evaluate(lambda image, _: oracle(image, "gzsd"), CLASSES, dataset, SPLIT)
+
+
+def test_detector_without_a_class_of_the_split_is_found_out(dataset):
+    with pytest.raises(DataError, match=r"no class 'cat' of split small \(1 are missing\)"):
+        evaluate(oracle, ("person", "cup", "dog"), dataset, SPLIT, tasks=["zsd"])
+
+
+def test_text_has_conditions_beside_numbers(dataset):
+    result = evaluate(
+        oracle, CLASSES, dataset, SPLIT, samples=0, conditions={"score threshold": 0.05}
+    )
+    text = render(result)
+    assert "split small: 2 seen, 2 unseen classes" in text
+    assert "score threshold: 0.05" in text and "detections per image: 100" in text
+    assert "== ZSD ==" in text and "== GZSD ==" in text and "images read 3" in text
+    assert "mAP@0.5 area" in text and "hm" in text
+
+
+@pytest.fixture
+def checkpoint(folder):
+    torch.manual_seed(0)
+    config = ModelConfig(
+        preprocess=PreprocessConfig(shorter_edge=64, longer_edge=96),
+        backbone=BackboneConfig(name="resnet18"),
+        proposals=ProposalConfig(channels=8, anchor_sizes=(16.0, 32.0), post_nms_top=20),
+        regions=RegionConfig(output_size=(4, 4)),
+        scoring=ScoringConfig(vector_dim=6, joint_dim=16, hidden_dim=8),
+    )
+    vectors = unit_rows(np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32))
+    save_checkpoint(
+        Checkpoint(
+            config=Config(model=config),
+            model=ContrastZSD(config),
+            seen=SPLIT.seen,
+            unseen=SPLIT.unseen,
+            vectors=vectors,
+        ),
+        folder / "last.pt",
+    )
+    return folder / "last.pt"
+
+
+def arguments(folder, checkpoint):
+    return [
+        *("--checkpoint", str(checkpoint), "--annotations", str(folder / "truth.json")),
+        *("--images", str(folder), "--split", str(folder / "split.json"), "--samples", "20"),
+    ]
+
+
+def test_checkpoint_from_the_command_line(folder, checkpoint, capsys):
+    out = folder / "result.json"
+    assert main([*arguments(folder, checkpoint), "--json", str(out), "--tasks", "zsd", "seen"]) == 0
+    text = capsys.readouterr().out
+    assert "score threshold: 0.0" in text and "detector: last.pt" in text
+    result = json.loads(out.read_text())
+    assert set(result["tasks"]) == {"zsd", "seen"}
+    assert result["conditions"]["proposals per image"] == 20
+    assert 0 <= result["tasks"]["zsd"]["values"]["mAP@0.5 area"]["unseen"] <= 100
+    # proposals cover these small images, so random weights find something at IoU 0.4
+    assert result["tasks"]["zsd"]["values"]["Recall@100 IoU 0.4"]["unseen"] > 0
+
+
+def test_errors_of_the_command_line_are_sentences(folder, checkpoint, capsys):
+    wrong = arguments(folder, folder / "none.pt")
+    assert main(wrong) == 1
+    assert capsys.readouterr().err.startswith("error: cannot read checkpoint")
+    assert main([*arguments(folder, checkpoint), "--split", "coco_4817"]) == 1
+    assert "did you mean 'coco_48_17'" in capsys.readouterr().err

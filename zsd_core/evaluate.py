@@ -1,0 +1,284 @@
+r"""Evaluate a checkpoint: zero-shot (ZSD) and generalised zero-shot (GZSD) detection.
+
+    python -m zsd_core.evaluate --checkpoint runs/first/last.pt \
+        --annotations instances_val2014.json --images val2014 --split coco_48_17 --json result.json
+
+Prints Recall@100 and mAP@0.5 with bootstrap intervals, and under which conditions: thresholds, caps
+and protocol stand beside the numbers. ``evaluate`` takes any function from an image to detections.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsd_core import metrics
+from zsd_core.data.dataset import Dataset
+from zsd_core.data.photographs import read_image
+from zsd_core.data.protocol import Task, test_set
+from zsd_core.data.read import read_dataset
+from zsd_core.data.splits import Split, load_split
+from zsd_core.errors import DataError, ZsdError
+from zsd_core.matching import Matches, Prediction, match
+from zsd_core.progress import Progress
+
+__all__ = [
+    "Predict",
+    "add_arguments",
+    "checkpoint_predictor",
+    "evaluate",
+    "main",
+    "render",
+    "run_task",
+]
+
+# An image (H, W, 3) uint8 RGB and the mode to boxes in its pixels, scores, columns into the classes
+# that stand beside the function.
+Predict = Callable[[NDArray[np.uint8], Task], Prediction]
+
+
+def evaluate(
+    predict: Predict,
+    classes: Sequence[str],
+    dataset: Dataset,
+    split: Split,
+    *,
+    tasks: Sequence[Task] = ("zsd", "gzsd"),
+    limit: int = 100,
+    separate: bool = False,
+    samples: int = 1000,
+    seed: int = 0,
+    conditions: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Test a detector under the zero-shot protocols.
+
+    Args:
+        predict: the detector. Called with mode "zsd" it must return unseen classes only; with
+            "gzsd" all.
+        classes: the names of its columns; must hold every class of ``split``.
+        dataset: human-labelled photographs.
+        split: what is seen and unseen.
+        tasks: of "zsd", "gzsd" and "seen".
+        limit: detections kept per image.
+        separate: keep ``limit`` seen and ``limit`` unseen ones (modes "seen" and "zsd" are asked
+            for in turn) instead of ``limit`` in all; matters for "gzsd" only.
+        samples: of the bootstrap.
+        seed: of the bootstrap.
+        conditions: thresholds and whatever else the numbers depend on, printed beside them.
+
+    Returns:
+        JSON values: the conditions, and per task the counts and :func:`zsd_core.metrics.report`.
+    """
+    return {
+        "split": {"name": split.name, "seen": len(split.seen), "unseen": len(split.unseen)},
+        "conditions": {
+            "detections per image": f"{limit} + {limit} (seen + unseen)" if separate else limit,
+            "matching": "COCO; crowd and difficult boxes ignored",
+            "zsd images": split.zsd_images,
+            **(conditions or {}),
+        },
+        "tasks": {
+            task: {
+                "counts": dict(test_set(dataset, split, task).counts),
+                **metrics.report(
+                    run_task(
+                        predict, classes, dataset, split, task, limit=limit, separate=separate
+                    ),
+                    samples=samples,
+                    seed=seed,
+                ),
+            }
+            for task in tasks
+        },
+    }
+
+
+def run_task(
+    predict: Predict,
+    classes: Sequence[str],
+    dataset: Dataset,
+    split: Split,
+    task: Task,
+    *,
+    limit: int = 100,
+    separate: bool = False,
+) -> Matches:
+    """Run the detector on one test and match what it finds; see :func:`evaluate`.
+
+    Raises:
+        DataError: ``classes`` lacks one of the split, or the detector returned a class that the
+            task does not ask for.
+    """
+    test = test_set(dataset, split, task)
+    missing = [name for name in test.categories if name not in classes]
+    if missing:
+        raise DataError(
+            f"evaluate: the detector has no class {missing[0]!r} of split {split.name} "
+            f"({len(missing)} are missing); it knows {len(classes)} classes."
+        )
+    place = {name: column for column, name in enumerate(test.categories)}
+    columns_of = np.array([place.get(name, -1) for name in classes], dtype=np.int64)
+    separate = separate and task == "gzsd"
+    modes: tuple[Task, ...] = ("seen", "zsd") if separate else (task,)
+    predictions: list[Prediction] = []
+    with Progress(f"evaluate {task}", len(test)) as progress:
+        for record in test.images:
+            image = read_image(record)
+            parts = [[np.asarray(array) for array in predict(image, mode)] for mode in modes]
+            boxes, scores, raw = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+            columns = columns_of[raw.astype(np.int64)]
+            if (columns < 0).any():
+                other = classes[int(raw[columns < 0][0])]
+                raise DataError(
+                    f"evaluate: in {task!r} the detector returned {other!r}, which split "
+                    f"{split.name} does not ask for there; is the mode passed on?"
+                )
+            predictions.append((boxes, scores, columns))
+            progress.advance()
+    return match(
+        test.images, predictions, test.categories, split.seen, limit=limit, separate=separate
+    )
+
+
+def render(result: Mapping[str, Any]) -> str:
+    """A result as text: conditions first, then a table per task."""
+    split = result["split"]
+    lines = [f"split {split['name']}: {split['seen']} seen, {split['unseen']} unseen classes"]
+    lines += [f"{name}: {value}" for name, value in result["conditions"].items()]
+    for task, report in result["tasks"].items():
+        counts = ", ".join(f"{name} {count}" for name, count in report["counts"].items())
+        lines += ["", f"== {task.upper()} ==", counts, metrics.table(report)]
+    return "\n".join(lines)
+
+
+def checkpoint_predictor(
+    path: str | Path,
+    *,
+    score_threshold: float = 0.0,
+    nms_threshold: float | None = None,
+    limit: int = 100,
+) -> tuple[Predict, tuple[str, ...], dict[str, Any]]:
+    """The detector in a checkpoint, run by the pipeline that the runtime runs.
+
+    Args:
+        path: of the checkpoint.
+        score_threshold: detections must score higher.
+        nms_threshold: None takes the configuration's.
+        limit: most detections of an image.
+
+    Returns:
+        The function, its classes, and the conditions to print beside the numbers.
+    """
+    import torch
+
+    from zsd_core.checkpoint import load_checkpoint
+    from zsd_core.pipeline import run
+    from zsd_core.scoring import scorer_for
+
+    checkpoint = load_checkpoint(path)
+    model, config, seen = checkpoint.model, checkpoint.config.model, len(checkpoint.seen)
+    scorer = scorer_for(config.scoring, model.scorer_tensors())
+    class_set = scorer.class_set(
+        checkpoint.seen, checkpoint.vectors[:seen], checkpoint.unseen, checkpoint.vectors[seen:]
+    )
+    is_seen = np.arange(len(class_set.names)) < seen
+    hidden = {"zsd": is_seen, "seen": ~is_seen, "gzsd": np.zeros_like(is_seen)}
+
+    class TorchNetworks:
+        @torch.inference_mode()
+        def trunk(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+            return tuple(part.numpy() for part in model.trunk(torch.from_numpy(images)))
+
+        @torch.inference_mode()
+        def head(self, region_features: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+            return tuple(part.numpy() for part in model.head(torch.from_numpy(region_features)))
+
+    networks: Any = TorchNetworks()
+
+    def predict(image: NDArray[np.uint8], mode: Task) -> Prediction:
+        thresholds = np.where(hidden[mode], np.inf, score_threshold).astype(np.float32)
+        (result,) = run(
+            networks, scorer, class_set, config, [image], thresholds,
+            nms_threshold=nms_threshold, max_detections=limit,
+        )  # fmt: skip
+        return result.boxes, result.scores, result.columns
+
+    conditions = {
+        "detector": Path(path).name,
+        "score threshold": score_threshold,
+        "NMS threshold (per class)": (
+            config.detection.nms_threshold if nms_threshold is None else nms_threshold
+        ),
+        "proposals per image": config.proposals.post_nms_top,
+        "image size": f"shorter edge {config.preprocess.shorter_edge}, longer at most "
+        f"{config.preprocess.longer_edge}; one scale, no flip",
+        "seen scale": config.scoring.seen_scale,
+        "similarity temperature": config.scoring.similarity_temperature,
+    }
+    return predict, class_set.names, conditions
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that every evaluation has, whatever it evaluates."""
+    add = parser.add_argument
+    add("--annotations", nargs="+", required=True, help="COCO JSON files, or VOC image sets")
+    add("--images", nargs="+", required=True, help="image folder of each, or one for all")
+    add("--format", choices=("coco", "voc"), default="coco")
+    add("--split", required=True, help="coco_48_17, coco_65_15, voc_16_4, or a JSON/YAML file")
+    add("--tasks", nargs="+", choices=("zsd", "gzsd", "seen"), default=["zsd", "gzsd"])
+    add("--score-threshold", type=float, default=0.0, help="detections must score higher (0)")
+    add("--nms-threshold", type=float, help="per class; default: the model's")
+    add("--limit", type=int, default=100, help="detections kept per image (100)")
+    add("--separate", action="store_true", help="keep LIMIT seen and LIMIT unseen ones in GZSD")
+    add("--samples", type=int, default=1000, help="bootstrap samples over images (1000; 0: none)")
+    add("--seed", type=int, default=0, help="of the bootstrap")
+    add("--json", type=Path, help="also write everything to this file")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; see the module's first lines."""
+    parser = argparse.ArgumentParser(
+        prog="python -m zsd_core.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    try:
+        predict, classes, conditions = checkpoint_predictor(
+            args.checkpoint,
+            score_threshold=args.score_threshold,
+            nms_threshold=args.nms_threshold,
+            limit=args.limit,
+        )
+        result = evaluate(
+            predict,
+            classes,
+            read_dataset(args.format, args.annotations, args.images),
+            load_split(args.split),
+            tasks=args.tasks,
+            limit=args.limit,
+            separate=args.separate,
+            samples=args.samples,
+            seed=args.seed,
+            conditions=conditions,
+        )
+        if args.json:
+            args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    except ZsdError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(render(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
