@@ -38,7 +38,7 @@ def bound(tree: ast.Module) -> tuple[set[str], set[str]]:
                 own.add(node.name)
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            every.update(t.id for t in targets if isinstance(t, ast.Name))
+            every.update(n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name))
     return own, every
 
 
@@ -59,6 +59,8 @@ def problems(source: str, needs_list: bool = True) -> list[str]:
     resolves_lazily = "__getattr__" in every  # PEP 562; the import test below proves those
     if not resolves_lazily and (unknown := sorted(set(names) - every)):
         found.append(f"__all__ lists {unknown}, which it does not define")
+    if private := [name for name in names if name.startswith("_")]:
+        found.append(f"__all__ lists {private}, which are private")
     if missing := sorted(own - set(names)):
         found.append(f"__all__ lacks {missing}; list them or begin them with an underscore")
     return found
@@ -78,6 +80,7 @@ def test_all_lists_the_public_names_in_order(path):
         ("def f(): ...", "has no __all__"),
         ("__all__ = ['g', 'f']\ndef f(): ...\ndef g(): ...", "not sorted"),
         ("__all__ = ['f', 'h']\ndef f(): ...", "does not define"),
+        ("__all__ = ['_f']\ndef _f(): ...", "private"),
         ("__all__ = ['f']\ndef f(): ...\nclass G: ...", "lacks"),
     ],
 )
