@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ExportError",
+    "TorchNetworks",
     "check_exportable",
     "check_plain",
     "fold_batch_norm",

@@ -47,7 +47,7 @@ from zsd_core.scoring import scorer_for
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["compare_with_torch", "export_bundle", "main"]
+__all__ = ["compare_with_torch", "export_bundle", "main", "parse"]
 
 
 def export_bundle(
