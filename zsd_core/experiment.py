@@ -1,0 +1,169 @@
+"""One experiment: the model and how it is trained, from ``configs/*.yaml`` and overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from zsd_core.config import ModelConfig, from_mapping
+from zsd_core.errors import ConfigError, require
+
+__all__ = ["Config", "DataConfig", "LossConfig", "TrainingConfig", "load_config"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossConfig:
+    """Weights and readings of the objective, eq. 13.
+
+    Attributes:
+        unseen_weight: lambda of eq. 7; 0 is the ablation without the unseen path.
+        contrast_weight: beta of eq. 13; 0 is the ablation without RRCL.
+        contrast_temperature: tau of eq. 11.
+        contrast_normalized: z of eq. 11 has unit length (as in [54]).
+        contrast_background: background regions are anchors of eq. 12 too.
+        unseen_background: background regions are targets (all zero) of eq. 9 too.
+        reduction: "mean" over regions, or "sum" as printed, in eq. 5, 8, 9 and 12.
+    """
+
+    unseen_weight: float = 0.2
+    contrast_weight: float = 0.5
+    contrast_temperature: float = 0.1
+    contrast_normalized: bool = True
+    contrast_background: bool = False
+    unseen_background: bool = True
+    reduction: Literal["mean", "sum"] = "mean"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """What to train on.
+
+    Attributes:
+        format: "coco" (one JSON of boxes) or "voc" (a folder of XML files).
+        annotations: JSON files or ImageSets lists, one per image folder.
+        images: image folders.
+        split: a checked-in split (voc_16_4, coco_48_17, coco_65_15) or a YAML/JSON file.
+        vectors: the class vectors: a file in any format of ``zsd_core.vectors``, or "minilm".
+        template: sentence around a name, for a sentence encoder.
+        drop_score: a machine-made box of an unseen or unlisted class drops its image from this
+            score on; human boxes have score 1.
+        keep_score: a box of a seen class is used from this score on.
+    """
+
+    format: Literal["coco", "voc"] = "coco"
+    annotations: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    split: str = "coco_48_17"
+    vectors: str = ""
+    template: str = "a photo of a {}."
+    drop_score: float = 0.0
+    keep_score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """The schedule.
+
+    Attributes:
+        seed: of every random choice.
+        optimizer: "sgd" (the paper) or "adamw".
+        schedule: "step" divides the rate by 10 after each of ``decay_epochs``; "cosine" lets it
+            fall to 0.
+        epochs: passes over the images.
+        batch_size: images per step and process.
+        learning_rate: of SGD, reached after ``warmup_steps``.
+        clip_norm: gradients are scaled down to this length; 0 leaves them.
+        momentum: of SGD.
+        weight_decay: of the optimiser.
+        decay_epochs: see ``schedule``.
+        warmup_steps: linear warm-up of the rate.
+        regions: sampled regions per image, of which ``foreground`` at most are objects.
+        foreground: share of object regions.
+        flip: mirror every other image.
+        stretch: width is multiplied by one of these, drawn per image and epoch; (4 / 3, 3 / 4)
+            undoes a data set whose images were squashed to squares.
+        edges: shorter edges to draw from, per image and epoch; () takes ``preprocess``'s.
+        cache: "none" trains end to end. "regions", for a backbone frozen whole, keeps the
+            backbone's maps in memory and trains the RPN on them, then keeps the features of the
+            regions it proposes and trains the heads on those.
+        versions: augmented copies of each image that are kept, with ``cache: regions``.
+        head_epochs: passes over the cached regions, likewise.
+        head_batch: regions per step, likewise.
+        amp: automatic mixed precision on a GPU; losses stay float32.
+        workers: processes that read images.
+    """
+
+    seed: int = 0
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    schedule: Literal["step", "cosine"] = "step"
+    epochs: int = 12
+    batch_size: int = 2
+    learning_rate: float = 0.01
+    clip_norm: float = 0.0
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    decay_epochs: tuple[int, ...] = (8, 11)
+    warmup_steps: int = 500
+    regions: int = 128
+    foreground: float = 0.25
+    flip: bool = True
+    stretch: tuple[float, ...] = (1.0,)
+    edges: tuple[int, ...] = ()
+    cache: Literal["none", "regions"] = "none"
+    versions: int = 2
+    head_epochs: int = 12
+    head_batch: int = 512
+    amp: bool = True
+    workers: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """One experiment: ``configs/*.yaml`` holds it, command-line overrides change it."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read ``configs/*.yaml`` and apply ``section.field=value`` overrides (values are YAML).
+
+    A file may name another as ``base:``, relative to itself; its own values win.
+    """
+    values = _read_yaml(Path(path))
+    yaml = require("yaml", "train")
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"override {override!r} must look like training.epochs=3.")
+        target = values
+        *sections, last = key.split(".")
+        for section in sections:
+            target = target.setdefault(section, {})
+        target[last] = yaml.safe_load(text)
+    return from_mapping(Config, values, str(path))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    yaml = require("yaml", "train")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration {path}: {error.strerror}.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    base = values.pop("base", None)
+    return values if base is None else _merge(_read_yaml(path.parent / base), values)
+
+
+def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        nested = isinstance(old, dict) and isinstance(value, Mapping)
+        merged[key] = _merge(old, value) if nested else value  # type: ignore[arg-type]
+    return merged

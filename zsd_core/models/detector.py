@@ -1,0 +1,40 @@
+"""ContrastZSD: trunk, head and scorer under one roof."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from zsd_core.config import ModelConfig
+from zsd_core.models.backbone import build_backbone
+from zsd_core.models.head import Head
+from zsd_core.models.scorer import Scorer
+from zsd_core.models.trunk import Trunk
+
+__all__ = ["ContrastZSD"]
+
+
+class ContrastZSD(nn.Module):
+    """The detector of section 3.2.
+
+    It has no ``forward`` of its own: ``zsd_core.objective`` trains it and ``zsd_core.pipeline``
+    runs it, both through these three parts.
+
+    Attributes:
+        trunk: image to features, objectness and anchor deltas.
+        head: region feature to embedding and box deltas.
+        scorer: embeddings and class vectors to scores.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        backbone, region_stage, width = build_backbone(config.backbone)
+        self.trunk = Trunk(config, backbone)
+        self.head = Head(config, region_stage, width)
+        self.scorer = Scorer(config.scoring, self.trunk.rpn.background)
+
+    def scorer_tensors(self) -> dict[str, NDArray[np.float32]]:
+        """The arrays of ``scorer.safetensors``."""
+        return self.scorer.tensors()

@@ -1,0 +1,100 @@
+"""The trunk network: image to feature map, objectness and anchor deltas (section 3.2.1)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zsd_core.config import ModelConfig, ProposalConfig
+from zsd_core.models.backbone import Backbone
+
+__all__ = ["RegionProposalNetwork", "Trunk"]
+
+
+class RegionProposalNetwork(nn.Module):
+    """Score and shift every anchor: hidden 3 x 3 convolutions, then two 1 x 1 convolutions.
+
+    With ``config.objectness == "background"`` the score contrasts each anchor with the learned
+    background vector a_0 against a learned foreground vector (Background Learnable RPN, [58]); as
+    both are linear in the hidden map, the vectors fold into one 1 x 1 convolution.
+    """
+
+    def __init__(self, config: ProposalConfig, channels: dict[int, int], vector_dim: int) -> None:
+        super().__init__()
+        self.levels, self.stride = config.levels, config.stride
+        anchors = len(config.anchor_sizes) * len(config.aspect_ratios)
+        self.laterals = nn.ModuleList()
+        if len(self.levels) > 1:
+            self.laterals.extend(nn.Conv2d(channels[s], config.channels, 1) for s in self.levels)
+        widths = [channels[self.levels[0]]] if len(self.levels) == 1 else [config.channels]
+        widths += [config.channels] * config.depth
+        self.hidden = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
+        self.deltas = nn.Conv2d(config.channels, 4 * anchors, 1)
+        self.background: nn.Parameter | None = None
+        if config.objectness == "background":
+            self.semantic = nn.Conv2d(config.channels, anchors * vector_dim, 1)
+            self.foreground = nn.Parameter(torch.randn(vector_dim) / vector_dim**0.5)
+            self.background = nn.Parameter(torch.randn(vector_dim) / vector_dim**0.5)
+        else:
+            self.objectness = nn.Conv2d(config.channels, anchors, 1)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=0.01)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        for lateral in (*self.laterals, *(self.hidden[1:] if config.depth > 1 else ())):
+            nn.init.kaiming_normal_(lateral.weight)
+
+    def forward(self, maps: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
+        """Map ``{stride: (N, C, H, W)}`` to logits ``(N, A, h, w)`` and deltas ``(N, 4A, h, w)``.
+
+        Channel ``4 a + k`` of the deltas holds dx, dy, dw, dh (k = 0 .. 3) of anchor a.
+        """
+        x = self._merge(maps)
+        for layer in self.hidden:
+            x = F.relu(layer(x))
+        return self._score(x), self.deltas(x)
+
+    def _merge(self, maps: dict[int, Tensor]) -> Tensor:
+        if len(self.levels) == 1:
+            return maps[self.levels[0]]
+        total = None
+        for stride, lateral in zip(self.levels, self.laterals, strict=True):
+            x = lateral(maps[stride])
+            if stride < self.stride:
+                x = F.max_pool2d(x, self.stride // stride)
+            elif stride > self.stride:
+                x = F.interpolate(x, scale_factor=stride // self.stride, mode="nearest")
+            total = x if total is None else total + x
+        assert total is not None
+        return F.relu(total)
+
+    def _score(self, x: Tensor) -> Tensor:
+        if self.background is None:
+            return self.objectness(x)
+        contrast = self.foreground - self.background  # (E,)
+        anchors = self.semantic.weight.shape[0] // len(contrast)
+        weight = self.semantic.weight.view(anchors, len(contrast), -1)  # (A, E, C)
+        bias = self.semantic.bias.view(anchors, -1)  # type: ignore[union-attr]
+        return F.conv2d(x, torch.einsum("aec,e->ac", weight, contrast)[..., None, None],
+                        bias @ contrast)  # fmt: skip
+
+
+class Trunk(nn.Module):
+    """Backbone and region proposal network: everything that runs once per image."""
+
+    def __init__(self, config: ModelConfig, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.rpn = RegionProposalNetwork(
+            config.proposals, backbone.channels, config.scoring.vector_dim
+        )
+        self.feature_stride = config.regions.stride
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map ``(N, 3, H, W)`` to features ``(N, C, h, w)``, objectness logits and deltas."""
+        maps = self.backbone(images)
+        objectness, deltas = self.rpn(maps)
+        return maps[self.feature_stride], objectness, deltas

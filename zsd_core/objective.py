@@ -1,0 +1,248 @@
+"""The training objective, eq. 13 with the RPN's losses, over a model and its class vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from zsd_core import kernels, ops
+from zsd_core.errors import ConfigError
+from zsd_core.experiment import Config
+from zsd_core.losses import (
+    box_regression_loss,
+    contrastive_loss,
+    seen_classification_loss,
+    unseen_classification_loss,
+)
+from zsd_core.models import ContrastZSD
+from zsd_core.semantics import similarity
+from zsd_core.targets import BOX_WEIGHTS, RPN_WEIGHTS, encode, match, sample
+
+__all__ = ["Objective", "Regions", "Target"]
+
+ANCHORS_PER_IMAGE = 256  # sampled by the RPN's loss, half of them objects at most
+REGION_CANDIDATES = 1000  # proposals an image offers to the sampler, more than inference keeps
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is known of one training image.
+
+    Attributes:
+        boxes: ``(G, 4)`` in pixels of the network input.
+        labels: ``(G,)`` seen class, from 1.
+        ignored: ``(I, 4)`` boxes that are neither object nor background.
+        size: height and width of the resized image without padding.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    ignored: Tensor
+    size: tuple[int, int]
+
+    def to(self, device: torch.device) -> Target:
+        """The same on a device."""
+        return Target(
+            self.boxes.to(device), self.labels.to(device), self.ignored.to(device), self.size
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """Regions sampled for the heads.
+
+    Attributes:
+        boxes: ``(R, 4)`` in pixels of the network input.
+        batch_indices: ``(R,)`` int32.
+        labels: ``(R,)``, 0 is background.
+        offsets: ``(R, 4)`` targets of eq. 5, zero for background.
+    """
+
+    boxes: Tensor
+    batch_indices: Tensor
+    labels: Tensor
+    offsets: Tensor
+
+
+class Objective(nn.Module):
+    """Losses of a batch; the model is inside, so that one wrapper distributes both."""
+
+    def __init__(
+        self, model: ContrastZSD, config: Config, seen_vectors: Tensor, unseen_vectors: Tensor
+    ) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+        model.scorer.fix_background(seen_vectors)
+        table = similarity(
+            seen_vectors.double().cpu().numpy(), unseen_vectors.double().cpu().numpy(),
+            config.model.scoring.similarity_temperature,
+        )  # fmt: skip
+        self.register_buffer("seen_vectors", seen_vectors, persistent=False)
+        self.register_buffer("unseen_vectors", unseen_vectors, persistent=False)
+        self.register_buffer("similarity", torch.from_numpy(table).float(), persistent=False)
+        anchors = torch.from_numpy(config.model.proposals.anchors())
+        self.register_buffer("anchors", anchors, persistent=False)
+
+    def forward(self, images: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
+        """All losses of a batch of images ``(N, 3, H, W)``, by name."""
+        maps = self.model.trunk.backbone(images)
+        return self.forward_maps(maps, targets)
+
+    def forward_maps(
+        self, maps: Mapping[int, Tensor], targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        """The same from the backbone's maps, which a frozen backbone lets one keep."""
+        objectness, deltas = self.model.trunk.rpn(maps)
+        losses = self.rpn_losses(objectness, deltas, targets)
+        regions = self.sample_regions(objectness.detach(), deltas.detach(), targets)
+        f = self.model.head.describe(self.region_features(maps, regions))
+        return losses | self.head_losses(f, regions.labels, regions.offsets)
+
+    def rpn_losses(
+        self, objectness: Tensor, deltas: Tensor, targets: Sequence[Target]
+    ) -> dict[str, Tensor]:
+        """Faster R-CNN's two losses over sampled anchors, section 3.4."""
+        count, anchors_per_cell, height, width = objectness.shape
+        logits = objectness.permute(0, 2, 3, 1).reshape(count, -1)
+        offsets = deltas.view(count, anchors_per_cell, 4, height, width)
+        offsets = offsets.permute(0, 3, 4, 1, 2).reshape(count, -1, 4)
+        anchors = self._anchor_grid(height, width)
+        quality = self.config.model.proposals.objectness == "iou"
+        score_terms, box_terms = [], []
+        for logit, offset, target in zip(logits, offsets, targets, strict=True):
+            inside = self._inside(anchors, target.size)
+            bounds = (0.3, 0.3) if quality else (0.7, 0.3)
+            assignment, best = match(
+                anchors, target.boxes, target.ignored, positive=bounds[0], negative=bounds[1],
+                keep_best=True,
+            )  # fmt: skip
+            assignment[~inside] = -2
+            objects, background = sample(assignment, ANCHORS_PER_IMAGE, 0.5)
+            chosen = objects if quality else torch.cat([objects, background])
+            truth = best[chosen] if quality else (assignment[chosen] >= 0).float()
+            score_terms.append(
+                F.binary_cross_entropy_with_logits(logit[chosen].float(), truth, reduction="sum")
+                / max(len(chosen), 1)
+            )
+            wanted = encode(anchors[objects], target.boxes[assignment[objects]], RPN_WEIGHTS)
+            box_terms.append(
+                F.smooth_l1_loss(offset[objects].float(), wanted, beta=1 / 9, reduction="sum")
+                / max(len(chosen), 1)
+            )
+        return {
+            "rpn_objectness": torch.stack(score_terms).mean(),
+            "rpn_box": torch.stack(box_terms).mean(),
+        }
+
+    @torch.no_grad()
+    def sample_regions(
+        self, objectness: Tensor, deltas: Tensor, targets: Sequence[Target]
+    ) -> Regions:
+        """Propose regions, add the true boxes, and draw those the heads learn from."""
+        proposals = self.config.model.proposals
+        training = self.config.training
+        arrays = kernels.propose(
+            objectness.float().cpu().numpy(), deltas.float().cpu().numpy(), proposals.anchors(),
+            np.asarray([target.size for target in targets], np.float32), stride=proposals.stride,
+            pre_nms_top=max(proposals.pre_nms_top, REGION_CANDIDATES),
+            post_nms_top=REGION_CANDIDATES, nms_threshold=proposals.nms_threshold,
+            min_size=proposals.min_size,
+        )  # fmt: skip
+        rois, batch_indices = (torch.from_numpy(a).to(objectness.device) for a in arrays[:2])
+        parts = []
+        for index, target in enumerate(targets):
+            boxes = torch.cat([rois[batch_indices == index], target.boxes])
+            assignment, _ = match(boxes, target.boxes, target.ignored, positive=0.5, negative=0.5)
+            objects, background = sample(assignment, training.regions, training.foreground)
+            chosen = torch.cat([objects, background])
+            labels = torch.zeros(len(chosen), dtype=torch.long, device=boxes.device)
+            offsets = boxes.new_zeros(len(chosen), 4)
+            owner = assignment[objects]
+            labels[: len(objects)] = target.labels[owner]
+            offsets[: len(objects)] = encode(boxes[objects], target.boxes[owner], BOX_WEIGHTS)
+            where = torch.full((len(chosen),), index, dtype=torch.int32, device=boxes.device)
+            parts.append((boxes[chosen], where, labels, offsets))
+        return Regions(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def region_features(self, maps: Mapping[int, Tensor], regions: Regions) -> Tensor:
+        """Cut regions ``(R, C, PH, PW)`` from the map that ``regions.stride`` names."""
+        config = self.config.model.regions
+        features = maps[config.stride]
+        if config.pooling == "pool":
+            rois = torch.cat([regions.batch_indices[:, None].to(features), regions.boxes], dim=1)
+            return torchvision.ops.roi_pool(features, rois, config.output_size, 1 / config.stride)
+        return ops.roi_align(
+            features, regions.boxes, regions.batch_indices, output_size=config.output_size,
+            spatial_scale=1 / config.stride, sampling_ratio=config.sampling_ratio,
+        )  # fmt: skip
+
+    def head_losses(self, f: Tensor, labels: Tensor, offsets: Tensor) -> dict[str, Tensor]:
+        """Eq. 5, 8, 9 and 12 of regions' features ``(R, F)``, weighted as eq. 13 says."""
+        config, scorer = self.config.loss, self.model.scorer
+        embeddings, deltas = self.model.head.embed(f)
+        seen_vectors = cast(Tensor, self.seen_vectors)
+        unseen_vectors = cast(Tensor, self.unseen_vectors)
+        prototypes = scorer.prototypes(torch.cat([seen_vectors, unseen_vectors]))
+        split = 1 + len(seen_vectors)
+        losses = {
+            "box": box_regression_loss(deltas, offsets, labels, reduction=config.reduction),
+            "seen": seen_classification_loss(
+                scorer.seen_logits(embeddings, prototypes[:split]), labels,
+                reduction=config.reduction,
+            ),
+        }  # fmt: skip
+        if config.unseen_weight and len(unseen_vectors):
+            losses["unseen"] = config.unseen_weight * unseen_classification_loss(
+                scorer.unseen_logits(embeddings, prototypes[split:]), labels,
+                cast(Tensor, self.similarity), background=config.unseen_background,
+                reduction=config.reduction,
+            )  # fmt: skip
+        if config.contrast_weight:
+            losses["contrast"] = config.contrast_weight * contrastive_loss(
+                scorer.contrast_vectors(embeddings), labels,
+                temperature=config.contrast_temperature, normalized=config.contrast_normalized,
+                background=config.contrast_background, reduction=config.reduction,
+            )  # fmt: skip
+        return losses
+
+    @torch.no_grad()
+    def check_alive(self, f: Tensor) -> None:
+        """Refuse to train a g_s whose final ReLU outputs nothing but zeros.
+
+        It has one output neuron shared by all classes: where every logit is 0, so is every
+        gradient, and the loss stays at the logarithm of the class count for ever.
+
+        Raises:
+            ConfigError: more than 99 % of the seen logits of features ``(R, F)`` are exactly 0.
+        """
+        embeddings, _ = self.model.head.embed(f)
+        prototypes = self.model.scorer.prototypes(cast(Tensor, self.seen_vectors))
+        dead = (self.model.scorer.seen_logits(embeddings, prototypes) == 0).float().mean().item()
+        if dead > 0.99:
+            raise ConfigError(
+                f"{dead:.1%} of the seen logits are exactly 0 before training: g_s is dead and "
+                "cannot learn. Set scoring.seen_activation to linear, or try another seed."
+            )
+
+    def _anchor_grid(self, height: int, width: int) -> Tensor:
+        stride = self.config.model.proposals.stride
+        anchors = cast(Tensor, self.anchors)
+        y, x = torch.meshgrid(
+            torch.arange(height, device=anchors.device) * stride,
+            torch.arange(width, device=anchors.device) * stride,
+            indexing="ij",
+        )
+        shifts = torch.stack([x, y, x, y], dim=-1).view(-1, 1, 4)
+        return (shifts + anchors).view(-1, 4)
+
+    def _inside(self, anchors: Tensor, size: tuple[int, int]) -> Tensor:
+        """Anchors whose cell lies in the image and not in its padding."""
+        centre = (anchors[:, :2] + anchors[:, 2:]) / 2
+        return (centre[:, 0] < size[1]) & (centre[:, 1] < size[0])

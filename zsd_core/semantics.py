@@ -1,0 +1,84 @@
+"""What class vectors mean to each other: unit rows and the similarity matrix S (section 3.1).
+
+numpy only, so that an edge device computes exactly what training saw.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsd_core.errors import ConfigError, DataError, expect_shapes
+
+__all__ = ["seen_similarity", "similarity", "similarity_of_cosines", "unit_rows"]
+
+Floats = NDArray[np.floating[Any]]
+
+
+def unit_rows(vectors: Floats) -> Floats:
+    """Scale every row of ``(K, E)`` to unit Euclidean length.
+
+    Raises:
+        DataError: a row is zero or not finite, so it has no direction.
+    """
+    vectors = np.asarray(vectors)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    bad = np.flatnonzero(~(np.isfinite(norms[:, 0]) & (norms[:, 0] > 0)))
+    if bad.size:
+        raise DataError(
+            f"unit_rows: class vector {int(bad[0])} has length {float(norms[bad[0], 0])}; "
+            "every class needs a finite, non-zero vector."
+        )
+    return np.asarray(vectors / norms, dtype=vectors.dtype)
+
+
+def seen_similarity(seen: Floats, unseen: Floats, temperature: float) -> Floats:
+    """The stored block of S: how much each seen class resembles each unseen one.
+
+    Args:
+        seen: ``(Ks, E)`` vectors of the seen classes.
+        unseen: ``(U, E)`` vectors of the unseen classes.
+        temperature: divides the cosine before the softmax; 1 is the paper's formula, smaller is
+            sharper.
+
+    Returns:
+        ``(Ks, U)``; every row is softmax(cosine / temperature) and sums to 1 (``U = 0``: empty).
+
+    References:
+        Paper section 3.1, "Category Similarity".
+    """
+    expect_shapes(
+        "seen_similarity", "Both need the width E of one encoder.", seen=(seen, "Ks E"),
+        unseen=(unseen, "U E"),
+    )  # fmt: skip
+    if not len(unseen) or not len(seen):
+        return np.zeros((len(seen), len(unseen)), dtype=np.asarray(seen).dtype)
+    return similarity_of_cosines(unit_rows(seen) @ unit_rows(unseen).T, temperature)
+
+
+def similarity_of_cosines(cosines: Floats, temperature: float) -> Floats:
+    """The rows of S from cosines ``(Ks, U)``: softmax(cosine / temperature) over unseen classes.
+
+    Kept apart from the cosines because those of a class never change, while every entry of S does
+    when a class comes or goes.
+    """
+    if not temperature > 0:
+        raise ConfigError(f"similarity temperature is {temperature}, must be above 0.")
+    if not cosines.size:
+        return np.zeros(cosines.shape, cosines.dtype)
+    weights = np.exp((cosines - cosines.max(axis=1, keepdims=True)) / temperature)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=cosines.dtype)
+
+
+def similarity(seen: Floats, unseen: Floats, temperature: float) -> Floats:
+    """S in full, ``(1 + Ks + U, U)``: background row zero, seen rows softmax, unseen rows one-hot.
+
+    Only the seen block carries information; the runtime never builds this matrix. It is for
+    training targets (eq. 9), for ``detector.onnx``, and for tests.
+    """
+    block = seen_similarity(seen, unseen, temperature)
+    count = block.shape[1]
+    background = np.zeros((1, count), block.dtype)
+    return np.concatenate([background, block, np.eye(count, dtype=block.dtype)])

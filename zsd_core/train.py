@@ -1,0 +1,214 @@
+"""Train a detector.
+
+    python -m zsd_core.train configs/mobilenetv2_coco_48_17.yaml --output runs/first
+    python -m zsd_core.train CONFIG --output runs/first --resume
+    python -m zsd_core.train CONFIG --output runs/short training.epochs=2 loss.contrast_weight=0
+    torchrun --nproc_per_node 8 -m zsd_core.train CONFIG --output runs/cluster
+
+Writes ``last.pt`` after every epoch, ``config.json``, ``losses.jsonl`` and TensorBoard events under
+``--output``. ``python -m export.onnx --checkpoint runs/first/last.pt`` turns it into a bundle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from zsd_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from zsd_core.data.dataset import Dataset
+from zsd_core.data.protocol import training_set
+from zsd_core.data.read import read_dataset
+from zsd_core.data.splits import Split, load_split
+from zsd_core.errors import ConfigError, ZsdError, require
+from zsd_core.experiment import Config, DataConfig, load_config
+from zsd_core.models import ContrastZSD
+from zsd_core.objective import Objective
+from zsd_core.training.batches import TrainingImages
+from zsd_core.training.loop import Position, fit
+from zsd_core.training.phases import build_phases
+from zsd_core.vectors import VectorTable, load_vectors
+
+__all__ = ["main", "parse", "read_vectors", "train"]
+
+
+def read_vectors(config: DataConfig, split: Split, width: int) -> VectorTable:
+    """Class vectors of a split, seen then unseen.
+
+    Raises:
+        ConfigError: their width is not ``scoring.vector_dim``.
+    """
+    table = load_vectors(config.vectors, split.classes, template=config.template)
+    if table.vectors.shape[1] != width:
+        raise ConfigError(
+            f"{config.vectors} holds vectors of {table.vectors.shape[1]} numbers, but "
+            f"model.scoring.vector_dim is {width}; set it to {table.vectors.shape[1]}."
+        )
+    return table
+
+
+def train(
+    config: Config, output: Path, *, resume: bool = False, max_steps: int = 0, device: str = "auto"
+) -> Path:
+    """Train as configured and return the path of the last checkpoint.
+
+    Under ``torchrun`` every process calls this; process 0 writes.
+
+    Raises:
+        ZsdError: of the kinds the parts raise; nothing is overwritten before they have run.
+    """
+    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    target = _device(device)
+    path = output / "last.pt"
+    if path.exists() and not resume:
+        raise ConfigError(f"{path} exists; continue it with --resume or choose another --output.")
+    split = load_split(config.data.split)
+    table = read_vectors(config.data, split, config.model.scoring.vector_dim)
+    dataset = training_set(
+        read_dataset(config.data.format, config.data.annotations, config.data.images), split,
+        drop_score=config.data.drop_score, keep_score=config.data.keep_score,
+    )  # fmt: skip
+    _seed(config.training.seed)
+    position, model, begun = Position(), ContrastZSD(config.model), time.time()
+    training: dict[str, Any] = {"seconds": 0.0}
+    if resume:
+        earlier = load_checkpoint(path)
+        model.load_state_dict(earlier.model.state_dict())
+        position = Position(**earlier.state["position"])
+        training, begun = earlier.training, begun - earlier.training["seconds"]
+    model.to(target)
+    vectors = torch.from_numpy(table.vectors).float().to(target)
+    seen = len(split.seen)
+    objective = Objective(model, config, vectors[:seen], vectors[seen:]).to(target)
+    forward = _distribute(objective, target, processes)
+    images = TrainingImages(dataset.images, split.seen, config.model.preprocess, config.training)
+    training |= _provenance(dataset, split, table)
+
+    def save(at: Position) -> None:
+        if rank == 0:
+            training["seconds"] = time.time() - begun
+            save_checkpoint(
+                Checkpoint(
+                    config=config, model=model, seen=split.seen, unseen=split.unseen,
+                    vectors=table.vectors.astype(np.float32), training=training,
+                    state={"position": dataclasses.asdict(at)},
+                ),
+                path,
+            )  # fmt: skip
+
+    phases = build_phases(objective, forward, images, config, target, processes)
+    with _Log(output, config, dataset, enabled=rank == 0) as log:
+        fit(phases, config.training, device=target, position=position, save=save, log=log,
+            max_steps=max_steps)  # fmt: skip
+    if processes > 1:
+        torch.distributed.destroy_process_group()
+    return path
+
+
+class _Log:
+    """Losses as JSON lines and TensorBoard events; a process other than 0 writes nothing."""
+
+    def __init__(self, output: Path, config: Config, dataset: Dataset, *, enabled: bool) -> None:
+        self.enabled = enabled
+        if enabled:
+            output.mkdir(parents=True, exist_ok=True)
+            (output / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1))
+            counts = ", ".join(f"{name} {count}" for name, count in dataset.counts.items())
+            print(f"training data: {counts}", file=sys.stderr)
+            self.lines = (output / "losses.jsonl").open("a", buffering=1)
+            require("tensorboard", "train")
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(output))
+
+    def __enter__(self) -> Callable[[str, float, int], None]:
+        return self.write
+
+    def write(self, tag: str, value: float, step: int) -> None:
+        if self.enabled:
+            self.lines.write(json.dumps({"step": step, "tag": tag, "value": value}) + "\n")
+            self.writer.add_scalar(tag, value, step)
+
+    def __exit__(self, *_: object) -> None:
+        if self.enabled:
+            self.lines.close()
+            self.writer.close()
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    return torch.device(name)
+
+
+def _distribute(objective: Objective, device: torch.device, processes: int) -> nn.Module:
+    if processes == 1:
+        return objective
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    devices = [device] if device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(
+        objective, device_ids=devices, find_unused_parameters=True
+    )
+
+
+def _seed(seed: int) -> None:
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+
+
+def _provenance(dataset: Dataset, split: Split, table: VectorTable) -> dict[str, Any]:
+    return {
+        "counts": dict(dataset.counts),
+        "boxes_per_class": dict(dataset.boxes_per_class()),
+        "split": split.name,
+        "vectors": table.provenance,
+        "versions": {"torch": torch.__version__, "numpy": np.__version__},
+    }
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m zsd_core.train", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("config", help="a YAML file of configs/")
+    parser.add_argument("overrides", nargs="*", metavar="section.field=value",
+                        help="change one option, such as training.epochs=3")  # fmt: skip
+    parser.add_argument("--output", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--resume", action="store_true", help="go on from OUTPUT/last.pt")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--max-steps", type=int, default=0, metavar="N",
+                        help="stop each phase after N steps, for a smoke test")  # fmt: skip
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 on success, 1 with a sentence on stderr."""
+    args = parse(argv)
+    try:
+        config = load_config(args.config, args.overrides)
+        path = train(config, args.output, resume=args.resume, max_steps=args.max_steps,
+                     device=args.device)  # fmt: skip
+    except ZsdError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,242 @@
+"""What a training run consists of: one end-to-end phase, or the RPN, then the heads, from caches.
+
+A frozen backbone gives the same maps at every epoch, and a trained RPN the same regions; keeping
+them turns hours into minutes on a CPU. Each phase yields batches and turns one into losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, DistributedSampler, RandomSampler
+
+from zsd_core.errors import ConfigError
+from zsd_core.experiment import Config
+from zsd_core.objective import Objective, Target
+from zsd_core.progress import Progress
+from zsd_core.training.batches import TrainingImages, collate
+
+__all__ = ["CachedProposals", "CachedRegions", "EndToEnd", "Phase", "build_phases", "summed"]
+
+Losses = dict[str, Tensor]
+
+
+class Phase(Protocol):
+    """A stretch of training with its own batches, losses and trainable part."""
+
+    name: str
+    epochs: int
+
+    def prepare(self) -> None:
+        """Do what must be done once before the first epoch, such as filling a cache."""
+
+    def steps(self) -> int:
+        """Batches of an epoch, in this process."""
+
+    def batches(self, epoch: int) -> Iterator[Any]:
+        """The batches of an epoch, the same for the same seed and epoch."""
+
+    def losses(self, batch: Any) -> Losses:
+        """Weighted losses by name; their sum is what is minimised."""
+
+    def parameters(self) -> list[nn.Parameter]:
+        """What the optimiser changes."""
+
+
+class EndToEnd:
+    """The paper's training: all losses of eq. 13 and the RPN's, on images."""
+
+    name = "end to end"
+
+    def __init__(
+        self, objective: Objective, forward: nn.Module, images: TrainingImages, config: Config,
+        device: torch.device, processes: int = 1,
+    ) -> None:  # fmt: skip
+        training = config.training
+        self.objective, self.forward, self.images, self.device = objective, forward, images, device
+        self.epochs, self.seed = training.epochs, training.seed
+        self.order = torch.Generator()
+        self.sampler = (
+            DistributedSampler(images, seed=training.seed)
+            if processes > 1
+            else RandomSampler(images, generator=self.order)
+        )
+        self.loader = DataLoader(
+            images, training.batch_size, sampler=self.sampler, collate_fn=collate,
+            num_workers=training.workers,
+        )  # fmt: skip
+
+    def prepare(self) -> None:
+        """Check on the first batch that g_s is not dead."""
+        images, targets = next(self.batches(0))
+        with torch.no_grad():
+            maps = self.objective.model.trunk.backbone(images)
+            objectness, deltas = self.objective.model.trunk.rpn(maps)
+            regions = self.objective.sample_regions(objectness, deltas, targets)
+            f = self.objective.model.head.describe(self.objective.region_features(maps, regions))
+        self.objective.check_alive(f)
+
+    def steps(self) -> int:
+        """Batches of an epoch, in this process."""
+        return len(self.loader)
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, list[Target]]]:
+        """Images ``(N, 3, H, W)`` and their targets."""
+        self.images.epoch = epoch
+        if isinstance(self.sampler, DistributedSampler):
+            self.sampler.set_epoch(epoch)
+        else:
+            self.order.manual_seed(self.seed * 100_003 + epoch)
+        for images, targets in self.loader:
+            yield images.to(self.device), [target.to(self.device) for target in targets]
+
+    def losses(self, batch: tuple[Tensor, list[Target]]) -> Losses:
+        """All losses."""
+        losses: Losses = self.forward(*batch)
+        return losses
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Everything that is not frozen."""
+        return [p for p in self.objective.parameters() if p.requires_grad]
+
+
+class CachedProposals:
+    """The RPN alone, on kept backbone maps of every image and augmented version."""
+
+    name = "proposals"
+
+    def __init__(
+        self, objective: Objective, images: TrainingImages, config: Config, device: torch.device
+    ) -> None:
+        self.objective, self.images, self.config, self.device = objective, images, config, device
+        self.epochs = config.training.epochs
+        self.maps: list[dict[int, Tensor]] = []
+        self.targets: list[Target] = []
+
+    @torch.no_grad()
+    def prepare(self) -> None:
+        """Run the backbone over every version of every image; float16 maps stay in memory."""
+        training, backbone = self.config.training, self.objective.model.trunk.backbone
+        wanted = {*self.config.model.proposals.levels, self.config.model.regions.stride}
+        loader = DataLoader(self.images, batch_size=None, num_workers=training.workers)
+        with Progress("keep backbone maps", len(self.images) * training.versions) as progress:
+            for version in range(training.versions):
+                self.images.epoch = version
+                for image, target in loader:
+                    maps = backbone(image[None].to(self.device))
+                    self.maps.append({s: maps[s].half().cpu() for s in wanted})
+                    self.targets.append(target)
+                    progress.advance()
+
+    def steps(self) -> int:
+        """Batches of an epoch: one version of every image."""
+        return -(-len(self.images) // self.config.training.batch_size)
+
+    def batches(self, epoch: int) -> Iterator[list[int]]:
+        """Indices of kept images; epochs take turns at the versions."""
+        count, training = len(self.images), self.config.training
+        generator = torch.Generator().manual_seed(training.seed * 100_003 + epoch)
+        order = torch.randperm(count, generator=generator) + count * (epoch % training.versions)
+        yield from (chunk.tolist() for chunk in order.split(training.batch_size))
+
+    def read(self, index: int) -> tuple[dict[int, Tensor], Target]:
+        """Maps ``{stride: (1, C, h, w)}`` float32 of one kept image, and its target."""
+        maps = {s: m.to(self.device).float() for s, m in self.maps[index].items()}
+        return maps, self.targets[index].to(self.device)
+
+    def losses(self, batch: list[int]) -> Losses:
+        """The two RPN losses; images of any size share a batch, one forward pass each."""
+        total: Losses = {}
+        for index in batch:
+            maps, target = self.read(index)
+            objectness, deltas = self.objective.model.trunk.rpn(maps)
+            for name, value in self.objective.rpn_losses(objectness, deltas, [target]).items():
+                total[name] = total.get(name, torch.zeros_like(value)) + value / len(batch)
+        return total
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The RPN."""
+        return [p for p in self.objective.model.trunk.rpn.parameters() if p.requires_grad]
+
+
+class CachedRegions:
+    """The heads, on kept features of the regions that the trained RPN proposes."""
+
+    name = "heads"
+
+    def __init__(self, proposals: CachedProposals) -> None:
+        self.proposals, self.objective = proposals, proposals.objective
+        self.config, self.device = proposals.config, proposals.device
+        self.epochs = self.config.training.head_epochs
+        self.columns: tuple[Tensor, Tensor, Tensor] | None = None
+
+    @torch.no_grad()
+    def prepare(self) -> None:
+        """Sample regions of every kept image and run the frozen region stage over them."""
+        objective, columns = self.objective, []
+        torch.manual_seed(self.config.training.seed)
+        with Progress("keep region features", len(self.proposals.targets)) as progress:
+            for index in range(len(self.proposals.targets)):
+                maps, target = self.proposals.read(index)
+                objectness, deltas = objective.model.trunk.rpn(maps)
+                regions = objective.sample_regions(objectness, deltas, [target])
+                f = objective.model.head.describe(objective.region_features(maps, regions))
+                columns.append((f.half().cpu(), regions.labels.cpu(), regions.offsets.cpu()))
+                progress.advance()
+        f, labels, offsets = (torch.cat(column) for column in zip(*columns, strict=True))
+        self.columns = (f, labels, offsets)
+        self.proposals.maps.clear()  # the largest thing in memory, not needed again
+        objective.check_alive(f[: self.config.training.head_batch].to(self.device).float())
+
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        assert self.columns is not None
+        return -(-len(self.columns[0]) // self.config.training.head_batch)
+
+    def batches(self, epoch: int) -> Iterator[Tensor]:
+        """Indices of kept regions."""
+        assert self.columns is not None
+        generator = torch.Generator().manual_seed(self.config.training.seed * 100_003 + epoch)
+        order = torch.randperm(len(self.columns[0]), generator=generator)
+        yield from order.split(self.config.training.head_batch)
+
+    def losses(self, batch: Tensor) -> Losses:
+        """Eq. 13 without the RPN's."""
+        assert self.columns is not None
+        f, labels, offsets = (column[batch].to(self.device) for column in self.columns)
+        return self.objective.head_losses(f.float(), labels, offsets)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The head (its region stage is frozen) and the scorer; a_0 too, unless the RPN owns it."""
+        model = self.objective.model
+        of_rpn = {id(p) for p in model.trunk.rpn.parameters()}
+        trained = [*model.head.parameters(), *model.scorer.parameters()]
+        return [p for p in trained if p.requires_grad and id(p) not in of_rpn]
+
+
+def build_phases(
+    objective: Objective, forward: nn.Module, images: TrainingImages, config: Config,
+    device: torch.device, processes: int = 1,
+) -> list[Phase]:  # fmt: skip
+    """The phases that ``training.cache`` asks for.
+
+    Raises:
+        ConfigError: a cache is asked for, but the backbone is trained or several processes run.
+    """
+    if config.training.cache == "none":
+        return [EndToEnd(objective, forward, images, config, device, processes)]
+    if config.model.backbone.frozen != "all" or processes > 1:
+        raise ConfigError(
+            "training.cache is 'regions', which needs backbone.frozen: all and one process; got "
+            f"{config.model.backbone.frozen!r} and {processes}. Set training.cache to none."
+        )
+    proposals = CachedProposals(objective, images, config, device)
+    return [proposals, CachedRegions(proposals)]
+
+
+def summed(losses: Mapping[str, Tensor]) -> Tensor:
+    """The number that is minimised."""
+    return torch.stack(list(losses.values())).sum()
