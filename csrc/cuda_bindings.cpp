@@ -5,10 +5,11 @@
 // a call allocates nothing and can be captured in a CUDA graph. They must stay alive until the
 // stream has passed the call. Ordering with the stream that produced them is the caller's.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
-#include <cstring>
-#include <optional>
+#include <array>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/launch.h"
@@ -17,7 +18,7 @@ namespace py = pybind11;
 using namespace py::literals;
 
 namespace zsd {
-namespace {
+namespace bindings {
 
 // The part of DLPack's unversioned binary interface that is read here.
 struct DlTensor {
@@ -239,11 +240,261 @@ void product_mlp(const py::object& regions, const py::object& prototypes, const 
   }
 }
 
-}  // namespace
+RoiAlignParams roi_align_params(const std::vector<std::int64_t>& features,
+                                const std::vector<std::int64_t>& patches, double spatial_scale,
+                                int sampling_ratio) {
+  return {features[0],   features[1], features[2], features[3],
+          patches[0],    patches[2],  patches[3],  static_cast<float>(spatial_scale),
+          sampling_ratio};
+}
+
+void roi_align(const py::object& features, const py::object& rois, const py::object& batch_indices,
+               const py::object& output, double spatial_scale, int sampling_ratio,
+               std::uintptr_t stream) {
+  const Arguments arguments("roi_align");
+  const Array f = arguments.read("features", features, kFloats, {-1, -1, -1, -1});
+  const Array boxes = arguments.read("rois", rois, kFloat, {-1, 4});
+  const Array images = arguments.read("batch_indices", batch_indices, kInt, {boxes.shape[0]});
+  const Array out =
+      arguments.read("output", output, {f.type}, {boxes.shape[0], f.shape[1], -1, -1});
+  const RoiAlignParams p = roi_align_params(f.shape, out.shape, spatial_scale, sampling_ratio);
+  const auto run = [&](auto type) {
+    using T = decltype(type);
+    return launch_roi_align<T>(p, f.as<T>(), boxes.as<float>(), images.as<std::int32_t>(),
+                               out.as<T>(), as_stream(stream));
+  };
+  arguments.finish(f.type == "float32"   ? run(float{})
+                   : f.type == "float16" ? run(half{})
+                                         : run(bfloat16{}));
+}
+
+void roi_align_backward(const py::object& gradient, const py::object& rois,
+                        const py::object& batch_indices, const py::object& features,
+                        double spatial_scale, int sampling_ratio, std::uintptr_t stream) {
+  const Arguments arguments("roi_align_backward");
+  const Array g = arguments.read("gradient", gradient, kFloats, {-1, -1, -1, -1});
+  const Array boxes = arguments.read("rois", rois, kFloat, {g.shape[0], 4});
+  const Array images = arguments.read("batch_indices", batch_indices, kInt, {g.shape[0]});
+  const Array f = arguments.read("features", features, kFloat, {-1, g.shape[1], -1, -1});
+  const RoiAlignParams p = roi_align_params(f.shape, g.shape, spatial_scale, sampling_ratio);
+  const auto run = [&](auto type) {
+    using T = decltype(type);
+    return launch_roi_align_backward<T>(p, g.as<T>(), boxes.as<float>(), images.as<std::int32_t>(),
+                                        f.as<float>(), as_stream(stream));
+  };
+  arguments.finish(g.type == "float32"   ? run(float{})
+                   : g.type == "float16" ? run(half{})
+                                         : run(bfloat16{}));
+}
+
+void fuse(const py::object& seen_logits, const py::object& unseen_probabilities,
+          const py::object& seen_similarity, const py::object& output, const std::string& fusion,
+          double seen_scale, const py::object& objectness, double objectness_power,
+          std::uintptr_t stream) {
+  const Arguments arguments("fuse");
+  const Array s = arguments.read("seen_similarity", seen_similarity, kFloat, {-1, -1});
+  const std::int64_t seen = s.shape[0], unseen = s.shape[1];
+  const Array logits = arguments.read("seen_logits", seen_logits, kFloat, {-1, 1 + seen + unseen});
+  const std::int64_t regions = logits.shape[0];
+  const Array o =
+      arguments.read("unseen_probabilities", unseen_probabilities, kFloat, {regions, unseen});
+  const Array out = arguments.read("output", output, kFloat, {regions, seen + unseen});
+  const float* weights = nullptr;
+  if (!objectness.is_none()) {
+    weights = arguments.read("objectness", objectness, kFloat, {regions}).as<float>();
+  }
+  if (fusion != "softmax" && fusion != "sigmoid" && fusion != "raw") {
+    raise("ConfigError", "fuse: fusion is '" + fusion + "', must be softmax, sigmoid or raw.");
+  }
+  const Fusion kind = fusion == "softmax"   ? Fusion::kSoftmax
+                      : fusion == "sigmoid" ? Fusion::kSigmoid
+                                            : Fusion::kRaw;
+  const FuseParams p{regions,
+                     seen,
+                     unseen,
+                     kind,
+                     static_cast<float>(seen_scale),
+                     static_cast<float>(objectness_power)};
+  arguments.finish(launch_fuse(p, logits.as<float>(), o.as<float>(), s.as<float>(), weights,
+                               out.as<float>(), as_stream(stream)));
+}
+
+void preprocess(const py::object& image, const py::object& output,
+                std::pair<std::int64_t, std::int64_t> size, std::array<float, 3> mean,
+                std::array<float, 3> std, const std::string& color, std::uintptr_t stream) {
+  const Arguments arguments("preprocess");
+  const Array pixels = arguments.read("image", image, {"uint8"}, {-1, -1, 3});
+  const Array out = arguments.read("output", output, kFloats, {3, -1, -1});
+  if (color != "rgb" && color != "bgr") {
+    raise("ConfigError", "preprocess: color is '" + color + "', must be rgb or bgr.");
+  }
+  const PreprocessParams p{pixels.shape[0],
+                           pixels.shape[1],
+                           size.first,
+                           size.second,
+                           out.shape[1],
+                           out.shape[2],
+                           {mean[0], mean[1], mean[2]},
+                           {std[0], std[1], std[2]},
+                           color == "bgr"};
+  const auto run = [&](auto type) {
+    using T = decltype(type);
+    return launch_preprocess<T>(p, pixels.as<std::uint8_t>(), out.as<T>(), as_stream(stream));
+  };
+  arguments.finish(out.type == "float32"   ? run(float{})
+                   : out.type == "float16" ? run(half{})
+                                           : run(bfloat16{}));
+}
+
+void check_workspace(const char* where, const Array& workspace, std::size_t needed) {
+  if (workspace.shape[0] < static_cast<std::int64_t>(needed) ||
+      reinterpret_cast<std::uintptr_t>(workspace.data) % 16) {
+    raise("ShapeError", std::string(where) + ": workspace has " +
+                            std::to_string(workspace.shape[0]) + " bytes, needs " +
+                            std::to_string(needed) + " aligned to 16; ask " + where +
+                            "_workspace().");
+  }
+}
+
+ProposeParams propose_params(std::int64_t batch, std::int64_t anchors, std::int64_t height,
+                             std::int64_t width, std::int64_t pre_nms_top,
+                             std::int64_t post_nms_top) {
+  ProposeParams p{};
+  p.batch = batch;
+  p.anchors = anchors;
+  p.height = height;
+  p.width = width;
+  p.pre_nms_top = pre_nms_top;
+  p.post_nms_top = post_nms_top;
+  return p;
+}
+
+void propose(const py::object& objectness, const py::object& deltas, const py::object& anchors,
+             const py::object& image_sizes, const py::object& rois, const py::object& batch_indices,
+             const py::object& scores, const py::object& count, const py::object& workspace,
+             int stride, std::int64_t pre_nms_top, std::int64_t post_nms_top, double nms_threshold,
+             float min_size, std::uintptr_t stream) {
+  const Arguments arguments("propose");
+  const Array logits = arguments.read("objectness", objectness, kFloat, {-1, -1, -1, -1});
+  const std::int64_t batch = logits.shape[0], per_cell = logits.shape[1];
+  const Array offsets = arguments.read("deltas", deltas, kFloat,
+                                       {batch, 4 * per_cell, logits.shape[2], logits.shape[3]});
+  const Array cell = arguments.read("anchors", anchors, kFloat, {per_cell, 4});
+  const Array sizes = arguments.read("image_sizes", image_sizes, kFloat, {batch, 2});
+  const std::int64_t capacity = batch * post_nms_top;
+  const Array out = arguments.read("rois", rois, kFloat, {capacity, 4});
+  const Array images = arguments.read("batch_indices", batch_indices, kInt, {capacity});
+  const Array out_scores = arguments.read("scores", scores, kFloat, {capacity});
+  const Array total = arguments.read("count", count, kInt, {1});
+  const Array memory = arguments.read("workspace", workspace, {"uint8"}, {-1});
+  ProposeParams p =
+      propose_params(batch, per_cell, logits.shape[2], logits.shape[3], pre_nms_top, post_nms_top);
+  p.stride = stride;
+  p.nms_threshold = nms_threshold;
+  p.min_size = min_size;
+  check_workspace("propose", memory, propose_workspace(p));
+  const ProposeOutput output{out.as<float>(), images.as<std::int32_t>(), out_scores.as<float>(),
+                             total.as<std::int32_t>()};
+  arguments.finish(launch_propose(p, logits.as<float>(), offsets.as<float>(), cell.as<float>(),
+                                  sizes.as<float>(), output, memory.data, as_stream(stream)));
+}
+
+void detect(const py::object& class_scores, const py::object& deltas, const py::object& rois,
+            const py::object& batch_indices, const py::object& image_sizes,
+            const py::object& thresholds, const py::object& boxes, const py::object& scores,
+            const py::object& columns, const py::object& output_batch_indices,
+            const py::object& count, const py::object& workspace, double nms_threshold,
+            std::int64_t max_detections, float min_size, std::uintptr_t stream) {
+  const Arguments arguments("detect");
+  const Array class_score = arguments.read("class_scores", class_scores, kFloat, {-1, -1});
+  const std::int64_t regions = class_score.shape[0], classes = class_score.shape[1];
+  const Array offsets = arguments.read("deltas", deltas, kFloat, {regions, 4});
+  const Array regions_in = arguments.read("rois", rois, kFloat, {regions, 4});
+  const Array images = arguments.read("batch_indices", batch_indices, kInt, {regions});
+  const Array sizes = arguments.read("image_sizes", image_sizes, kFloat, {-1, 2});
+  const Array limits = arguments.read("thresholds", thresholds, kFloat, {classes});
+  const std::int64_t capacity = sizes.shape[0] * max_detections;
+  const Array out = arguments.read("boxes", boxes, kFloat, {capacity, 4});
+  const Array out_scores = arguments.read("scores", scores, kFloat, {capacity});
+  const Array out_columns = arguments.read("columns", columns, kInt, {capacity});
+  const Array out_images =
+      arguments.read("output_batch_indices", output_batch_indices, kInt, {capacity});
+  const Array total = arguments.read("count", count, kInt, {1});
+  const Array memory = arguments.read("workspace", workspace, {"uint8"}, {-1});
+  if (regions > kMostDetectRegions) {
+    raise("ShapeError", "detect: " + std::to_string(regions) + " regions, at most " +
+                            std::to_string(kMostDetectRegions) +
+                            " fit one call; pass fewer images at a time.");
+  }
+  const DetectParams p{regions, classes, sizes.shape[0], max_detections, nms_threshold, min_size};
+  check_workspace("detect", memory, detect_workspace(p));
+  const DetectOutput output{out.as<float>(), out_scores.as<float>(), out_columns.as<std::int32_t>(),
+                            out_images.as<std::int32_t>(), total.as<std::int32_t>()};
+  arguments.finish(launch_detect(p, class_score.as<float>(), offsets.as<float>(),
+                                 regions_in.as<float>(), images.as<std::int32_t>(),
+                                 sizes.as<float>(), limits.as<float>(), output, memory.data,
+                                 as_stream(stream)));
+}
+
+#ifndef ZSD_CUDA_ARCHITECTURES
+#define ZSD_CUDA_ARCHITECTURES ""
+#endif
+
+py::dict build_info() {
+  py::dict info;
+  info["architectures"] = ZSD_CUDA_ARCHITECTURES;
+#ifdef ZSD_CUDA_SHIM
+  info["toolkit"] = "none: fibers on the CPU";
+#else
+  info["toolkit"] =
+      std::to_string(CUDART_VERSION / 1000) + "." + std::to_string(CUDART_VERSION % 1000 / 10);
+#endif
+  return info;
+}
+
+}  // namespace bindings
 }  // namespace zsd
 
 PYBIND11_MODULE(_compiled_cuda, module) {
   module.doc() = "The CUDA kernels: device arrays in, results into arrays of the caller.";
-  module.def("product_mlp", &zsd::product_mlp, "regions"_a, "prototypes"_a, "weight1"_a, "bias1"_a,
-             "weight2"_a, "bias2"_a, "output"_a, "weight_scale"_a = py::none(), "stream"_a = 0);
+  module.def("build_info", &zsd::bindings::build_info,
+             "Architectures and toolkit it was built for.");
+  module.def("product_mlp", &zsd::bindings::product_mlp, "regions"_a, "prototypes"_a, "weight1"_a,
+             "bias1"_a, "weight2"_a, "bias2"_a, "output"_a, py::kw_only(),
+             "weight_scale"_a = py::none(), "stream"_a = 0);
+  module.def("roi_align", &zsd::bindings::roi_align, "features"_a, "rois"_a, "batch_indices"_a,
+             "output"_a, py::kw_only(), "spatial_scale"_a, "sampling_ratio"_a = 2, "stream"_a = 0);
+  module.def("roi_align_backward", &zsd::bindings::roi_align_backward, "gradient"_a, "rois"_a,
+             "batch_indices"_a, "features"_a, py::kw_only(), "spatial_scale"_a,
+             "sampling_ratio"_a = 2, "stream"_a = 0);
+  module.def("fuse", &zsd::bindings::fuse, "seen_logits"_a, "unseen_probabilities"_a,
+             "seen_similarity"_a, "output"_a, py::kw_only(), "fusion"_a, "seen_scale"_a = 1.0,
+             "objectness"_a = py::none(), "objectness_power"_a = 0.0, "stream"_a = 0);
+  module.def("preprocess", &zsd::bindings::preprocess, "image"_a, "output"_a, py::kw_only(),
+             "size"_a, "mean"_a, "std"_a, "color"_a = "rgb", "stream"_a = 0);
+  module.def("propose", &zsd::bindings::propose, "objectness"_a, "deltas"_a, "anchors"_a,
+             "image_sizes"_a, "rois"_a, "batch_indices"_a, "scores"_a, "count"_a, "workspace"_a,
+             py::kw_only(), "stride"_a, "pre_nms_top"_a, "post_nms_top"_a, "nms_threshold"_a,
+             "min_size"_a, "stream"_a = 0);
+  module.def(
+      "propose_workspace",
+      [](std::int64_t batch, std::int64_t anchors, std::int64_t height, std::int64_t width,
+         std::int64_t pre_nms_top, std::int64_t post_nms_top) {
+        return zsd::propose_workspace(zsd::bindings::propose_params(batch, anchors, height, width,
+                                                                    pre_nms_top, post_nms_top));
+      },
+      "batch"_a, "anchors"_a, "height"_a, "width"_a, py::kw_only(), "pre_nms_top"_a,
+      "post_nms_top"_a, "Bytes of workspace that propose needs.");
+  module.def("detect", &zsd::bindings::detect, "class_scores"_a, "deltas"_a, "rois"_a,
+             "batch_indices"_a, "image_sizes"_a, "thresholds"_a, "boxes"_a, "scores"_a, "columns"_a,
+             "output_batch_indices"_a, "count"_a, "workspace"_a, py::kw_only(), "nms_threshold"_a,
+             "max_detections"_a, "min_size"_a, "stream"_a = 0);
+  module.def(
+      "detect_workspace",
+      [](std::int64_t regions, std::int64_t classes, std::int64_t batch,
+         std::int64_t max_detections) {
+        return zsd::detect_workspace({regions, classes, batch, max_detections, 0.0, 0.f});
+      },
+      "regions"_a, "classes"_a, "batch"_a, py::kw_only(), "max_detections"_a,
+      "Bytes of workspace that detect needs.");
 }

@@ -8,7 +8,12 @@
 // Includes    CUDA and the standard library only; ../cuda_bindings.cpp calls these.
 #pragma once
 
+#include "detect.h"
 #include "device_types.h"
+#include "fuse.h"
+#include "preprocess.h"
+#include "propose.h"
+#include "roi_align.h"
 
 namespace zsd {
 
@@ -30,5 +35,49 @@ struct ProductMlpArguments {
 };
 template <typename T, typename Weight>
 cudaError_t launch_product_mlp(const ProductMlpArguments<T, Weight>& params, cudaStream_t stream);
+
+// Features, gradients and output of type T; the features' gradient is float and overwritten.
+template <typename T>
+cudaError_t launch_roi_align(const RoiAlignParams& params, const T* features, const float* rois,
+                             const std::int32_t* batch_indices, T* output, cudaStream_t stream);
+template <typename T>
+cudaError_t launch_roi_align_backward(const RoiAlignParams& params, const T* gradient,
+                                      const float* rois, const std::int32_t* batch_indices,
+                                      float* features, cudaStream_t stream);
+
+cudaError_t launch_fuse(const FuseParams& params, const float* seen_logits,
+                        const float* unseen_probabilities, const float* seen_similarity,
+                        const float* objectness, float* output, cudaStream_t stream);
+
+template <typename T>
+cudaError_t launch_preprocess(const PreprocessParams& params, const std::uint8_t* image, T* output,
+                              cudaStream_t stream);
+
+// Room for every image's full share; rows from `count` on are zero.
+struct ProposeOutput {
+  float* rois;                  // (B post_nms_top, 4)
+  std::int32_t* batch_indices;  // (B post_nms_top,)
+  float* scores;                // (B post_nms_top,)
+  std::int32_t* count;          // (1,)
+};
+std::size_t propose_workspace(const ProposeParams& params);
+cudaError_t launch_propose(const ProposeParams& params, const float* objectness,
+                           const float* deltas, const float* anchors, const float* image_sizes,
+                           const ProposeOutput& output, void* workspace, cudaStream_t stream);
+
+// At most this many regions in a call: one class's order of them lies in shared memory.
+constexpr int kMostDetectRegions = 3500;
+struct DetectOutput {
+  float* boxes;                 // (B max_detections, 4)
+  float* scores;                // (B max_detections,)
+  std::int32_t* columns;        // (B max_detections,)
+  std::int32_t* batch_indices;  // (B max_detections,)
+  std::int32_t* count;          // (1,)
+};
+std::size_t detect_workspace(const DetectParams& params);
+cudaError_t launch_detect(const DetectParams& params, const float* class_scores,
+                          const float* deltas, const float* rois, const std::int32_t* batch_indices,
+                          const float* image_sizes, const float* thresholds,
+                          const DetectOutput& output, void* workspace, cudaStream_t stream);
 
 }  // namespace zsd

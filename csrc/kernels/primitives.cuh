@@ -70,6 +70,15 @@ ZSD_DEVICE bfloat16 from_float<bfloat16>(float value) {
   return __float2bfloat16_rn(value);
 }
 
+// All bits set in a word.
+ZSD_DEVICE int count_bits(std::uint32_t word) {
+#ifdef __CUDACC__
+  return __popc(word);
+#else
+  return __builtin_popcount(word);
+#endif
+}
+
 // One of the two halves of a word.
 ZSD_DEVICE float half_of_word(std::uint32_t word, int index) {
   const auto bits = static_cast<std::uint16_t>(index ? word >> 16 : word);
@@ -291,6 +300,18 @@ ZSD_DEVICE void multiply_float(float (&sums)[4], const std::uint32_t (&a)[4],
   multiply_tf32(sums, a_high, b_low);
   multiply_tf32(sums, a_high, b_high);
 #endif
+}
+
+// Over the lanes of a warp, the same in each and always in the same order.
+ZSD_DEVICE float warp_sum(float value) {
+#pragma unroll
+  for (int bits = kWarp / 2; bits; bits /= 2) value += shuffle_xor(value, bits);
+  return value;
+}
+ZSD_DEVICE float warp_largest(float value) {
+#pragma unroll
+  for (int bits = kWarp / 2; bits; bits /= 2) value = fmaxf(value, shuffle_xor(value, bits));
+  return value;
 }
 
 }  // namespace zsd

@@ -28,7 +28,7 @@
 #include "primitives.cuh"
 
 namespace zsd {
-namespace product_mlp {
+namespace product_mlp_cuda {
 
 constexpr int kThreads = 256;
 constexpr int kRows = 128;     // pairs of a block
@@ -347,11 +347,11 @@ __global__ void __launch_bounds__(kThreads, (kBlocksPerMultiprocessor<T, Weight>
   }
 }
 
-}  // namespace product_mlp
+}  // namespace product_mlp_cuda
 
 template <typename T, typename Weight>
 cudaError_t launch_product_mlp(const ProductMlpArguments<T, Weight>& params, cudaStream_t stream) {
-  using namespace product_mlp;
+  using namespace product_mlp_cuda;
   const std::int64_t pairs = std::int64_t{params.num_regions} * params.num_classes;
   if (params.num_regions < 0 || params.num_classes < 0 || params.depth < 1 || params.hidden < 1 ||
       pairs > INT_MAX - kRows) {

@@ -65,7 +65,7 @@ struct RoiAxis {
   int count;  // samples per bin; 0 leaves every bin 0
 
   ZSD_HD A position(int index, int sample) const {
-    return start + A(index) * bin + A(sample + 0.5) * bin / A(count);
+    return start + A(index) * bin + (A(sample) + A(0.5)) * bin / A(count);
   }
 };
 

@@ -7,6 +7,7 @@ is the error PyTorch itself makes at that dtype, twice, plus one unit of roundin
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -90,19 +91,239 @@ def check_product_mlp_int8(engine: Any, shape: tuple[int, int, int, int]) -> Non
     assert largest(output.numpy() - exact) <= 0.01
 
 
+ROI_SHAPES = [
+    # B, C, H, W, regions, bins, sampling_ratio
+    (1, 3, 5, 7, 0, (2, 2), 2),
+    (1, 1, 1, 1, 1, (1, 1), 1),
+    (2, 5, 13, 9, 7, (3, 2), 2),
+    (2, 23, 11, 17, 5, (7, 7), 0),  # more elements than a block takes; samples by box size
+]
+
+
+def roi_arguments(shape: tuple[Any, ...], dtype: str) -> tuple[Tensor, Tensor, Tensor]:
+    batch, channels, height, width, regions, _, _ = shape
+    make = torch.Generator().manual_seed(regions)
+    features = (values(make, batch, channels, height, width) - 0.5).to(DTYPES[dtype])
+    corners = values(make, regions, 2) * 16 * max(height, width) - 20  # pixels, some outside
+    rois = torch.cat([corners, corners + values(make, regions, 2) * 8 * max(height, width)], dim=1)
+    if regions > 3:
+        rois[0, 2:] = rois[0, :2]  # no area
+        rois[1] = torch.tensor([1e4, 1e4, 2e4, 2e4])  # far outside
+    images = torch.randint(batch, (regions,), generator=make, dtype=torch.int32)
+    return features, rois, images
+
+
+def check_roi_align(engine: Any, shape: tuple[Any, ...], dtype: str) -> None:
+    features, rois, images = roi_arguments(shape, dtype)
+    bins, options = shape[5], {"spatial_scale": 1 / 16, "sampling_ratio": shape[6]}
+    output = torch.full((len(rois), features.shape[1], *bins), float("nan"), dtype=DTYPES[dtype])
+    engine.call("roi_align", features, rois, images, output, **options)
+
+    def twin(precision: torch.dtype) -> Any:
+        arrays = features.to(precision).numpy(), rois.to(precision).numpy(), images.numpy()
+        return reference.roi_align(*arrays, output_size=bins, **options)
+
+    exact = twin(torch.float64)
+    rounded = torch.from_numpy(twin(torch.float32)).to(DTYPES[dtype])
+    bar = 2 * largest(rounded.double().numpy() - exact) + torch.finfo(DTYPES[dtype]).eps
+    assert largest(output.double().numpy() - exact) <= bar
+
+
+def check_roi_align_backward(engine: Any, shape: tuple[Any, ...], dtype: str) -> None:
+    features, rois, images = roi_arguments(shape, dtype)
+    options = {"spatial_scale": 1 / 16, "sampling_ratio": shape[6]}
+    make = torch.Generator().manual_seed(1)
+    gradient = (values(make, len(rois), features.shape[1], *shape[5]) - 0.5).to(DTYPES[dtype])
+    output = torch.full(features.shape, float("nan"))
+    engine.call("roi_align_backward", gradient, rois, images, output, **options)
+
+    def twin(precision: torch.dtype) -> Any:
+        arrays = gradient.to(precision).numpy(), rois.to(precision).numpy(), images.numpy()
+        return reference.roi_align_backward(*arrays, tuple(features.shape), **options)
+
+    exact = twin(torch.float64)
+    bar = 2 * largest(twin(torch.float32) - exact) + 4 * torch.finfo(torch.float32).eps
+    assert largest(output.numpy() - exact) <= bar
+
+
+FUSE_SHAPES = [(0, 3, 2), (1, 1, 0), (3, 0, 2), (5, 37, 4), (2, 3, 40)]  # R, Ks, U
+
+
+def check_fuse(engine: Any, shape: tuple[int, int, int], fusion: str, power: float) -> None:
+    regions, seen, unseen = shape
+    make = torch.Generator().manual_seed(sum(shape))
+    logits = 8 * values(make, regions, 1 + seen + unseen) - 4
+    probabilities = values(make, regions, unseen)
+    similarity = values(make, seen, unseen).softmax(dim=1)
+    objectness = values(make, regions) if power else None
+    output = torch.full((regions, seen + unseen), float("nan"))
+    engine.call(
+        "fuse", logits, probabilities, similarity, output, fusion=fusion, seen_scale=0.7,
+        objectness=objectness, objectness_power=power,
+    )  # fmt: skip
+
+    exact = reference.fuse(
+        *(a.double().numpy() for a in (logits, probabilities, similarity)),
+        fusion=fusion, seen_scale=0.7, objectness_power=power,
+        objectness=None if objectness is None else objectness.double().numpy(),
+    )  # fmt: skip
+    assert largest(output.numpy() - exact) <= 1e-6 * max(1.0, largest(exact))
+
+
+PREPROCESS_SHAPES = [
+    # image, size, padded
+    ((1, 1), (1, 1), (2, 3)),
+    ((5, 7), (11, 13), (16, 33)),  # larger, and more than a block of columns
+    ((37, 53), (9, 20), (9, 20)),  # smaller by whole blocks, the last one partial
+    ((64, 40), (64, 21), (65, 32)),
+]
+
+
+def check_preprocess(engine: Any, shape: tuple[Any, ...], dtype: str, color: str) -> None:
+    image_size, size, padded = shape
+    make = torch.Generator().manual_seed(0)
+    image = torch.randint(256, (*image_size, 3), generator=make, dtype=torch.uint8)
+    statistics: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    output = torch.full((3, *padded), float("nan"), dtype=DTYPES[dtype])
+    engine.call("preprocess", image, output, size=size, color=color, **statistics)
+    exact = reference.preprocess(
+        image.numpy(), size=size, padded=padded, color=color, dtype=np.float64, **statistics
+    )
+    rounding = torch.finfo(DTYPES[dtype]).eps * largest(exact)
+    assert largest(output.double().numpy() - exact) <= rounding + 1e-5
+
+
+PROPOSE_SHAPES = [
+    # B, A, H, W, pre_nms_top, post_nms_top
+    (0, 3, 4, 5, 8, 4),
+    (1, 1, 1, 1, 5, 5),
+    (2, 3, 4, 5, 40, 7),
+    (2, 3, 7, 9, 400, 100),  # fewer anchors than asked for; several words of suppression bits
+]
+
+
+def outputs(capacity: int, *columns: torch.dtype) -> list[Tensor]:
+    """Boxes, then one array per dtype, then the count; all start as garbage."""
+    arrays = [torch.full((capacity, 4), float("nan"))]
+    arrays += [torch.full((capacity,), 77, dtype=dtype) for dtype in columns]
+    return [*arrays, torch.full((1,), 77, dtype=torch.int32)]
+
+
+def garbage(size: int) -> Tensor:
+    return torch.full((size,), 0xAB, dtype=torch.uint8)
+
+
+def check_propose(engine: Any, shape: tuple[int, ...]) -> None:
+    batch, per_cell, height, width, before, after = shape
+    make = torch.Generator().manual_seed(sum(shape))
+    # Steps of a quarter: many ties, which the lower index wins.
+    logits = (16 * values(make, batch, per_cell, height, width) - 8).round() / 4
+    if batch > 1:
+        logits[0, 0, 0, 0] = float("nan")
+        logits[0, 0, 0, 1] = -0.0
+    deltas = values(make, batch, 4 * per_cell, height, width) - 0.5
+    deltas[:, 2, 0] = 9.0  # its logarithm of the width is clamped
+    deltas[:, 3, -1] = -9.0  # too low
+    anchors = torch.tensor([[-20.0, -12, 20, 12], [-8, -8, 8, 8], [-6, -14, 6, 14]])[:per_cell]
+    sizes = torch.tensor([[16.0 * height, 16 * width - 9], [16 * height - 5, 16 * width]])[:batch]
+    options = {
+        "stride": 16, "pre_nms_top": before, "post_nms_top": after, "nms_threshold": 0.5,
+        "min_size": 2.0,
+    }  # fmt: skip
+    rois, images, scores, count = outputs(batch * after, torch.int32, torch.float32)
+    room = engine.module.propose_workspace(
+        batch, per_cell, height, width, pre_nms_top=before, post_nms_top=after
+    )
+    engine.call(
+        "propose", logits, deltas, anchors, sizes, rois, images, scores, count, garbage(room),
+        **options,
+    )  # fmt: skip
+
+    exact, exact_images, exact_scores = reference.propose(
+        *(a.double().numpy() for a in (logits, deltas, anchors, sizes)), **options
+    )
+    total = int(count[0])
+    assert total == len(exact)
+    assert images[:total].tolist() == exact_images.tolist()
+    assert largest(rois[:total].numpy() - exact) <= 1e-4
+    assert largest(scores[:total].numpy() - exact_scores) <= 1e-6
+    assert not rois[total:].any() and not images[total:].any() and not scores[total:].any()
+
+
+DETECT_SHAPES = [
+    # B, R, C, max_detections
+    (1, 0, 3, 4),
+    (1, 1, 1, 1),
+    (2, 37, 3, 6),
+    (3, 70, 5, 200),  # everything fits
+]
+
+
+def check_detect(engine: Any, shape: tuple[int, ...]) -> None:
+    batch, regions, classes, most = shape
+    make = torch.Generator().manual_seed(sum(shape))
+    scores = (40 * values(make, regions, classes)).round() / 40  # ties
+    if regions > 1:
+        scores[0, 0] = float("nan")
+    deltas = values(make, regions, 4) - 0.5
+    corners = 60 * values(make, regions, 2)
+    rois = torch.cat([corners, corners + 5 + 40 * values(make, regions, 2)], dim=1)
+    images = torch.randint(batch, (regions,), generator=make, dtype=torch.int32)
+    sizes = torch.tensor([[64.0, 80], [90, 70], [100, 100]])[:batch]
+    thresholds = torch.full((classes,), 0.3)
+    if classes > 2:
+        thresholds[1] = float("inf")  # masks a class
+    options = {"nms_threshold": 0.4, "max_detections": most, "min_size": 3.0}
+    boxes, out_scores, columns, out_images, count = outputs(
+        batch * most, torch.float32, torch.int32, torch.int32
+    )
+    room = engine.module.detect_workspace(regions, classes, batch, max_detections=most)
+    engine.call(
+        "detect", scores, deltas, rois, images, sizes, thresholds, boxes, out_scores, columns,
+        out_images, count, garbage(room), **options,
+    )  # fmt: skip
+
+    arrays = (a.double().numpy() for a in (scores, deltas, rois))
+    exact = reference.detect(
+        *arrays, images.numpy(), sizes.double().numpy(), thresholds.double().numpy(), **options
+    )
+    total = int(count[0])
+    assert total == len(exact[0])
+    assert columns[:total].tolist() == exact[2].tolist()
+    assert out_images[:total].tolist() == exact[3].tolist()
+    assert np.array_equal(out_scores[:total].double().numpy(), exact[1])
+    assert largest(boxes[:total].numpy() - exact[0]) <= 1e-4
+    empty = (boxes, out_scores, columns, out_images)
+    assert not any(array[total:].any() for array in empty)
+
+
 Case = Callable[[Any], None]
 
 
 def all_cases() -> dict[str, Case]:
     """Every operator on every shape, by name ``operator-details``."""
     cases: dict[str, Case] = {}
-    for shape in MLP_SHAPES:
-        name = "R{}-K{}-D{}-M{}".format(*shape)
+    for n, shape in enumerate(MLP_SHAPES):
         for dtype in DTYPES:
-            cases[f"product_mlp-{dtype}-{name}"] = lambda engine, shape=shape, dtype=dtype: (
-                check_product_mlp(engine, shape, dtype)
+            cases[f"product_mlp-{dtype}-{n}"] = partial(check_product_mlp, shape=shape, dtype=dtype)
+        cases[f"product_mlp-int8-{n}"] = partial(check_product_mlp_int8, shape=shape)
+    for n, shape in enumerate(ROI_SHAPES):
+        for dtype in DTYPES:
+            options = {"shape": shape, "dtype": dtype}
+            cases[f"roi_align-forward-{dtype}-{n}"] = partial(check_roi_align, **options)
+            cases[f"roi_align-backward-{dtype}-{n}"] = partial(check_roi_align_backward, **options)
+    for n, shape in enumerate(FUSE_SHAPES):
+        for fusion, power in (("softmax", 0.5), ("sigmoid", 0.0), ("raw", 2.0)):
+            cases[f"fuse-{fusion}-{n}"] = partial(
+                check_fuse, shape=shape, fusion=fusion, power=power
             )
-        cases[f"product_mlp-int8-{name}"] = lambda engine, shape=shape: check_product_mlp_int8(
-            engine, shape
-        )
+    for n, shape in enumerate(PREPROCESS_SHAPES):
+        for dtype, color in (("float32", "rgb"), ("float16", "bgr"), ("bfloat16", "rgb")):
+            cases[f"preprocess-{dtype}-{n}"] = partial(
+                check_preprocess, shape=shape, dtype=dtype, color=color
+            )
+    for n, shape in enumerate(PROPOSE_SHAPES):
+        cases[f"propose-{n}"] = partial(check_propose, shape=shape)
+    for n, shape in enumerate(DETECT_SHAPES):
+        cases[f"detect-{n}"] = partial(check_detect, shape=shape)
     return cases

@@ -38,14 +38,18 @@ inline const char* cudaGetErrorString(cudaError_t error) {
 // Same names and sizes as the toolkit's, so that a kernel's mangled name is the same too.
 struct alignas(2) __half {
   std::uint16_t bits;
+  operator float() const;
 };
 struct alignas(2) __nv_bfloat16 {
   std::uint16_t bits;
+  operator float() const;
 };
 float __half2float(__half value);
 __half __float2half_rn(float value);
 float __bfloat162float(__nv_bfloat16 value);
 __nv_bfloat16 __float2bfloat16_rn(float value);
+inline __half::operator float() const { return __half2float(*this); }
+inline __nv_bfloat16::operator float() const { return __bfloat162float(*this); }
 
 namespace shim {
 
