@@ -12,7 +12,7 @@ __all__ = ["COLORS", "annotate"]
 Image = NDArray[np.uint8]
 
 COLORS = {"seen": (40, 40, 215), "unseen": (40, 135, 20)}  # BGR, dark enough for white letters
-SMALLEST_EDGE, LARGEST_EDGE = 480, 1920  # a picture below is enlarged, so that labels can be read
+SMALLEST_EDGE, LARGEST_EDGE = 240, 1920  # a picture below is enlarged, so that labels can be read
 
 
 def annotate(image: Image, detections: Detections) -> Image:
@@ -31,16 +31,15 @@ def annotate(image: Image, detections: Detections) -> Image:
     import cv2
 
     factor = _enlargement(*image.shape[:2])
-    canvas = np.array(image)  # a copy, also where nothing is enlarged
-    if factor > 1:
-        canvas = canvas.repeat(factor, axis=0).repeat(factor, axis=1)
+    size = (image.shape[1] * factor, image.shape[0] * factor)
+    canvas = np.asarray(cv2.resize(image, size) if factor > 1 else image.copy(), np.uint8)
     line = max(1, round(min(canvas.shape[:2]) / 240))
     for detection in reversed(list(detections)):
         left, top, right, bottom = (round(x * factor) for x in detection.box)
         color = COLORS[detection.role]
         cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), color, line)
         _draw_label(canvas, detection, (left, top), line)
-    return np.asarray(canvas, np.uint8)
+    return canvas
 
 
 def _enlargement(height: int, width: int) -> int:

@@ -1,29 +1,28 @@
-"""The bundle: what ``export`` writes and ``runtime`` reads. This module alone knows the format.
+"""The bundle: what ``export`` writes and ``runtime`` reads.
 
-A directory, or the same zipped, of ``manifest.json`` and the files it lists with their SHA-256.
-A bundle that is damaged, incomplete or newer than this version is an error before anything runs.
+This module alone knows the format; ``archive`` moves its files. A bundle is a directory, or the same
+zipped, of ``manifest.json`` and the files it lists with their SHA-256. One that is damaged,
+incomplete or newer than this version is an error before anything runs.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-import hashlib
 import json
 import os
 import shutil
 import tempfile
 import weakref
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.archive import MANIFEST, replacing, safe_name, sha256, unpack, verify
 from runtime.vocabulary import Vocabulary, fold, quantize_rows
 from zsd_core.config import ModelConfig, from_mapping
 from zsd_core.errors import BundleError, ZsdError
@@ -31,7 +30,6 @@ from zsd_core.errors import BundleError, ZsdError
 __all__ = ["FORMAT", "Bundle", "default_bundle", "open_bundle", "write_bundle"]
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 SCORER = "scorer.safetensors"
 VOCABULARY = "vocabulary.safetensors"
 DEFAULT = "contrastzsd-mobilenetv2-coco48"
@@ -99,7 +97,7 @@ class Bundle:
             )
         path = self._root / name
         if name not in self._verified:
-            _verify(self.path, name, path, self.manifest["files"][name])
+            verify(self.path, name, path, self.manifest["files"][name])
             self._verified.add(name)
         return path
 
@@ -177,7 +175,7 @@ def open_bundle(path: str | os.PathLike[str] | Bundle | None = None) -> Bundle:
         )
     root = Path(tempfile.mkdtemp(prefix="contrastzsd-"))
     try:
-        _unpack(given, root)
+        unpack(given, root, _checked)
         return _open(given, root, temporary=True)
     except BaseException:
         shutil.rmtree(root, ignore_errors=True)
@@ -275,16 +273,16 @@ def write_bundle(
         "metrics": {},
         **details,
     }
-    with _replacing(target) as root:
+    with replacing(target) as root:
         for file_name, source in files.items():
-            place = root / _safe(target, file_name)
+            place = root / safe_name(target, file_name)
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(source) if isinstance(source, bytes) else shutil.copy(source, place)
         _save(root / SCORER, {k: np.ascontiguousarray(v) for k, v in scorer.items()})
         _save(root / VOCABULARY, words)
         manifest["files"] = {
             file.relative_to(root).as_posix(): {
-                "sha256": _sha256(file),
+                "sha256": sha256(file),
                 "bytes": file.stat().st_size,
             }
             for file in sorted(root.rglob("*"))
@@ -295,53 +293,6 @@ def write_bundle(
         written = Bundle(target, root, _checked(target, text))  # what is read back must hold
         _ = written.class_vectors, written.vocabulary
     return target
-
-
-@contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """Yield a directory that takes the place of ``target`` when all went well."""
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
-        root = Path(work) / "new"
-        root.mkdir()
-        yield root
-        ready = root
-        if target.suffix == ".zip":
-            ready = Path(work) / "new.zip"
-            with zipfile.ZipFile(
-                ready, "w", zipfile.ZIP_STORED
-            ) as archive:  # weights do not shrink
-                for file in sorted(root.rglob("*")):
-                    if file.is_file():
-                        archive.write(file, file.relative_to(root).as_posix())
-        if target.is_dir():
-            target.rename(Path(work) / "old")
-        ready.rename(target)
-
-
-def _unpack(archive: Path, destination: Path) -> None:
-    """Unpack what the manifest of a zip lists, and nothing else."""
-    try:
-        with zipfile.ZipFile(archive) as source:
-            entries = {info.filename: info for info in source.infolist()}
-            tops = {entry.split("/")[0] for entry in entries}
-            prefix = "" if MANIFEST in entries or len(tops) != 1 else f"{tops.pop()}/"
-            if prefix + MANIFEST not in entries:
-                raise BundleError(f"{archive}: the zip holds no {MANIFEST}; is it a bundle?")
-            text = source.read(prefix + MANIFEST)
-            (destination / MANIFEST).write_bytes(text)
-            listed = _checked(archive, text.decode("utf-8"))["files"]
-            for name, record in listed.items():
-                info = entries.get(prefix + name)
-                if info is None:
-                    continue  # reported, with its name, when the files are verified
-                if info.file_size != record["bytes"]:
-                    raise _damaged(archive, name, info.file_size, record["bytes"])
-                place = destination / name
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with source.open(info) as packed, place.open("wb") as unpacked:
-                    shutil.copyfileobj(packed, unpacked, 1 << 20)
-    except (zipfile.BadZipFile, UnicodeDecodeError, EOFError, OSError) as error:
-        raise BundleError(f"{archive} cannot be unpacked ({error}); copy it again.") from error
 
 
 def _checked(path: Path, text: str) -> dict[str, Any]:
@@ -365,7 +316,7 @@ def _checked(path: Path, text: str) -> dict[str, Any]:
     if manifest.get("background_index", 0) != 0:
         raise BundleError(f"{where}: background_index is {manifest['background_index']}, not 0.")
     for name, record in manifest["files"].items():
-        _safe(path, name)
+        safe_name(path, name)
         if not (
             isinstance(record, dict)
             and isinstance(record.get("sha256"), str)
@@ -397,47 +348,6 @@ def _check_classes(where: str, classes: list[Any]) -> None:
         roles.append(entry["role"])
     if roles != sorted(roles):
         raise BundleError(f"{where}: seen classes must come before unseen ones.")
-
-
-def _safe(path: Path, name: str) -> str:
-    """A relative name that stays inside the bundle."""
-    parts = PurePosixPath(name).parts
-    bad = not parts or name.startswith("/") or ".." in parts or any(c in name for c in "\\:\0")
-    if bad or PurePosixPath(name).as_posix() != name or name == MANIFEST:
-        raise BundleError(
-            f"{path}: the manifest lists {name!r}, which is not a plain path inside the bundle; "
-            "do not use this bundle."
-        )
-    return name
-
-
-def _verify(bundle: Path, name: str, path: Path, record: Mapping[str, Any]) -> None:
-    if not path.is_file():
-        raise BundleError(f"{bundle}: {name} is missing; copy the bundle again, with all files.")
-    size = path.stat().st_size
-    if size != record["bytes"]:
-        raise _damaged(bundle, name, size, record["bytes"])
-    digest = _sha256(path)
-    if digest != record["sha256"]:
-        raise BundleError(
-            f"{bundle}: {name} is damaged: its SHA-256 is {digest[:16]}..., the manifest says "
-            f"{record['sha256'][:16]}... Copy or export the bundle again."
-        )
-
-
-def _damaged(bundle: Path, name: str, size: int, expected: int) -> BundleError:
-    return BundleError(
-        f"{bundle}: {name} is damaged: {size} bytes, the manifest says {expected}. "
-        "Copy or export the bundle again (a few hundred bytes: a Git LFS pointer?)."
-    )
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _tensors(bundle: Path, name: str, path: Path) -> dict[str, NDArray[Any]]:

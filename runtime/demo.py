@@ -57,18 +57,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         with step("search the photographs"):
             folder = make_folder(args.output)
             found = {path.stem: detector(path) for path in photographs}
-            words, milliseconds = add_open_classes(detector)
+            words, milliseconds = _add_open_classes(detector)
             if words:
                 found |= {f"{path.stem}-open": detector(path) for path in photographs}
             for path in photographs:
                 for name in (path.stem, f"{path.stem}-open"):
                     if name in found:
                         write_picture(folder, name, path, found[name])
-            write_summary(folder / "detections.json", found)
+            _write_summary(folder / "detections.json", found)
     except ZsdError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    report(detector, found, words, milliseconds)
+    _report(detector, found, words, milliseconds)
     print(f"\npictures and detections.json are in {folder}/ (seen classes red, unseen green)")
     return 0
 
@@ -89,7 +89,7 @@ def photograph(name: str) -> Path:
     return path
 
 
-def add_open_classes(detector: Detector) -> tuple[tuple[str, ...], float]:
+def _add_open_classes(detector: Detector) -> tuple[tuple[str, ...], float]:
     """Add the open classes that this bundle's vocabulary knows; return them and milliseconds."""
     words = tuple(word for word in OPEN_CLASSES if word in detector.bundle.vocabulary)
     start = time.perf_counter()
@@ -98,13 +98,13 @@ def add_open_classes(detector: Detector) -> tuple[tuple[str, ...], float]:
     return words, 1e3 * (time.perf_counter() - start)
 
 
-def write_summary(path: Path, found: Mapping[str, Detections]) -> None:
+def _write_summary(path: Path, found: Mapping[str, Detections]) -> None:
     """Write the detections of every picture by its name."""
     text = json.dumps({name: d.to_list() for name, d in found.items()}, indent=1)
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def report(
+def _report(
     detector: Detector, found: Mapping[str, Detections], words: Sequence[str], milliseconds: float
 ) -> None:
     """Print what was found in which picture, and how long it took."""

@@ -30,7 +30,14 @@ from runtime.thresholds import ScoreThreshold
 from zsd_core.errors import ClassError, ConfigError, ImageError, ZsdError
 from zsd_core.progress import Steps
 
-__all__ = ["main", "parse", "parse_classes", "parse_threshold"]
+__all__ = [
+    "detect_all",
+    "main",
+    "make_folder",
+    "parse",
+    "parse_classes",
+    "parse_threshold",
+]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,10 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     try:
         if args.search is not None:
-            return search(args)
+            return _search(args)
         sources, step = find_sources(args.inputs), Steps(2)
         with step("open the bundle"):
-            detector = open_detector(args)
+            detector = _open_detector(args)
         print(f"      {detector!r}", file=sys.stderr)
         folder = make_folder(args.output)
         with step(f"search {len(sources)} input{'s' * (len(sources) != 1)}"):
@@ -148,7 +155,7 @@ def parse_threshold(text: str) -> ScoreThreshold:
     )
 
 
-def open_detector(args: argparse.Namespace) -> Detector:
+def _open_detector(args: argparse.Namespace) -> Detector:
     """Build the detector that the command line describes."""
     options: dict[str, Any] = {}
     if args.providers:
@@ -172,7 +179,7 @@ def open_detector(args: argparse.Namespace) -> Detector:
         raise ClassError(f"{error} (python -m runtime.detect --search WORD finds names)") from error
 
 
-def search(args: argparse.Namespace) -> int:
+def _search(args: argparse.Namespace) -> int:
     """Print the nearest names of the vocabulary."""
     bundle = open_bundle(args.bundle)
     found = bundle.vocabulary.search(args.search, also=bundle.seen + bundle.unseen)
@@ -214,19 +221,23 @@ def detect_all(
                 picture = write_picture(folder, source.name, Path(source.place), found)
                 print(f"{picture}: {explain(found)}", flush=True)
             else:
-                detect_video(detector, source, folder, max_frames, times)
+                _detect_video(detector, source, folder, max_frames, times)
         except ImageError as error:
             failed += 1
             print(f"error: {error}", file=sys.stderr)
     return failed, times
 
 
-def detect_video(
+def _detect_video(
     detector: Detector, source: Source, folder: Path, max_frames: int | None, times: StageTimes
 ) -> None:
     """Search a video or a live source; Ctrl-C ends a live one, and its files are complete."""
     video = Video(source)
-    writer = VideoWriter(folder, source.name, video.rate)
+    try:
+        writer = VideoWriter(folder, source.name, video.rate, Path(source.place))
+    except ImageError:
+        video.close()
+        raise
     total = min(x for x in (video.count, max_frames, sys.maxsize) if x is not None)
     objects = 0
     try:

@@ -30,14 +30,18 @@ def write_picture(folder: Path, name: str, original: Path, detections: Detection
     from runtime.images import read_image
 
     target = folder / f"{name}.jpg"
-    if target.exists() and target.samefile(original):
-        raise ImageError(f"{target} is the input itself; write to another folder with --output.")
-    write_jpeg(target, annotate(read_image(original, "bgr"), detections))
+    _keep_original(target, original)
+    _write_jpeg(target, annotate(read_image(original, "bgr"), detections))
     target.with_suffix(".json").write_text(detections.to_json(indent=1) + "\n", encoding="utf-8")
     return target
 
 
-def write_jpeg(path: Path, image: Image) -> None:
+def _keep_original(target: Path, original: Path) -> None:
+    if target.exists() and original.exists() and target.samefile(original):
+        raise ImageError(f"{target} is the input itself; write to another folder with --output.")
+
+
+def _write_jpeg(path: Path, image: Image) -> None:
     """Write a BGR image.
 
     Raises:
@@ -55,10 +59,21 @@ def write_jpeg(path: Path, image: Image) -> None:
 
 
 class VideoWriter:
-    """Writes ``name.mp4`` and ``name.json`` frame by frame: complete whenever it is closed."""
+    """Writes ``name.mp4`` and ``name.json`` frame by frame: complete whenever it is closed.
 
-    def __init__(self, folder: Path, name: str, rate: float) -> None:
+    Args:
+        folder: where to.
+        name: of both files.
+        rate: frames per second.
+        original: what is read meanwhile, never to be replaced.
+
+    Raises:
+        ImageError: the video would replace the original.
+    """
+
+    def __init__(self, folder: Path, name: str, rate: float, original: Path) -> None:
         self.path, self._rate = folder / f"{name}.mp4", rate
+        _keep_original(self.path, original)
         self._video: Any = None
         self._json: IO[str] = self.path.with_suffix(".json").open("w", encoding="utf-8")
         self._json.write("[")

@@ -171,10 +171,10 @@ class Video:
             return
         index = 0
         while True:
-            there, frame = self._capture.read()
+            there, picture = self._capture.read()
             if not there:
                 break
-            yield index / self.rate, np.asarray(frame, np.uint8)
+            yield index / self.rate, np.asarray(picture, np.uint8)
             index += 1
         if index == 0:
             raise ImageError(f"{self.source.place}: holds no frame that can be decoded.")

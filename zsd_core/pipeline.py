@@ -217,7 +217,9 @@ def to_original(boxes: Floats, resized: tuple[int, int], original: tuple[int, ..
     height, width = original
     scale = np.asarray([width / resized[1], height / resized[0]] * 2, np.float32)
     limit = np.asarray([width, height] * 2, np.float32)
-    return np.asarray(np.minimum(boxes * scale, limit), np.float32)  # rounding may step over the edge
+    return np.asarray(
+        np.minimum(boxes * scale, limit), np.float32
+    )  # rounding may step over the edge
 
 
 def _best(scores: Floats, thresholds: Floats) -> tuple[float, int] | None:

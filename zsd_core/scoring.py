@@ -25,7 +25,7 @@ __all__ = ["SCORERS", "ClassSet", "ContrastScorer", "Scorer", "scorer_for"]
 Floats = NDArray[np.float32]
 
 
-class GrowingRows:
+class _GrowingRows:
     """A ``(n, width)`` array that grows at its end without moving what views already show."""
 
     def __init__(self, rows: Floats, spare: int = 64) -> None:
@@ -41,7 +41,7 @@ class GrowingRows:
         view.flags.writeable = False
         return view
 
-    def extended(self, count: int, rows: Floats) -> GrowingRows:
+    def extended(self, count: int, rows: Floats) -> _GrowingRows:
         """Storage of the first ``count`` rows and ``rows``: this one if their place is free."""
         with self._lock:
             end = count + len(rows)
@@ -49,7 +49,7 @@ class GrowingRows:
                 self._buffer[count:end] = rows
                 self._used = end
                 return self
-        return GrowingRows(np.concatenate([self._buffer[:count], rows]))
+        return _GrowingRows(np.concatenate([self._buffer[:count], rows]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,8 +112,8 @@ class Scorer(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Storage:
     seen_vectors: Floats  # (Ks, E) unit rows
-    prototypes: GrowingRows  # (1 + Ks + U, D)
-    cosines: GrowingRows  # (U, Ks)
+    prototypes: _GrowingRows  # (1 + Ks + U, D)
+    cosines: _GrowingRows  # (U, Ks)
 
 
 class ContrastScorer:
@@ -169,8 +169,8 @@ class ContrastScorer:
             seen_similarity=np.empty((len(seen), 0), np.float32),
             storage=_Storage(
                 seen,
-                GrowingRows(self._project(known), spare=len(unseen_names) + 64),
-                GrowingRows(np.empty((0, len(seen)), np.float32), spare=len(unseen_names) + 64),
+                _GrowingRows(self._project(known), spare=len(unseen_names) + 64),
+                _GrowingRows(np.empty((0, len(seen)), np.float32), spare=len(unseen_names) + 64),
             ),
         )
         return self.extend(empty, unseen_names, unseen_vectors, version)
@@ -198,8 +198,8 @@ class ContrastScorer:
         rows = np.concatenate([np.arange(1 + known), 1 + known + chosen])
         storage = _Storage(
             old.seen_vectors,
-            GrowingRows(classes.prototypes[rows]),
-            GrowingRows(old.cosines.view(classes.unseen_count)[chosen]),
+            _GrowingRows(classes.prototypes[rows]),
+            _GrowingRows(old.cosines.view(classes.unseen_count)[chosen]),
         )
         names = classes.names[:known] + tuple(classes.names[known + i] for i in unseen)
         return self._sealed(names, storage, len(chosen), version)

@@ -1,0 +1,244 @@
+"""The command line: what it writes, what it prints where, and what it says when it cannot."""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import runtime.detect
+from runtime.annotate import COLORS
+from runtime.detect import main, parse_classes, parse_threshold
+from runtime.sources import Source
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def photo_path(tmp_path, photo):
+    path = tmp_path / "photo.png"
+    cv2.imwrite(str(path), photo)
+    return path
+
+
+@pytest.fixture
+def command(bundle_path, tmp_path, capfd):
+    """Run the command; return its status, output and progress."""
+
+    def run(*arguments, threshold="0", output=tmp_path / "out"):
+        argv = [
+            "--bundle", bundle_path, "--output", output, "--threads", 1, "--backend", "onnxruntime",
+            *(["--score-threshold", threshold] if threshold else []), *arguments,
+        ]  # fmt: skip
+        status = main([str(a) for a in argv])
+        out, err = capfd.readouterr()
+        return status, out, err
+
+    return run
+
+
+def test_an_image_gives_a_picture_and_json(command, photo_path, tmp_path, detector, photo):
+    status, out, err = command(photo_path)
+    assert status == 0
+    objects = json.loads((tmp_path / "out" / "photo.json").read_text())
+    assert objects == detector(photo, color="bgr").to_list()
+    assert list(objects[0]) == ["box", "score", "class", "role"]
+    picture = cv2.imread(str(tmp_path / "out" / "photo.jpg"))
+    assert picture.shape[0] // photo.shape[0] == picture.shape[1] // photo.shape[1] >= 1
+    assert "photo.jpg: " in out
+    assert "ms per image (median of 1): preprocess" in out
+    assert "[1/2] open the bundle" in err
+    assert "[1/2]" not in out
+
+
+def test_classes_and_mode_reach_the_detector(command, photo_path, tmp_path):
+    status, *_ = command(photo_path, "--classes", "truck, Zebra,teapot", "--mode", "zsd")
+    objects = json.loads((tmp_path / "out" / "photo.json").read_text())
+    assert status == 0
+    assert {o["class"] for o in objects} == {"Zebra", "teapot"}
+    assert {o["role"] for o in objects} == {"unseen"}
+
+
+def test_seen_is_red_and_unseen_green(command, photo_path, tmp_path):
+    for mode, role in (("seen", "seen"), ("zsd", "unseen")):
+        command(photo_path, "--mode", mode)
+        picture = cv2.imread(str(tmp_path / "out" / "photo.jpg")).astype(int)
+        near = (np.abs(picture - COLORS[role]).max(axis=2) < 30).sum()
+        other = COLORS["unseen" if role == "seen" else "seen"]
+        far = (np.abs(picture - other).max(axis=2) < 30).sum()
+        assert near > 10 * far
+
+
+def test_an_empty_result_is_explained(command, photo_path, tmp_path):
+    status, out, _ = command(photo_path, threshold="0.9")
+    assert status == 0
+    assert "the highest score is 0.0" in out
+    assert "Lower the score threshold" in out
+    assert json.loads((tmp_path / "out" / "photo.json").read_text()) == []
+
+
+def test_a_corrupt_image_is_reported_and_the_others_are_searched(command, photo_path, tmp_path):
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"\xff\xd8\xff\xe0 no more")
+    status, out, err = command(bad, photo_path)
+    assert status == 1
+    assert "bad.jpg: the JPEG ends early" in err
+    assert "photo.jpg: " in out
+
+
+def test_a_picture_never_replaces_its_original(command, tmp_path, photo):
+    path = tmp_path / "photo.jpg"
+    cv2.imwrite(str(path), photo)
+    before = path.read_bytes()
+    status, _, err = command(path, output=tmp_path)
+    assert status == 1
+    assert "is the input itself" in err
+    assert path.read_bytes() == before
+
+
+@pytest.fixture
+def video_path(tmp_path, photo):
+    path = tmp_path / "clip.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, photo.shape[1::-1])
+    for shift in range(4):
+        writer.write(np.roll(photo, 5 * shift, axis=1))
+    writer.release()
+    return path
+
+
+def read_video(path):
+    capture, frames = cv2.VideoCapture(str(path)), []
+    while (frame := capture.read())[0]:
+        frames.append(frame[1])
+    return frames
+
+
+@pytest.mark.parametrize(("limit", "frames"), [((), 4), (("--max-frames", 2), 2)])
+def test_a_video_gives_a_video_and_json(command, video_path, tmp_path, limit, frames):
+    status, out, err = command(video_path, *limit)
+    assert status == 0
+    records = json.loads((tmp_path / "out" / "clip.json").read_text())
+    assert [r["frame"] for r in records] == list(range(frames))
+    assert records[1]["seconds"] == 0.1
+    assert records[0]["detections"]
+    assert len(read_video(tmp_path / "out" / "clip.mp4")) == frames
+    assert f"objects in {frames} frames" in out
+    assert f"frame {frames}/{frames}" in err
+
+
+def test_a_live_source_says_what_it_dropped(command, video_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        runtime.detect, "find_sources", lambda _: [Source("live", str(video_path), "camera0")]
+    )
+    status, out, _ = command("0")
+    assert status == 0
+    records = json.loads((tmp_path / "out" / "camera0.json").read_text())
+    assert 1 <= len(records) <= 4
+    assert f"in {len(records)} frames" in out
+
+
+def test_a_video_never_replaces_its_original(command, video_path, tmp_path):
+    before = video_path.read_bytes()
+    status, _, err = command(video_path, output=tmp_path)
+    assert status == 1
+    assert "is the input itself" in err
+    assert video_path.read_bytes() == before
+
+
+def test_search_prints_names_and_needs_no_image(bundle_path, capsys):
+    assert main(["--search", "truk", "--bundle", str(bundle_path)]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines() == ["truck  (seen in training)", "trunk", "fire truck"]
+    assert main(["--search", "qqqq", "--bundle", str(bundle_path)]) == 1
+    assert "try another word" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing.jpg"], "no such file"),
+        (["{photo}", "--classes", "zebr"], "did you mean 'zebra'.*--search"),
+        (["{photo}", "--score-threshold", "7"], r"must be a number in \[0, 1\]"),
+        (["{photo}", "--bundle", "nowhere"], "no such bundle"),
+        (["{photo}", "--providers", "Moon"], "has no Moon"),
+        (["{photo}", "--device", "GPU"], "no option 'device'"),
+        (["{photo}", "--output", "{photo}"], "cannot be made"),
+        (["{photo}", "--phrases"], "made with random"),
+    ],
+)
+def test_errors_are_one_sentence_and_status_1(command, photo_path, arguments, message):
+    status, out, err = command(*[str(a).format(photo=photo_path) for a in arguments])
+    assert status == 1
+    assert out == ""
+    assert "Traceback" not in err
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert re.search(message, line)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["x.jpg", "--classes", ", ,"],
+        ["x.jpg", "--classes", "@none.txt"],
+        ["x.jpg", "--score-threshold", "high"],
+        ["x.jpg", "--mode", "all"],
+        ["0", "--max-frames", "0"],
+    ],
+)
+def test_a_wrong_command_line_is_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    assert "error" in capsys.readouterr().err
+
+
+def test_classes_come_from_text_or_file(tmp_path):
+    file = tmp_path / "classes.txt"
+    file.write_text("cat\n\n fire truck \n")
+    assert parse_classes(f"@{file}") == ["cat", "fire truck"]
+    assert parse_classes("cat, fire truck,") == ["cat", "fire truck"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0.1", 0.1),
+        ("0.1,0.05", (0.1, 0.05)),
+        ("cat=0.1, unseen=.5", {"cat": 0.1, "unseen": 0.5}),
+        ("0.1,0.2,0.3", None),
+        ("cat=much", None),
+        ("cat=0.1,0.2", None),
+        ("", None),
+    ],
+)
+def test_thresholds_have_three_forms(text, value):
+    if value is not None:
+        assert parse_threshold(text) == value
+        return
+    with pytest.raises(argparse.ArgumentTypeError):
+        parse_threshold(text)
+
+
+def test_help_teaches_with_examples():
+    result = subprocess.run(
+        [sys.executable, "-m", "runtime.detect", "--help"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert result.stdout.count("python -m runtime.detect") >= 5
+    assert "rtsp://" in result.stdout
+
+
+def test_stopping_by_hand_is_quiet(command, photo_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runtime.detect, "detect_all", interrupted)
+    status, _, err = command(photo_path)
+    assert status == 130
+    assert "stopped" in err

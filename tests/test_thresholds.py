@@ -1,0 +1,87 @@
+"""One threshold, one per role, one per class."""
+
+import numpy as np
+import pytest
+
+from runtime.thresholds import Limits
+from zsd_core.config import DetectionConfig
+from zsd_core.errors import ClassError, ConfigError
+
+DEFAULT = DetectionConfig(score_threshold=0.07, nms_threshold=0.4, max_detections=50)
+
+
+def per_name(detector, score, mode="gzsd", classes=None):
+    detector.set_classes(classes, mode=mode)
+    detector.set_thresholds(score_threshold=score)
+    active = detector._state.active
+    return dict(zip(active.class_set.names, detector._state.thresholds.tolist(), strict=True))
+
+
+def test_none_takes_the_bundles_values():
+    limits = Limits.of(DEFAULT, None, None, None)
+    assert limits.by_role == {"seen": 0.07, "unseen": 0.07}
+    assert (limits.nms_threshold, limits.max_detections) == (0.4, 50)
+
+
+@pytest.mark.parametrize(
+    ("score", "seen", "unseen", "cup"),
+    [
+        (0.25, 0.25, 0.25, 0.25),
+        ((0.5, 0.25), 0.5, 0.25, 0.25),
+        ([0.5, 0.25], 0.5, 0.25, 0.25),
+        ({"seen": 0.5, "unseen": 0.25}, 0.5, 0.25, 0.25),
+        ({"unseen": 0.25}, 0.05, 0.25, 0.25),
+        ({"CUP": 0.75}, 0.05, 0.05, 0.75),
+        ({"cup": 0.75, "unseen": 0.25, "seen": 0.5}, 0.5, 0.25, 0.75),
+        (0, 0.0, 0.0, 0.0),
+        (1, 1.0, 1.0, 1.0),
+    ],
+)
+def test_every_form_reaches_every_column(detector, score, seen, unseen, cup):
+    found = per_name(detector, score)
+    expected = {"person": seen, "dining table": seen, "truck": seen, "cat": unseen, "cup": cup}
+    assert found == pytest.approx(expected)
+
+
+def test_mode_and_list_hide_columns_by_infinity(detector):
+    assert per_name(detector, 0.0, "zsd")["person"] == np.inf
+    assert per_name(detector, 0.0, "seen")["cat"] == np.inf
+    only = per_name(detector, 0.0, classes=["truck", "cup"])
+    assert only == {"person": np.inf, "dining table": np.inf, "truck": 0, "cup": 0}
+    hidden = per_name(detector, {"cat": 0.5}, "seen")
+    assert hidden["cat"] == np.inf  # a threshold of its own does not bring it back
+
+
+def test_a_class_keeps_its_threshold_over_changes(detector):
+    detector.set_thresholds(score_threshold={"cup": 0.75, "unseen": 0.5})
+    detector.add_classes(["zebra"])
+    detector.remove_classes(["cat"])
+    active = detector._state.active
+    found = dict(zip(active.class_set.names, detector._state.thresholds.tolist(), strict=True))
+    assert found["cup"] == 0.75
+    assert found["zebra"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "score", [-0.1, 1.1, 50, float("nan"), "high", (0.1, 2), {"seen": None}, (0.1, 0.2, 0.3)]
+)
+def test_what_is_no_share_is_refused(score):
+    with pytest.raises(ConfigError, match="score_threshold"):
+        Limits.of(DEFAULT, score, None, None)
+
+
+@pytest.mark.parametrize("number", [0, -1, 2.5, "many"])
+def test_max_detections_is_a_positive_whole_number(number):
+    with pytest.raises(ConfigError, match="max_detections"):
+        Limits.of(DEFAULT, None, None, number)
+
+
+def test_nms_threshold_is_a_share():
+    with pytest.raises(ConfigError, match=r"nms_threshold is 1\.5"):
+        Limits.of(DEFAULT, None, 1.5, None)
+    assert Limits.of(DEFAULT, None, 0, None).nms_threshold == 0
+
+
+def test_a_misspelt_class_is_found(detector):
+    with pytest.raises(ClassError, match="none of the 5 active classes; did you mean 'cup'"):
+        detector.set_thresholds(score_threshold={"cupp": 0.1})
