@@ -81,7 +81,8 @@ def _results(metrics: Mapping[str, Any]) -> str:
         return "## Results\n\nNot measured. `python -m export.evaluate` measures and records them."
     parts = ["## Results"]
     for name, entry in metrics.items():
-        parts.append(f"### {name}\n\n{_flat(entry.get('protocol', {}))}")
+        facts = {"split": entry.get("split", {}), **entry.get("conditions", {})}
+        parts.append(f"### {name}\n\n{_flat(facts)}")
         for task, report in entry.get("tasks", {}).items():
             groups = list(next(iter(report["values"].values())))
             rows = [
@@ -91,7 +92,7 @@ def _results(metrics: Mapping[str, Any]) -> str:
             ]  # fmt: skip
             parts.append(
                 f"{task.upper()}: {report['images']} images, {report['boxes']} boxes, percent"
-                f"{_interval_note(report)}\n\n" + _table([task, *groups], rows)
+                f"{_interval_note(report)}\n\n" + _table(["", *groups], rows)
             )
     return "\n\n".join(parts)
 

@@ -31,18 +31,20 @@ class Limits:
     Attributes:
         relative: largest difference of a tensor, as a share of its largest magnitude.
         pixels: largest difference of a box edge, pixels of the network input.
-        matched: smallest share of boxes that must have a partner; a box pair at the edge of a
-            threshold may fall to either side.
+        matched: smallest share of boxes that must have a partner or be undecided: the score that
+            kept them is, within ``relative``, that of a box they compete with.
         overlap: IoU from which two boxes are partners.
+        rival: IoU from which two boxes may suppress each other.
     """
 
-    relative: float = 1e-3
-    pixels: float = 0.1
+    relative: float = 1e-4
+    pixels: float = 0.05
     matched: float = 0.99
     overlap: float = 0.9
+    rival: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("relative", "pixels", "matched", "overlap"):
+        for name in ("relative", "pixels", "matched", "overlap", "rival"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"Limits.{name} is {getattr(self, name)}, must be above 0.")
 
@@ -82,6 +84,7 @@ class _Boxes:
     expected: int = 0
     got: int = 0
     matched: int = 0
+    undecided: int = 0
     class_flips: int = 0
     edges: _Differences = field(default_factory=_Differences)
     scores: _Differences = field(default_factory=_Differences)
@@ -138,6 +141,7 @@ class Comparison:
         anything = overlap.copy()
         if columns is not None:
             overlap[expected[columns][:, None] != got[columns][None]] = 0
+        near = overlap >= self.limits.rival
         pairs = _pair(overlap, self.limits.overlap)
         anything[pairs[:, 0]], anything[:, pairs[:, 1]] = 0, 0
         entry.class_flips += len(_pair(anything, self.limits.overlap)) if columns else 0
@@ -145,20 +149,33 @@ class Comparison:
         entry.got += len(got[boxes])
         entry.matched += len(pairs)
         entry.edges.add(expected[boxes][pairs[:, 0]], got[boxes][pairs[:, 1]])
-        entry.scores.add(expected[scores][pairs[:, 0]], got[scores][pairs[:, 1]])
+        if scores in got:
+            entry.scores.add(expected[scores][pairs[:, 0]], got[scores][pairs[:, 1]])
+            margin = self.limits.relative * float(np.abs(expected[scores]).max(initial=0.0))
+            for side, (mine, other) in enumerate(((expected, got), (got, expected))):
+                entry.undecided += _undecided(
+                    mine[scores],
+                    other[scores],
+                    mine[owners],
+                    other[owners],
+                    near if side == 0 else near.T,
+                    pairs[:, side],
+                    margin,
+                )
         return pairs
 
     def rows(self) -> list[dict[str, Any]]:
         """One judged row per stage, in the order of the pipeline; JSON values."""
         rows: dict[str, dict[str, Any]] = {}
         for name, boxes in self._boxes.items():
-            share = 2 * boxes.matched / max(boxes.expected + boxes.got, 1)
+            share = (2 * boxes.matched + boxes.undecided) / max(boxes.expected + boxes.got, 1)
             limit = self.limits.relative * boxes.scores.scale
             rows[name] = {
                 "stage": name,
                 "expected": boxes.expected,
                 "got": boxes.got,
                 "matched": boxes.matched,
+                "undecided": boxes.undecided,
                 "class_flips": boxes.class_flips,
                 "box_largest": _finite(boxes.edges.largest),
                 "box_mean": boxes.edges.mean,
@@ -234,8 +251,8 @@ def table(report: Mapping[str, Any]) -> str:
                 lines.append(f"{mark} {row['stage']:<24} {_cells(numbers)}")
                 continue
             boxes = (
-                f"{row['matched']} of {row['expected']} matched, {row['got'] - row['matched']} "
-                f"without partner, {row['class_flips']} class flips"
+                f"{row['matched']} of {row['expected']} and {row['got']} matched, "
+                f"{row['undecided']} undecided, {row['class_flips']} class flips"
             )
             edges = (row["box_largest"], row["box_mean"], row["limit"]["box"])
             scores = (row["score_largest"], row["score_mean"], row["limit"]["score"])
@@ -259,6 +276,30 @@ def _overlaps(boxes: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float64]:
     overlap = np.array(box_iou(boxes, others), np.float64).reshape(len(boxes), len(others))
     overlap[(boxes[:, None] == others[None]).all(axis=2)] = 1
     return overlap
+
+
+def _undecided(
+    scores: NDArray[Any],
+    others: NDArray[Any],
+    owners: NDArray[Any],
+    other_owners: NDArray[Any],
+    near: NDArray[np.bool_],
+    paired: NDArray[np.int64],
+    margin: float,
+) -> int:
+    """How many boxes without partner only lost, or won, a tie.
+
+    Either the other side's last box of the image scores the same, so the limit cut between them, or
+    an overlapping box of the other side does, so either could have suppressed the other.
+    """
+    alone = np.setdiff1d(np.arange(len(scores)), paired)
+    count = 0
+    for box in alone:
+        same_image = others[other_owners == owners[box]]
+        at_the_cut = same_image.size and scores[box] <= same_image.min() + margin
+        rivals = np.abs(others[near[box]] - scores[box]) <= margin
+        count += bool(at_the_cut or rivals.any())
+    return count
 
 
 def _pair(overlap: NDArray[np.float64], least: float) -> NDArray[np.int64]:

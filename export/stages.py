@@ -160,10 +160,10 @@ class DetectorGraph:
         if stages:
             onnx = require("onnx", "export")
             model = onnx.load(path)  # with its weights: a model in memory has no directory
-            have = {output.name for output in model.graph.output}
+            made = {output for node in model.graph.node for output in node.output}
             model.graph.output.extend(
-                onnx.ValueInfoProto(name=name) for name in STAGE_VALUES if name not in have
-            )
+                onnx.ValueInfoProto(name=name) for name in STAGE_VALUES if name in made
+            )  # scores of regions are absent where nothing depends on them
             source = model.SerializeToString()
         self._session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         self._names = [output.name for output in self._session.get_outputs()]
