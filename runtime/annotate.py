@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,11 +49,25 @@ def _enlargement(height: int, width: int) -> int:
     return max(1, min(wanted, LARGEST_EDGE // max(height, width)))
 
 
+def _drawable(name: str) -> str:
+    """The name in letters that OpenCV's font has: before version 5 that is ASCII."""
+    import cv2
+
+    if int(cv2.__version__.partition(".")[0]) >= 5:
+        return name
+    plain = unicodedata.normalize("NFKD", name)
+    return (
+        "".join(c for c in plain if not unicodedata.combining(c))
+        .encode("ascii", "replace")
+        .decode()
+    )
+
+
 def _draw_label(canvas: Image, detection: Detection, corner: tuple[int, int], line: int) -> None:
     import cv2
 
-    text = f"{detection.class_name} {detection.score:.2f}"
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, max(0.45, min(canvas.shape[:2]) / 900)
+    text = f"{_drawable(detection.class_name)} {detection.score:.2f}"
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, max(0.5, min(canvas.shape[:2]) / 900)
     stroke = max(1, round(scale * 1.5))
     (width, height), base = cv2.getTextSize(text, font, scale, stroke)
     room = canvas.shape[1] - 2 * line

@@ -1,7 +1,7 @@
 """The bundle: what ``export`` writes and ``runtime`` reads.
 
-This module alone knows the format; ``archive`` moves its files. A bundle is a directory, or the same
-zipped, of ``manifest.json`` and the files it lists with their SHA-256. One that is damaged,
+This module alone knows the format; ``archive`` moves its files. A bundle is a directory, or the
+same zipped, of ``manifest.json`` and the files it lists with their SHA-256. One that is damaged,
 incomplete or newer than this version is an error before anything runs.
 """
 
@@ -27,7 +27,7 @@ from runtime.vocabulary import Vocabulary, fold, quantize_rows
 from zsd_core.config import ModelConfig, from_mapping
 from zsd_core.errors import BundleError, ZsdError
 
-__all__ = ["FORMAT", "Bundle", "default_bundle", "open_bundle", "write_bundle"]
+__all__ = ["FORMAT", "Bundle", "amend_bundle", "default_bundle", "open_bundle", "write_bundle"]
 
 FORMAT = 1
 SCORER = "scorer.safetensors"
@@ -280,19 +280,46 @@ def write_bundle(
             place.write_bytes(source) if isinstance(source, bytes) else shutil.copy(source, place)
         _save(root / SCORER, {k: np.ascontiguousarray(v) for k, v in scorer.items()})
         _save(root / VOCABULARY, words)
-        manifest["files"] = {
-            file.relative_to(root).as_posix(): {
-                "sha256": sha256(file),
-                "bytes": file.stat().st_size,
-            }
-            for file in sorted(root.rglob("*"))
-            if file.is_file()
-        }
-        text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-        (root / MANIFEST).write_text(text, encoding="utf-8")
-        written = Bundle(target, root, _checked(target, text))  # what is read back must hold
-        _ = written.class_vectors, written.vocabulary
+        _seal(target, root, manifest)
     return target
+
+
+def amend_bundle(
+    path: str | os.PathLike[str], files: Mapping[str, Path | bytes] | None = None, **details: Any
+) -> Path:
+    """Add files to a bundle, or replace them, and set manifest entries; in one step, as writing is.
+
+    Args:
+        path: directory or zip.
+        files: name in the bundle to a file to copy, or its bytes.
+        **details: manifest entries to set, such as metrics or engines.
+
+    Raises:
+        BundleError: the bundle cannot be opened, or would not be one afterwards.
+    """
+    bundle, target = open_bundle(path), Path(path)
+    fresh = {safe_name(target, name): source for name, source in (files or {}).items()}
+    kept = {name: bundle.file(name) for name in bundle.manifest["files"] if name not in fresh}
+    with replacing(target) as root:
+        for name, source in {**kept, **fresh}.items():
+            place = root / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(source) if isinstance(source, bytes) else shutil.copy(source, place)
+        _seal(target, root, {**bundle.manifest, **details})
+    return target
+
+
+def _seal(target: Path, root: Path, manifest: dict[str, Any]) -> None:
+    """Hash the files below ``root``, write the manifest beside them, and read it back."""
+    manifest["files"] = {
+        file.relative_to(root).as_posix(): {"sha256": sha256(file), "bytes": file.stat().st_size}
+        for file in sorted(root.rglob("*"))
+        if file.is_file()
+    }
+    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+    (root / MANIFEST).write_text(text, encoding="utf-8")
+    written = Bundle(target, root, _checked(target, text))  # what is read back must hold
+    _ = written.class_vectors, written.vocabulary
 
 
 def _checked(path: Path, text: str) -> dict[str, Any]:
