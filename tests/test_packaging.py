@@ -70,6 +70,7 @@ def test_the_wheel_holds_what_it_needs_and_nothing_else(wheel):
             "*/*.py",
             "runtime/bundles/**/*",
             "zsd_core/data/splits/*.json",
+            "zsd_core/everyday.txt",
         )
         for path in ROOT.glob(pattern)
         if path.parts[len(ROOT.parts)] in tops
