@@ -16,11 +16,12 @@ from export.stages import (
     inputs_of,
     pipeline_trace,
 )
+from runtime import Detector
 from runtime.bundle import Bundle
-from zsd_core.pipeline import Networks
-from zsd_core.scoring import ClassSet, Scorer
+from zsd_core.pipeline import Networks, to_original
+from zsd_core.scoring import ClassSet, Scorer, scorer_for
 
-__all__ = ["compare_stages"]
+__all__ = ["class_table", "compare_stages", "compare_with_detector"]
 
 
 def compare_stages(
@@ -55,11 +56,13 @@ def compare_stages(
     config = bundle.model_config
     thresholds = np.zeros(len(classes.names), np.float32)
     graph = DetectorGraph(bundle.file("detector.onnx"), stages=True)
-    whole = Comparison("detector.onnx", truth[0], limits)
-    batched = Comparison("detector.onnx on batches", "detector.onnx on single images", limits)
+    whole = Comparison("detector.onnx", truth[0], limits, config)
+    batched = Comparison(
+        "detector.onnx on batches", "detector.onnx on single images", limits, config
+    )
     comparisons = [whole]
     if networks is not None:
-        comparisons.insert(0, Comparison(networks[0], truth[0], limits))
+        comparisons.insert(0, Comparison(networks[0], truth[0], limits, config))
     groups: dict[tuple[int, ...], list[tuple[NamedImage, Trace]]] = {}
     found = {}
     for image in images:
@@ -95,6 +98,45 @@ def compare_stages(
             detections=found,
         ),
     }  # fmt: skip
+
+
+def compare_with_detector(
+    detector: Detector, images: Sequence[NamedImage], limits: Limits
+) -> Comparison:
+    """Compare the file ``detector.onnx`` with a ``Detector`` of the same bundle, end to end.
+
+    Args:
+        detector: at the bundle's own classes and limits, with score threshold 0.
+        images: to look in; each is compared in its own pixels.
+        limits: where agreement ends.
+    """
+    bundle = detector.bundle
+    config, classes = bundle.model_config, class_table(bundle)[1]
+    thresholds = np.zeros(len(classes.names), np.float32)
+    graph = DetectorGraph(bundle.file("detector.onnx"))
+    result = Comparison(
+        "detector.onnx, the file", f"Detector on {detector.backend}", limits, config
+    )
+    for image in images:
+        detections = detector(image.pixels)
+        expected: Trace = {
+            "boxes": detections.boxes,
+            "scores": detections.scores,
+            "columns": detections.class_ids,
+            "batch_indices": np.zeros(len(detections), np.int64),
+        }
+        got = graph(inputs_of(config, [image.pixels]), classes, thresholds)
+        size = config.preprocess.resized(*image.pixels.shape[:2])
+        got["boxes"] = to_original(got["boxes"], size, image.pixels.shape[:2])
+        result.add_detections(expected, got)
+    return result
+
+
+def class_table(bundle: Bundle) -> tuple[Scorer, ClassSet]:
+    """The scorer of a bundle, and the bundle's own classes as it wants them."""
+    scorer = scorer_for(bundle.model_config.scoring, bundle.scorer_tensors())
+    count, vectors = len(bundle.seen), bundle.class_vectors
+    return scorer, scorer.class_set(bundle.seen, vectors[:count], bundle.unseen, vectors[count:])
 
 
 def _of_image(trace: Trace, index: int) -> Trace:

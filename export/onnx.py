@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.card import model_card
-from export.compare import compare_stages
+from export.compare import class_table, compare_stages
 from export.compose import compose_detector
 from export.networks import (
     ExportError,
@@ -42,7 +42,6 @@ from zsd_core.checkpoint import Checkpoint, load_checkpoint
 from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, DataError, ZsdError, require
 from zsd_core.progress import Steps
-from zsd_core.scoring import scorer_for
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -139,11 +138,7 @@ def compare_with_torch(
     checkpoint: Checkpoint, bundle: Bundle, images: Sequence[NamedImage], limits: Limits
 ) -> dict[str, Any]:
     """Compare every graph of a bundle with the checkpoint it was made from, as JSON values."""
-    scorer = scorer_for(bundle.model_config.scoring, checkpoint.model.scorer_tensors())
-    count = len(checkpoint.seen)
-    classes = scorer.class_set(
-        checkpoint.seen, checkpoint.vectors[:count], checkpoint.unseen, checkpoint.vectors[count:]
-    )
+    scorer, classes = class_table(bundle)
     return compare_stages(
         bundle, scorer, classes, images, limits,
         truth=("PyTorch and the kernels", TorchNetworks(checkpoint.model)),

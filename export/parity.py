@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from export.stages import Trace
 from zsd_core import kernels
+from zsd_core.config import ModelConfig
 from zsd_core.errors import ConfigError
 
 __all__ = ["Comparison", "Limits", "conditions", "table"]
 
 # Outputs that belong to an image, to a region and to a detection.
 IMAGE_STAGES = {"features": "trunk", "objectness": "trunk", "anchor_deltas": "trunk"}
-REGION_STAGES = {"roi_scores": "regions", "embeddings": "head", "box_deltas": "head",
-                 "class_scores": "scores"}  # fmt: skip
+REGION_STAGES = {"embeddings": "head", "box_deltas": "head", "class_scores": "scores"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,17 +34,15 @@ class Limits:
         matched: smallest share of boxes that must have a partner or be undecided: the score that
             kept them is, within ``relative``, that of a box they compete with.
         overlap: IoU from which two boxes are partners.
-        rival: IoU from which two boxes may suppress each other.
     """
 
     relative: float = 1e-4
     pixels: float = 0.05
     matched: float = 0.99
     overlap: float = 0.9
-    rival: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("relative", "pixels", "matched", "overlap", "rival"):
+        for name in ("relative", "pixels", "matched", "overlap"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"Limits.{name} is {getattr(self, name)}, must be above 0.")
 
@@ -90,6 +88,14 @@ class _Boxes:
     scores: _Differences = field(default_factory=_Differences)
 
 
+@dataclass(frozen=True, slots=True)
+class _Contest:
+    """What boxes compete for: ``capacity`` places of an image, and who suppresses whom."""
+
+    capacity: int
+    overlap: float
+
+
 class Comparison:
     """Collects differences over images; ``rows`` judges them.
 
@@ -97,10 +103,14 @@ class Comparison:
         artifact: what is examined.
         against: what it must agree with.
         limits: where agreement ends.
+        config: of the model: how many boxes an image may have, and when one suppresses another.
     """
 
-    def __init__(self, artifact: str, against: str, limits: Limits) -> None:
+    def __init__(self, artifact: str, against: str, limits: Limits, config: ModelConfig) -> None:
         self.artifact, self.against, self.limits = artifact, against, limits
+        proposals, detection = config.proposals, config.detection
+        self._regions = _Contest(proposals.post_nms_top, proposals.nms_threshold)
+        self._detections = _Contest(detection.max_detections, detection.nms_threshold)
         self._tensors: dict[str, _Differences] = {}
         self._boxes: dict[str, _Boxes] = {}
 
@@ -115,7 +125,11 @@ class Comparison:
                 self.add_tensor(f"{stage}: {name}", expected[name], got[name])
         if "rois" in expected and "rois" in got:
             pairs = self._add_boxes(
-                "regions: rois", expected, got, ("rois", "roi_scores", None, "roi_batch_indices")
+                "regions: rois",
+                expected,
+                got,
+                ("rois", "roi_scores", None, "roi_batch_indices"),
+                self._regions,
             )
             for name, stage in REGION_STAGES.items():
                 if name in expected and name in got:
@@ -129,10 +143,16 @@ class Comparison:
 
     def add_detections(self, expected: Trace, got: Trace, row: str = "detections") -> None:
         """Compare final detections: ``boxes``, ``scores``, ``columns`` and ``batch_indices``."""
-        self._add_boxes(row, expected, got, ("boxes", "scores", "columns", "batch_indices"))
+        names = ("boxes", "scores", "columns", "batch_indices")
+        self._add_boxes(row, expected, got, names, self._detections)
 
     def _add_boxes(
-        self, row: str, expected: Trace, got: Trace, names: tuple[str, str, str | None, str]
+        self,
+        row: str,
+        expected: Trace,
+        got: Trace,
+        names: tuple[str, str, str | None, str],
+        contest: _Contest,
     ) -> NDArray[np.int64]:
         boxes, scores, columns, owners = names
         entry = self._boxes.setdefault(row, _Boxes())
@@ -141,7 +161,7 @@ class Comparison:
         anything = overlap.copy()
         if columns is not None:
             overlap[expected[columns][:, None] != got[columns][None]] = 0
-        near = overlap >= self.limits.rival
+        near = overlap >= contest.overlap
         pairs = _pair(overlap, self.limits.overlap)
         anything[pairs[:, 0]], anything[:, pairs[:, 1]] = 0, 0
         entry.class_flips += len(_pair(anything, self.limits.overlap)) if columns else 0
@@ -161,6 +181,7 @@ class Comparison:
                     near if side == 0 else near.T,
                     pairs[:, side],
                     margin,
+                    contest.capacity,
                 )
         return pairs
 
@@ -178,9 +199,10 @@ class Comparison:
                 "undecided": boxes.undecided,
                 "class_flips": boxes.class_flips,
                 "box_largest": _finite(boxes.edges.largest),
-                "box_mean": boxes.edges.mean,
+                "box_mean": _finite(boxes.edges.mean),
+                "score_values": boxes.scores.count,
                 "score_largest": _finite(boxes.scores.largest),
-                "score_mean": boxes.scores.mean,
+                "score_mean": _finite(boxes.scores.mean),
                 "limit": {
                     "box": self.limits.pixels, "score": limit, "matched": self.limits.matched
                 },
@@ -194,7 +216,7 @@ class Comparison:
                 "stage": name,
                 "values": found.count,
                 "largest": _finite(found.largest),
-                "mean": found.mean,
+                "mean": _finite(found.mean),
                 "scale": found.scale,
                 "limit": limit,
                 "passed": found.largest <= limit,
@@ -257,7 +279,8 @@ def table(report: Mapping[str, Any]) -> str:
             edges = (row["box_largest"], row["box_mean"], row["limit"]["box"])
             scores = (row["score_largest"], row["score_mean"], row["limit"]["score"])
             lines.append(f"{mark} {row['stage'] + ', px':<24} {_cells(edges)}  {boxes}")
-            lines.append(f"{mark} {row['stage'] + ', score':<24} {_cells(scores)}")
+            if row["score_values"]:
+                lines.append(f"{mark} {row['stage'] + ', score':<24} {_cells(scores)}")
     return "\n".join(lines)
 
 
@@ -286,17 +309,19 @@ def _undecided(
     near: NDArray[np.bool_],
     paired: NDArray[np.int64],
     margin: float,
+    capacity: int,
 ) -> int:
     """How many boxes without partner only lost, or won, a tie.
 
-    Either the other side's last box of the image scores the same, so the limit cut between them, or
-    an overlapping box of the other side does, so either could have suppressed the other.
+    Either the other side's image is full and its last box scores the same, so the cap cut between
+    them, or an overlapping box of the other side does, so either could have suppressed the other.
     """
     alone = np.setdiff1d(np.arange(len(scores)), paired)
     count = 0
     for box in alone:
         same_image = others[other_owners == owners[box]]
-        at_the_cut = same_image.size and scores[box] <= same_image.min() + margin
+        full = same_image.size >= capacity
+        at_the_cut = full and scores[box] <= same_image.min() + margin
         rivals = np.abs(others[near[box]] - scores[box]) <= margin
         count += bool(at_the_cut or rivals.any())
     return count

@@ -274,10 +274,7 @@ def write_bundle(
         **details,
     }
     with replacing(target) as root:
-        for file_name, source in files.items():
-            place = root / safe_name(target, file_name)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(source) if isinstance(source, bytes) else shutil.copy(source, place)
+        _fill(target, root, files)
         _save(root / SCORER, {k: np.ascontiguousarray(v) for k, v in scorer.items()})
         _save(root / VOCABULARY, words)
         _seal(target, root, manifest)
@@ -298,15 +295,19 @@ def amend_bundle(
         BundleError: the bundle cannot be opened, or would not be one afterwards.
     """
     bundle, target = open_bundle(path), Path(path)
-    fresh = {safe_name(target, name): source for name, source in (files or {}).items()}
-    kept = {name: bundle.file(name) for name in bundle.manifest["files"] if name not in fresh}
+    present: dict[str, Path | bytes] = {n: bundle.file(n) for n in bundle.manifest["files"]}
     with replacing(target) as root:
-        for name, source in {**kept, **fresh}.items():
-            place = root / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(source) if isinstance(source, bytes) else shutil.copy(source, place)
+        _fill(target, root, {**present, **(files or {})})
         _seal(target, root, {**bundle.manifest, **details})
     return target
+
+
+def _fill(target: Path, root: Path, files: Mapping[str, Path | bytes]) -> None:
+    """Put files, or their bytes, below ``root``."""
+    for name, source in files.items():
+        place = root / safe_name(target, name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(source) if isinstance(source, bytes) else shutil.copy(source, place)
 
 
 def _seal(target: Path, root: Path, manifest: dict[str, Any]) -> None:
