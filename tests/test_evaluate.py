@@ -172,3 +172,10 @@ def test_errors_of_the_command_line_are_sentences(folder, checkpoint, capsys):
     assert capsys.readouterr().err.startswith("error: cannot read checkpoint")
     assert main([*arguments(folder, checkpoint), "--split", "coco_4817"]) == 1
     assert "did you mean 'coco_48_17'" in capsys.readouterr().err
+
+
+def test_unseen_class_that_was_trained_on_is_found_out(folder, checkpoint, capsys):
+    leaky = folder / "leaky.json"
+    leaky.write_text(json.dumps({"seen": ["cup"], "unseen": ["Person", "cat"]}))
+    assert main([*arguments(folder, checkpoint), "--split", str(leaky)]) == 1
+    assert "'Person' is unseen in split leaky but was trained on" in capsys.readouterr().err

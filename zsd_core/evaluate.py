@@ -24,7 +24,7 @@ from zsd_core.data.dataset import Dataset
 from zsd_core.data.photographs import read_image
 from zsd_core.data.protocol import Task, test_set
 from zsd_core.data.read import read_dataset
-from zsd_core.data.splits import Split, load_split
+from zsd_core.data.splits import Split, fold_name, load_split
 from zsd_core.errors import DataError, ZsdError
 from zsd_core.matching import Matches, Prediction, match
 from zsd_core.progress import Progress
@@ -160,6 +160,7 @@ def render(result: Mapping[str, Any]) -> str:
 
 def checkpoint_predictor(
     path: str | Path,
+    split: Split,
     *,
     score_threshold: float = 0.0,
     nms_threshold: float | None = None,
@@ -169,12 +170,17 @@ def checkpoint_predictor(
 
     Args:
         path: of the checkpoint.
+        split: none of whose unseen classes the checkpoint may have been trained on.
         score_threshold: detections must score higher.
         nms_threshold: None takes the configuration's.
         limit: most detections of an image.
 
     Returns:
         The function, its classes, and the conditions to print beside the numbers.
+
+    Raises:
+        DataError: the checkpoint cannot be read, or was trained on a class that ``split`` calls
+            unseen: no zero-shot test.
     """
     import torch
 
@@ -183,6 +189,13 @@ def checkpoint_predictor(
     from zsd_core.scoring import scorer_for
 
     checkpoint = load_checkpoint(path)
+    trained = {fold_name(name) for name in checkpoint.seen}
+    leaked = [name for name in split.unseen if fold_name(name) in trained]
+    if leaked:
+        raise DataError(
+            f"{path}: {leaked[0]!r} is unseen in split {split.name} but was trained on here "
+            f"({len(leaked)} such classes); evaluate with the split of the training."
+        )
     model, config, seen = checkpoint.model, checkpoint.config.model, len(checkpoint.seen)
     scorer = scorer_for(config.scoring, model.scorer_tensors())
     class_set = scorer.class_set(
@@ -253,8 +266,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_arguments(parser)
     args = parser.parse_args(argv)
     try:
+        split = load_split(args.split)
         predict, classes, conditions = checkpoint_predictor(
             args.checkpoint,
+            split,
             score_threshold=args.score_threshold,
             nms_threshold=args.nms_threshold,
             limit=args.limit,
@@ -263,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             predict,
             classes,
             read_dataset(args.format, args.annotations, args.images),
-            load_split(args.split),
+            split,
             tasks=args.tasks,
             limit=args.limit,
             separate=args.separate,

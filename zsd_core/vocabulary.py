@@ -29,7 +29,7 @@ from zsd_core.nouns import WordNet, choose_nouns
 from zsd_core.progress import Progress, Steps
 from zsd_core.text import TEMPLATE, encode_names
 
-__all__ = ["main", "quantize", "wordnet_licence", "write_vocabulary"]
+__all__ = ["main", "quantize", "word_frequency", "wordnet_licence", "write_vocabulary"]
 
 SOURCE = (
     "WordNet 3.0 nouns (Princeton University) of visible things, the project's list of household "
