@@ -128,7 +128,9 @@ def product_mlp(
     # The regions travel as the Scan's state: OpenVINO's Scan sees no computed value outside it.
     def one_class(op: OpBuilder, rows: ir.Value, prototype: ir.Value) -> list[ir.Value]:
         hidden = op.Relu(op.Gemm(op.Mul(rows, prototype), weight1, bias1, transB=1))  # (R, M)
-        return [op.Identity(rows), op.Add(op.MatMul(hidden, weight2), bias2)]
+        # ONNX Runtime 1.23, the newest for Python 3.10, has no MatMul of (0, M) and (M,).
+        logits = op.Gemm(hidden, op.Unsqueeze(weight2, [0]), bias2, transB=1)  # (R, 1)
+        return [op.Identity(rows), op.Squeeze(logits, [1])]
 
     dtype = ir.DataType.FLOAT
     body = op.builder.subgraph(
