@@ -106,7 +106,7 @@ def train(
                 path,
             )  # fmt: skip
 
-    phases = build_phases(objective, forward, images, config, target, processes)
+    phases = build_phases(objective, forward, images, config, target, output, processes)
     with _Log(output, config, dataset, enabled=rank == 0) as log:
         fit(phases, config.training, device=target, position=position, save=save, log=log,
             max_steps=max_steps)  # fmt: skip
@@ -193,7 +193,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--max-steps", type=int, default=0, metavar="N",
                         help="stop each phase after N steps, for a smoke test")  # fmt: skip
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

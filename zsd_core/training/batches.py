@@ -5,33 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from zsd_core import kernels
 from zsd_core.config import PreprocessConfig
 from zsd_core.data.dataset import ImageRecord
-from zsd_core.errors import ImageError
+from zsd_core.data.photographs import read_image
 from zsd_core.experiment import TrainingConfig
 from zsd_core.objective import Target
 
-__all__ = ["TrainingImages", "collate", "read_image"]
-
-
-def read_image(record: ImageRecord) -> NDArray[np.uint8]:
-    """Read a record's image as ``(H, W, 3)`` RGB.
-
-    Raises:
-        ImageError: the file is missing or not an image.
-    """
-    image = cv2.imread(str(record.path), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise ImageError(f"{record.path} cannot be read as an image; is it there and whole?")
-    return np.asarray(image, np.uint8)
+__all__ = ["TrainingImages", "collate"]
 
 
 class TrainingImages(Dataset[tuple[Tensor, Target]]):

@@ -6,7 +6,9 @@ them turns hours into minutes on a CPU. Each phase yields batches and turns one 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -120,13 +122,16 @@ class CachedProposals:
     def prepare(self) -> None:
         """Run the backbone over every version of every image; float16 maps stay in memory."""
         training, backbone = self.config.training, self.objective.model.trunk.backbone
+        self.maps.clear()
+        self.targets.clear()
         wanted = {*self.config.model.proposals.levels, self.config.model.regions.stride}
         loader = DataLoader(self.images, batch_size=None, num_workers=training.workers)
         with Progress("keep backbone maps", len(self.images) * training.versions) as progress:
             for version in range(training.versions):
                 self.images.epoch = version
                 for image, target in loader:
-                    maps = backbone(image[None].to(self.device))
+                    pixels = image[None].to(self.device, memory_format=torch.channels_last)
+                    maps = backbone(pixels)
                     self.maps.append({s: maps[s].half().cpu() for s in wanted})
                     self.targets.append(target)
                     progress.advance()
@@ -163,19 +168,50 @@ class CachedProposals:
 
 
 class CachedRegions:
-    """The heads, on kept features of the regions that the trained RPN proposes."""
+    """The heads, on kept features of the regions that the trained RPN proposes.
+
+    They are written to ``file``, so that a resumed run, or a copy of it with other options of the
+    heads, starts at once.
+    """
 
     name = "heads"
 
-    def __init__(self, proposals: CachedProposals) -> None:
-        self.proposals, self.objective = proposals, proposals.objective
+    def __init__(self, proposals: CachedProposals, file: Path) -> None:
+        self.proposals, self.objective, self.file = proposals, proposals.objective, file
         self.config, self.device = proposals.config, proposals.device
         self.epochs = self.config.training.head_epochs
         self.columns: tuple[Tensor, Tensor, Tensor] | None = None
 
     @torch.no_grad()
     def prepare(self) -> None:
+        """Read the kept features, or make them if they are not those of this RPN and data."""
+        fingerprint = self._fingerprint()
+        kept = torch.load(self.file, weights_only=True) if self.file.exists() else {}
+        if kept.get("fingerprint") != fingerprint:
+            kept = {"fingerprint": fingerprint, "columns": self._describe_regions()}
+            torch.save(kept, self.file)
+        self.columns = f, _, _ = kept["columns"]
+        self.objective.check_alive(f[: self.config.training.head_batch].to(self.device).float())
+
+    def _fingerprint(self) -> str:
+        """Names everything that the kept features depend on."""
+        digest = hashlib.sha256()
+        for name, tensor in self.objective.model.state_dict().items():
+            if name.startswith(("trunk.", "head.region_stage.")):
+                digest.update(tensor.detach().cpu().numpy().tobytes())
+        model, training = self.config.model, self.config.training
+        images = self.proposals.images
+        files = [str(record.path) for record in images.records]
+        parts = (model.preprocess, model.proposals, model.regions, self.config.data, training.seed,
+                 training.regions, training.foreground, training.versions, training.stretch,
+                 training.edges, training.flip, files)  # fmt: skip
+        digest.update(repr(parts).encode())
+        return digest.hexdigest()
+
+    def _describe_regions(self) -> tuple[Tensor, Tensor, Tensor]:
         """Sample regions of every kept image and run the frozen region stage over them."""
+        if not self.proposals.maps:
+            self.proposals.prepare()
         objective, columns = self.objective, []
         torch.manual_seed(self.config.training.seed)
         with Progress("keep region features", len(self.proposals.targets)) as progress:
@@ -186,10 +222,9 @@ class CachedRegions:
                 f = objective.model.head.describe(objective.region_features(maps, regions))
                 columns.append((f.half().cpu(), regions.labels.cpu(), regions.offsets.cpu()))
                 progress.advance()
-        f, labels, offsets = (torch.cat(column) for column in zip(*columns, strict=True))
-        self.columns = (f, labels, offsets)
         self.proposals.maps.clear()  # the largest thing in memory, not needed again
-        objective.check_alive(f[: self.config.training.head_batch].to(self.device).float())
+        f, labels, offsets = (torch.cat(column) for column in zip(*columns, strict=True))
+        return f, labels, offsets
 
     def steps(self) -> int:
         """Batches of an epoch."""
@@ -219,9 +254,9 @@ class CachedRegions:
 
 def build_phases(
     objective: Objective, forward: nn.Module, images: TrainingImages, config: Config,
-    device: torch.device, processes: int = 1,
+    device: torch.device, output: Path, processes: int = 1,
 ) -> list[Phase]:  # fmt: skip
-    """The phases that ``training.cache`` asks for.
+    """The phases that ``training.cache`` asks for; kept features go to ``output``.
 
     Raises:
         ConfigError: a cache is asked for, but the backbone is trained or several processes run.
@@ -234,7 +269,7 @@ def build_phases(
             f"{config.model.backbone.frozen!r} and {processes}. Set training.cache to none."
         )
     proposals = CachedProposals(objective, images, config, device)
-    return [proposals, CachedRegions(proposals)]
+    return [proposals, CachedRegions(proposals, output / "regions.pt")]
 
 
 def summed(losses: Mapping[str, Tensor]) -> Tensor:
