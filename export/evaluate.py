@@ -30,7 +30,7 @@ from zsd_core.errors import DataError, ZsdError
 from zsd_core.evaluate import Predict, add_arguments, evaluate, render
 from zsd_core.matching import Prediction
 
-__all__ = ["bundle_predictor", "main", "write_metrics"]
+__all__ = ["bundle_predictor", "main", "parse", "write_metrics"]
 
 
 def bundle_predictor(

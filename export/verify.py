@@ -25,7 +25,7 @@ from runtime.bundle import open_bundle
 from zsd_core.errors import ZsdError
 from zsd_core.progress import Steps
 
-__all__ = ["main", "verify"]
+__all__ = ["main", "parse", "verify"]
 
 
 def verify(
