@@ -1,0 +1,57 @@
+"""S of section 3.1, by hand and by its laws."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zsd_core.errors import ConfigError, DataError, ShapeError
+from zsd_core.semantics import seen_similarity, similarity, unit_rows
+
+
+def random(rows, seed=0, width=5):
+    return np.random.default_rng(seed).standard_normal((rows, width))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.1])
+def test_similarity_by_hand(temperature):
+    seen, unseen = random(3), 3 * random(2, seed=1)
+    table = similarity(seen, unseen, temperature)
+    assert table.shape == (6, 2)
+    assert (table[0] == 0).all()
+    np.testing.assert_array_equal(table[4:], np.eye(2))
+    for i in range(3):
+        cosines = [
+            float(seen[i] @ u) / math.sqrt(float(seen[i] @ seen[i]) * float(u @ u)) for u in unseen
+        ]
+        weights = [math.exp(c / temperature) for c in cosines]
+        np.testing.assert_allclose(table[1 + i], np.array(weights) / sum(weights))
+
+
+@settings(deadline=None, max_examples=40)
+@given(seen=st.integers(0, 6), unseen=st.integers(1, 6), seed=st.integers(0, 9))
+def test_seen_rows_are_distributions_whatever_the_lengths(seen, unseen, seed):
+    a, b = random(seen, seed), random(unseen, seed + 100)
+    rows = seen_similarity(a, b, 0.03)
+    np.testing.assert_allclose(rows.sum(axis=1), 1)
+    np.testing.assert_allclose(seen_similarity(2 * a, 5 * b, 0.03), rows, atol=1e-12)
+
+
+def test_no_unseen_class_is_ordinary_and_one_takes_everything():
+    assert similarity(random(3), random(0), 1.0).shape == (4, 0)
+    np.testing.assert_array_equal(seen_similarity(random(3), random(1), 1.0), np.ones((3, 1)))
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ConfigError, match="temperature is 0"):
+        seen_similarity(random(2), random(2), 0)
+    with pytest.raises(ShapeError, match="E=5"):
+        seen_similarity(random(2), random(2, width=4), 1.0)
+    with pytest.raises(DataError, match="class vector 1 has length 0"):
+        unit_rows(np.array([[1.0, 0], [0, 0]]))
+    with pytest.raises(DataError, match="class vector 0"):
+        unit_rows(np.array([[np.nan, 0]]))
