@@ -36,14 +36,15 @@ def read_words(
     """Read a vocabulary.
 
     Args:
-        path: ``*.txt``, one name a line, encoded as the class vectors of the checkpoint were
-            (all-MiniLM-L6-v2 only; lines that begin with "#" are skipped); or ``*.npz`` or
-            ``*.safetensors`` with "names", "vectors" and perhaps "scales" (row = vector * scale).
+        path: ``*.safetensors`` as ``zsd_core.vocabulary`` writes it, or ``*.npz``, with "names",
+            "vectors" and perhaps "scales" (row = vector * scale); or ``*.txt``, one name a line,
+            encoded as the class vectors of the checkpoint were (all-MiniLM-L6-v2 only; lines that
+            begin with "#" are skipped).
         training: provenance of the checkpoint; ``training["vectors"]`` says how its class vectors
             were made.
         width: E of the model.
-        source: where the names come from, for the manifest.
-        licence: of the names.
+        source: where the names come from, for the manifest; "" takes the file's own metadata.
+        licence: of the names, likewise.
 
     Raises:
         DataError: unreadable, malformed, of another width, or not encodable here.
@@ -54,8 +55,9 @@ def read_words(
         raise DataError(f"no vocabulary at {path}; give a .txt, .npz or .safetensors file.")
     if path.suffix == ".txt":
         names, vectors = _encoded(path, made)
+        info = {key: str(made[key]) for key in ("encoder", "template") if key in made}
     elif path.suffix in (".npz", ".safetensors"):
-        names, vectors = _stored(path)
+        names, vectors, info = _stored(path)
     else:
         raise DataError(f"vocabulary {path} must be a .txt, .npz or .safetensors file.")
     if vectors.shape != (len(names), width):
@@ -68,8 +70,7 @@ def read_words(
         first.setdefault(" ".join(name.replace("_", " ").split()).casefold(), row)
     first.pop("", None)
     rows = list(first.values())
-    info = {"source": source, "licence": licence}
-    info |= {key: str(made[key]) for key in ("encoder", "template") if key in made}
+    info |= {key: text for key, text in (("source", source), ("licence", licence)) if text}
     return Words(names=tuple(names[row] for row in rows), vectors=vectors[rows], info=info)
 
 
@@ -87,16 +88,19 @@ def _encoded(path: Path, made: Mapping[str, Any]) -> tuple[list[str], NDArray[np
     return names, encode_names(names, template=str(made.get("template", TEMPLATE)))
 
 
-def _stored(path: Path) -> tuple[list[str], NDArray[np.float32]]:
+def _stored(path: Path) -> tuple[list[str], NDArray[np.float32], dict[str, str]]:
     arrays: dict[str, NDArray[Any]]
+    info: dict[str, str] = {}
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as file:
                 arrays = dict(file)
         else:
-            from safetensors.numpy import load_file
+            from safetensors import safe_open
 
-            arrays = load_file(path)
+            with safe_open(path, "numpy") as file:
+                arrays = {key: file.get_tensor(key) for key in file.keys()}
+                info = dict(file.metadata() or {})
         stored, vectors = arrays["names"], np.asarray(arrays["vectors"], np.float32)
     except KeyError as error:
         raise DataError(f"vocabulary {path} holds no {error}.") from error
@@ -109,4 +113,4 @@ def _stored(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     )
     if "scales" in arrays:
         vectors = vectors * np.asarray(arrays["scales"], np.float32)[:, None]
-    return names, vectors
+    return names, vectors, info
