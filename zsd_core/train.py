@@ -175,7 +175,7 @@ def _provenance(dataset: Dataset, split: Split, table: VectorTable) -> dict[str,
         "boxes_per_class": dict(dataset.boxes_per_class()),
         "split": split.name,
         "vectors": table.provenance,
-        "versions": {"torch": torch.__version__, "numpy": np.__version__},
+        "versions": {"torch": str(torch.__version__), "numpy": np.__version__},
     }
 
 

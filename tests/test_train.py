@@ -1,0 +1,158 @@
+"""Training on shapes: it learns, resumes, repeats itself, and finds what it never saw."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapes
+import torch
+
+from zsd_core.checkpoint import load_checkpoint
+from zsd_core.experiment import load_config
+from zsd_core.train import main
+
+ROOT = Path(__file__).parents[1]
+SHAPES_CONFIG = """
+model:
+  preprocess: {shorter_edge: 96, longer_edge: 128}
+  backbone: {name: resnet18, frozen: none}
+  proposals:
+    {channels: 64, anchor_sizes: [24, 36, 48], pre_nms_top: 300, post_nms_top: 30, min_size: 4}
+  regions: {output_size: [4, 4]}
+  scoring:
+    {vector_dim: 6, joint_dim: 64, hidden_dim: 32, contrast_dim: 32, similarity_temperature: 0.2}
+training:
+  {optimizer: adamw, learning_rate: 0.001, schedule: cosine, warmup_steps: 20, batch_size: 4,
+   regions: 16, foreground: 0.5, clip_norm: 5, workers: 0}
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> dict[str, Path]:
+    """Training images of seen shapes, the split, the vectors and the configuration file."""
+    folder = tmp_path_factory.mktemp("shapes")
+    annotations, images = shapes.write_shapes(folder / "train", shapes.SEEN, 48, seed=0)
+    (folder / "shapes.yaml").write_text(
+        SHAPES_CONFIG
+        + f"data: {{annotations: [{annotations}], images: [{images}], "
+        + f"split: {shapes.write_split(folder)}, vectors: {shapes.write_vectors(folder)}}}\n"
+    )
+    return {"config": folder / "shapes.yaml"}
+
+
+def run(data, output, *arguments):
+    return main([str(data["config"]), "--output", str(output), *arguments])
+
+
+def weights(path):
+    return load_checkpoint(path).model.state_dict()
+
+
+def test_two_runs_of_one_seed_are_one_run_and_resuming_continues_it(data, tmp_path):
+    assert run(data, tmp_path / "a", "training.epochs=2") == 0
+    assert run(data, tmp_path / "b", "training.epochs=2") == 0
+    first = weights(tmp_path / "a/last.pt")
+    for name, tensor in weights(tmp_path / "b/last.pt").items():
+        torch.testing.assert_close(tensor, first[name], msg=name)
+    assert run(data, tmp_path / "a") == 1  # would overwrite
+    assert run(data, tmp_path / "a", "training.epochs=3", "--resume") == 0
+    assert any((t != first[n]).any() for n, t in weights(tmp_path / "a/last.pt").items())
+    assert load_checkpoint(tmp_path / "a/last.pt").state["position"]["step"] == 36
+
+
+def test_a_run_leaves_logs_and_provenance(data, tmp_path):
+    assert run(data, tmp_path / "run", "--max-steps", "2") == 0
+    lines = [json.loads(line) for line in (tmp_path / "run/losses.jsonl").read_text().splitlines()]
+    assert {line["tag"] for line in lines} == {
+        "loss/rpn_objectness", "loss/rpn_box", "loss/box", "loss/seen", "loss/unseen",
+        "loss/contrast", "rate",
+    }  # fmt: skip
+    assert list((tmp_path / "run").glob("events.out.tfevents.*"))
+    checkpoint = load_checkpoint(tmp_path / "run/last.pt")
+    assert checkpoint.seen == shapes.SEEN
+    assert checkpoint.unseen == shapes.UNSEEN
+    assert checkpoint.training["counts"]["images"] == 48
+    expected = np.stack([shapes.vector(name) for name in shapes.SEEN + shapes.UNSEEN])
+    np.testing.assert_allclose(checkpoint.vectors, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("override", "tags"),
+    [
+        ("loss.unseen_weight=0", {"contrast"}),
+        ("loss.contrast_weight=0", {"unseen"}),
+        ("loss.reduction=sum", {"contrast", "unseen"}),
+        ("model.regions.pooling=pool", {"contrast", "unseen"}),
+        ("model.proposals.objectness=iou", {"contrast", "unseen"}),
+        ("model.scoring.background=mean", {"contrast", "unseen"}),
+        ("training.amp=false", {"contrast", "unseen"}),
+    ],
+)
+def test_every_option_trains(data, tmp_path, override, tags):
+    assert run(data, tmp_path, override, "training.learning_rate=1e-5", "--max-steps", "2") == 0
+    lines = [json.loads(line) for line in (tmp_path / "losses.jsonl").read_text().splitlines()]
+    assert {line["tag"].removeprefix("loss/") for line in lines} & {"contrast", "unseen"} == tags
+
+
+def test_the_background_vector_can_live_in_the_rpn(data, tmp_path):
+    options = ["model.proposals.objectness=background", "model.scoring.background=rpn"]
+    assert run(data, tmp_path, *options, "--max-steps", "2") == 0
+    model = load_checkpoint(tmp_path / "last.pt").model
+    assert model.scorer.background is model.trunk.rpn.background
+
+
+def test_cached_training_needs_a_frozen_backbone_and_then_works(data, tmp_path, capsys):
+    cached = ["training.cache=regions", "training.epochs=1", "training.head_epochs=1"]
+    assert run(data, tmp_path / "a", *cached) == 1
+    assert "set training.cache to none" in capsys.readouterr().err.lower()
+    cached.append("model.backbone.frozen=all")
+    assert run(data, tmp_path / "b", *cached) == 0
+    before = weights(tmp_path / "b/last.pt")
+    cached[2] = "training.head_epochs=2"
+    position = load_checkpoint(tmp_path / "b/last.pt").state["position"]
+    assert position["phase"] == 2
+    assert run(data, tmp_path / "b", *cached, "--resume") == 0
+    for name, tensor in weights(tmp_path / "b/last.pt").items():
+        assert torch.equal(tensor, before[name]), name  # finished: nothing left to do
+
+
+def test_a_dead_g_s_is_refused(data, tmp_path, capsys):
+    config = load_config(data["config"], ["model.scoring.seen_activation=relu"])
+    assert config.model.scoring.seen_activation == "relu"
+    outcomes = set()
+    for seed in range(12):
+        code = run(
+            data, tmp_path / str(seed), "model.scoring.seen_activation=relu",
+            f"training.seed={seed}", "--max-steps", "1",
+        )  # fmt: skip
+        outcomes.add(code)
+        if code:
+            assert "g_s is dead" in capsys.readouterr().err
+        if outcomes == {0, 1}:
+            return
+    pytest.fail(f"of 12 seeds, all ended with {outcomes}")
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(data, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2",
+        f"--master_port={port}", "-m", "zsd_core.train", str(data["config"]),
+        "--output", str(tmp_path), "--max-steps", "2", "--device", "cpu",
+    ]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert load_checkpoint(tmp_path / "last.pt").state["position"]["step"] == 2
