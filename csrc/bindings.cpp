@@ -139,11 +139,11 @@ Floats roi_align_backward(const Floats& gradient, const Floats& rois, const Indi
 }
 
 zsd::PackedMlp pack_mlp(const Floats& weight1, const Floats& bias1, const Floats& weight2,
-                        const Floats& bias2) {
+                        const Floats& bias2, bool int8) {
   const zsd::MlpWeights weights{weight1.data(), bias1.data(),     weight2.data(),
                                 bias2.data(),   weight1.shape(1), weight1.shape(0)};
   const py::gil_scoped_release release;
-  return zsd::PackedMlp(weights);
+  return zsd::PackedMlp(weights, int8 ? zsd::MlpPrecision::kInt8 : zsd::MlpPrecision::kFloat32);
 }
 
 // One array per scorer; scorer i scores the classes from first_classes[i] on.
@@ -237,6 +237,7 @@ py::dict build_info() {
 #endif
   info["simd"] = zsd::simd().name;
   info["simd_paths"] = paths;
+  info["int8"] = zsd::simd().int8;
   info["threads"] = zsd::num_threads();
   return info;
 }

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from zsd_core import kernels
-from zsd_core.errors import ShapeError
+from zsd_core.errors import ConfigError, ShapeError
 from zsd_core.kernels import reference
 
 SHAPES = [
@@ -66,6 +66,70 @@ def test_is_as_close_to_float64_as_pytorch(simd, shape, zeros):
     assert result.dtype == np.float32
     assert result.shape == shape[:2]
     assert max_abs(result - exact(arguments)) <= 2 * pytorch_error(arguments) + np.finfo("f4").eps
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("shape", [*SHAPES, (5, 3, 1100, 20)], ids=str)
+def test_int8_is_the_twins_rounding_summed_exactly(simd, shape, zeros):
+    arguments = mlp_arguments(*shape, zeros=zeros)
+    result = kernels.PackedMlp(*arguments[2:], precision="int8")(*arguments[:2])
+    twin = reference.product_mlp_int8(*(a.astype(np.float64) for a in arguments))
+    # A product next to a half may round the other way in float32: one step of one product.
+    steps = 2e-5 * np.abs(arguments[2]).max(initial=0) * np.abs(arguments[4]).sum()
+    assert max_abs(result - twin) <= 2e-5 + 20 * steps
+    assert max_abs(result - exact(arguments)) <= 0.05
+
+
+def test_int8_sums_do_not_saturate(simd):
+    ones = np.ones((3, 4000), np.float32)
+    arguments = (ones, ones[:2], ones[:1], np.zeros(1), np.ones(1), np.zeros(1))
+    result = kernels.PackedMlp(*arguments[2:], precision="int8")(*arguments[:2])
+    np.testing.assert_allclose(result, 4000, rtol=0.01)  # the rounding of one weight
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_int8_keeps_what_is_not_finite_in_its_row(simd, value):
+    arguments = mlp_arguments(9, 4, 40, 24)
+    packed = kernels.PackedMlp(*arguments[2:], precision="int8")
+    clean = packed(*arguments[:2])
+    arguments[0][3, 7] = value
+    result = packed(*arguments[:2])
+    assert np.isnan(result[3]).all()
+    others = np.arange(9) != 3
+    assert np.array_equal(result[others], clean[others])
+
+
+def test_int8_wants_outputs_of_relus():
+    arguments = mlp_arguments(9, 4, 40, 24)
+    arguments[0][0, 0] = -1
+    with pytest.raises(ShapeError, match="regions has a negative entry"):
+        kernels.PackedMlp(*arguments[2:], precision="int8")(*arguments[:2])
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_two_scorers_in_one_pass_are_the_two_alone(simd, precision):
+    first = mlp_arguments(21, 7, 300, 40, zeros=0.4)
+    second = mlp_arguments(21, 7, 300, 70, seed=1)
+    seen = kernels.PackedMlp(*first[2:], precision=precision)
+    unseen = kernels.PackedMlp(*second[2:], precision=precision)
+    regions, prototypes = first[:2]
+    both = kernels.product_mlps(regions, prototypes, [(seen, 0), (unseen, 4)])
+    assert np.array_equal(both[0], seen(regions, prototypes))
+    assert np.array_equal(both[1], unseen(regions, prototypes[4:]))
+    assert kernels.product_mlps(regions, prototypes, [(seen, 7)])[0].shape == (21, 0)
+    assert kernels.product_mlps(regions, prototypes, []) == []
+
+
+def test_scorers_are_checked():
+    arguments = mlp_arguments(2, 3, 8, 4)
+    packed = kernels.PackedMlp(*arguments[2:])
+    with pytest.raises(ConfigError, match="must be 'float32' or 'int8'"):
+        kernels.PackedMlp(*arguments[2:], precision="int4")
+    with pytest.raises(ShapeError, match=r"first class is 4, must lie in \[0, 3\]"):
+        kernels.product_mlps(*arguments[:2], [(packed, 4)])
+    other = kernels.PackedMlp(*arguments[2:], precision="int8")
+    with pytest.raises(ConfigError, match="differ in precision"):
+        kernels.product_mlps(*arguments[:2], [(packed, 0), (other, 0)])
 
 
 def test_does_not_depend_on_threads_nor_on_the_other_regions_and_classes():

@@ -29,19 +29,31 @@ struct MlpWeights {
 
 struct SimdKernels;
 
+// kInt8: products are scaled per pair to 0 .. 127, so they must not be negative (regions and
+// prototypes are outputs of ReLUs); weight1 is scaled per hidden unit to at most -127 .. 127, less
+// where its neighbours would overflow a 16-bit sum. Sums are exact. Zeros are not skipped.
+enum class MlpPrecision { kFloat32, kInt8 };
+
 // weight1 in panels of hidden units, as the inner loop reads it: set once, asked many times.
 class PackedMlp {
  public:
-  explicit PackedMlp(const MlpWeights& weights);
+  PackedMlp(const MlpWeights& weights, MlpPrecision precision);
 
   std::int64_t joint() const { return joint_; }
   std::int64_t hidden() const { return hidden_; }
+  MlpPrecision precision() const { return precision_; }
 
  private:
   friend class ProductMlpRun;
+  void pack_row_int8(const float* row, std::int64_t m);
+
   const SimdKernels* kernels_;
+  MlpPrecision precision_;
   std::int64_t joint_, hidden_, panels_;
-  std::vector<float> weight1_, bias1_, weight2_;  // (panels, D, columns), (panels, columns) twice
+  std::vector<float> weight1_;             // (panels, D, columns), or
+  std::vector<std::int8_t> weight1_int8_;  // (panels, D / 4, columns, 4), and
+  std::vector<float> column_scales_;       // (panels, columns): weight1 / weight1_int8
+  std::vector<float> bias1_, weight2_;     // (panels, columns)
   float bias2_;
 };
 
@@ -52,7 +64,7 @@ struct MlpOutput {
   float* output;
 };
 
-// Scores all outputs in one pass over the regions; their D must agree.
+// Scores all outputs in one pass over the regions; D and precision of all must agree.
 void product_mlp(std::int64_t num_regions, std::int64_t num_classes, const float* regions,
                  const float* prototypes, const std::vector<MlpOutput>& outputs);
 

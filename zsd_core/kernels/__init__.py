@@ -11,11 +11,12 @@ from zsd_core.kernels.fuse import fuse
 from zsd_core.kernels.info import build_info, get_threads, set_simd, set_threads
 from zsd_core.kernels.nms import nms
 from zsd_core.kernels.preprocess import preprocess
-from zsd_core.kernels.product_mlp import product_mlp
+from zsd_core.kernels.product_mlp import PackedMlp, product_mlp, product_mlps
 from zsd_core.kernels.propose import propose
 from zsd_core.kernels.roi_align import roi_align, roi_align_backward
 
 __all__ = [
+    "PackedMlp",
     "build_info",
     "detect",
     "fuse",
@@ -23,6 +24,7 @@ __all__ = [
     "nms",
     "preprocess",
     "product_mlp",
+    "product_mlps",
     "propose",
     "roi_align",
     "roi_align_backward",

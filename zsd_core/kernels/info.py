@@ -16,7 +16,8 @@ def build_info() -> dict[str, Any]:
 
     Returns:
         ``compiler``, ``simd`` (the path in use), ``simd_paths`` (those compiled that this CPU
-        runs, best first), ``threads``, ``cuda`` (whether the CUDA module was built).
+        runs, best first), ``int8`` (the instruction that multiplies integers), ``threads``,
+        ``cuda`` (whether the CUDA module was built).
     """
     cuda = importlib.util.find_spec("zsd_core._compiled_cuda") is not None
     return {**compiled().build_info(), "cuda": cuda}

@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from zsd_core.errors import expect_shapes
-from zsd_core.kernels._load import compiled, floats
+from zsd_core.errors import ConfigError, ShapeError, expect_shapes
+from zsd_core.kernels._load import check, compiled, floats
 
-__all__ = ["product_mlp"]
+__all__ = ["PackedMlp", "product_mlp", "product_mlps"]
+
+_FIX = "D and M come from the bundle; project class vectors to D first."
+
+
+class PackedMlp:
+    """One scorer's two layers as the kernel reads them: packed once, asked for every frame.
+
+    Args:
+        weight1: ``(M, D)``.
+        bias1: ``(M,)``.
+        weight2: ``(M,)``.
+        bias2: ``(1,)``.
+        precision: "float32", or "int8": products are rounded to 7 bits with one scale per
+            (region, class), ``weight1`` to 8 with one per hidden unit; sums are exact. Regions and
+            prototypes must then not be negative, as outputs of ReLUs are not.
+    """
+
+    def __init__(
+        self,
+        weight1: ArrayLike,
+        bias1: ArrayLike,
+        weight2: ArrayLike,
+        bias2: ArrayLike,
+        *,
+        precision: Literal["float32", "int8"] = "float32",
+    ) -> None:
+        arrays = [floats(a) for a in (weight1, bias1, weight2, bias2)]
+        expect_shapes(
+            "PackedMlp", _FIX, weight1=(arrays[0], "M D"), bias1=(arrays[1], "M"),
+            weight2=(arrays[2], "M"), bias2=(arrays[3], "1"),
+        )  # fmt: skip
+        if precision not in ("float32", "int8"):
+            raise ConfigError(
+                f"PackedMlp: precision is {precision!r}, must be 'float32' or 'int8'."
+            )
+        self.precision: Literal["float32", "int8"] = precision
+        self.joint = int(arrays[0].shape[1])
+        self.handle: Any = compiled().PackedMlp(*arrays, precision == "int8")
+
+    def __call__(self, regions: ArrayLike, prototypes: ArrayLike) -> NDArray[np.float32]:
+        """Logits ``(R, K)`` of regions ``(R, D)`` and prototypes ``(K, D)``."""
+        return product_mlps(regions, prototypes, [(self, 0)])[0]
 
 
 def product_mlp(
@@ -24,7 +69,7 @@ def product_mlp(
     ``weight2 . relu(weight1 (region * prototype) + bias1) + bias2``; the last layer is linear.
     Neither the products (R, K, D) nor the hidden layer (R, K, M) ever exists. Entries of a
     prototype that are exactly 0 cost nothing: their products are taken as 0, even of a region
-    entry that is not finite.
+    entry that is not finite. ``PackedMlp`` keeps the packed weights between calls.
 
     Args:
         regions: ``(R, D)`` region embeddings, p_v.
@@ -40,13 +85,57 @@ def product_mlp(
     Raises:
         ShapeError: an argument does not have the shape above.
     """
-    arrays = [floats(a) for a in (regions, prototypes, weight1, bias1, weight2, bias2)]
+    rows, classes = floats(regions), floats(prototypes)
+    arrays = [floats(a) for a in (weight1, bias1, weight2, bias2)]
     expect_shapes(
-        "product_mlp", "D and M come from the bundle; project class vectors to D first.",
-        regions=(arrays[0], "R D"), prototypes=(arrays[1], "K D"), weight1=(arrays[2], "M D"),
-        bias1=(arrays[3], "M"), weight2=(arrays[4], "M"), bias2=(arrays[5], "1"),
+        "product_mlp", _FIX, regions=(rows, "R D"), prototypes=(classes, "K D"),
+        weight1=(arrays[0], "M D"), bias1=(arrays[1], "M"), weight2=(arrays[2], "M"),
+        bias2=(arrays[3], "1"),
     )  # fmt: skip
-    module = compiled()
-    packed = module.PackedMlp(*arrays[2:])
-    result: NDArray[np.float32] = module.product_mlp(arrays[0], arrays[1], [packed], [0])[0]
-    return result
+    return PackedMlp(*arrays)(rows, classes)
+
+
+def product_mlps(
+    regions: ArrayLike, prototypes: ArrayLike, scorers: Sequence[tuple[PackedMlp, int]]
+) -> list[NDArray[np.float32]]:
+    """Several scorers in one pass over the regions, such as g_s and g_u.
+
+    Args:
+        regions: ``(R, D)``.
+        prototypes: ``(K, D)``, columns background, seen, unseen.
+        scorers: each with the first class it scores; g_s from 0, g_u from ``1 + Ks``. All of one
+            precision.
+
+    Returns:
+        Per scorer ``(R, K - first class)`` logits, as ``product_mlp`` gives them.
+
+    Raises:
+        ShapeError: a shape does not agree, or int8 meets a negative entry.
+        ConfigError: scorers differ in precision.
+    """
+    rows, classes = floats(regions), floats(prototypes)
+    if not scorers:
+        return []
+    for scorer, first in scorers:
+        sizes = expect_shapes(
+            "product_mlps", _FIX, regions=(rows, f"R {scorer.joint}"),
+            prototypes=(classes, f"K {scorer.joint}"),
+        )  # fmt: skip
+        check(
+            0 <= first <= sizes["K"],
+            "product_mlps",
+            f"first class is {first}, must lie in [0, {sizes['K']}].",
+        )
+    if len({scorer.precision for scorer, _ in scorers}) > 1:
+        raise ConfigError("product_mlps: scorers differ in precision, pack them alike.")
+    if scorers[0][0].precision == "int8":
+        for name, array in (("regions", rows), ("prototypes", classes)):
+            if (array < 0).any():
+                raise ShapeError(
+                    f"product_mlps: {name} has a negative entry, int8 needs outputs of ReLUs; use "
+                    "precision='float32'."
+                )
+    results: list[NDArray[np.float32]] = compiled().product_mlp(
+        rows, classes, [scorer.handle for scorer, _ in scorers], [first for _, first in scorers]
+    )
+    return results

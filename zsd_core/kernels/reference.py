@@ -22,6 +22,7 @@ __all__ = [
     "preprocess",
     "product_mlp",
     "product_mlp_backward",
+    "product_mlp_int8",
     "propose",
     "roi_align",
     "roi_align_backward",
@@ -269,6 +270,30 @@ def product_mlp_backward(
         np.einsum("rk,rkm->m", gradient, hidden),
         gradient.sum(keepdims=True).reshape(1),
     )
+
+
+def product_mlp_int8(
+    regions: Floats,
+    prototypes: Floats,
+    weight1: Floats,
+    bias1: Floats,
+    weight2: Floats,
+    bias2: Floats,
+) -> Floats:
+    """``product_mlp`` of products rounded to 0 .. 127 and weights to at most -127 .. 127."""
+    products = regions[:, None] * prototypes  # (R, K, D), not negative
+    scales = products.max(axis=2, keepdims=True, initial=0) / 127  # one per pair
+    rounded = np.floor(products / np.where(scales > 0, scales, 1) + 0.5)
+    columns = np.abs(weight1).max(axis=1, keepdims=True, initial=0) / 127  # one per hidden unit
+    # Every second pair of 16 neighbours is summed in 16 bits: its weights may reach 258 - 4.
+    padded = np.pad(weight1, ((0, 0), (0, -weight1.shape[1] % 16)))
+    sums = padded.reshape(len(weight1), -1, 4, 2, 2)
+    for signed in (np.maximum(sums, 0), np.maximum(-sums, 0)):
+        total = signed.sum(axis=(2, 4)).reshape(len(weight1), -1)
+        columns = np.maximum(columns, total.max(axis=1, keepdims=True, initial=0) / 254)
+    weights = np.round(weight1 / np.where(columns > 0, columns, 1))
+    hidden = np.maximum(rounded @ weights.T * (scales * columns[:, 0]) + bias1, 0)
+    return np.asarray(hidden @ weight2 + bias2)
 
 
 def fuse(

@@ -1,6 +1,8 @@
 #include "../product_mlp.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
 
 #include "simd.h"
 #include "thread_pool.h"
@@ -8,38 +10,84 @@
 namespace zsd {
 namespace {
 
-constexpr std::int64_t kDepth = 256;  // entries of d at a time: a panel of weight1 stays in L1
-constexpr std::int64_t kRows = 192;   // regions at a time: their products stay in L2
+// Entries of d at a time: a panel of weight1 stays in the first-level cache.
+constexpr std::int64_t kDepth[] = {256, 1024};  // by MlpPrecision
+// Regions at a time: their products stay in the second-level cache.
+constexpr std::int64_t kRows = 192;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
 
 // What one thread needs for one class and one block of regions.
 struct Workspace {
   std::vector<std::int32_t> entries, offsets;  // d of the entries that are not 0
-  std::vector<float> values;
-  std::vector<float> products, hidden, sums;
+  std::vector<float> values, sums;
+  std::vector<float> products, hidden;
+  std::vector<std::int32_t> products_int8, hidden_int8;
+  std::vector<float> scales, factors;  // by row
 };
+
+template <typename T>
+T* grow(std::vector<T>& buffer, std::int64_t size) {
+  if (std::int64_t(buffer.size()) < size) buffer.resize(std::size_t(size));
+  return buffer.data();
+}
 
 }  // namespace
 
-PackedMlp::PackedMlp(const MlpWeights& w)
-    : kernels_(&simd()), joint_(w.joint), hidden_(w.hidden), bias2_(*w.bias2) {
+PackedMlp::PackedMlp(const MlpWeights& w, MlpPrecision precision)
+    : kernels_(&simd()),
+      precision_(precision),
+      joint_(w.joint),
+      hidden_(w.hidden),
+      bias2_(*w.bias2) {
+  const bool int8 = precision == MlpPrecision::kInt8;
   const std::int64_t columns = kernels_->tile_columns;
   panels_ = ceil_div(hidden_, columns);
-  weight1_.resize(std::size_t(panels_ * joint_ * columns));
-  bias1_.resize(std::size_t(panels_ * columns));
-  weight2_.resize(std::size_t(panels_ * columns));
+  if (int8) {
+    weight1_int8_.resize(std::size_t(panels_ * round_up(joint_, kInt8Block) * columns));
+  } else {
+    weight1_.resize(std::size_t(panels_ * joint_ * columns));
+  }
+  for (auto* vector : {&bias1_, &weight2_, &column_scales_})
+    vector->resize(std::size_t(panels_ * columns));
   std::copy(w.bias1, w.bias1 + hidden_, bias1_.begin());
   std::copy(w.weight2, w.weight2 + hidden_, weight2_.begin());
-  parallel_for(panels_, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t panel = begin; panel < end; ++panel) {
-      const std::int64_t first = panel * columns, count = std::min(columns, hidden_ - first);
-      float* to = weight1_.data() + panel * joint_ * columns;
-      for (std::int64_t d = 0; d < joint_; ++d)
-        for (std::int64_t m = 0; m < count; ++m)
-          to[d * columns + m] = w.weight1[(first + m) * joint_ + d];
+  parallel_for(hidden_, columns, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t m = begin; m < end; ++m) {
+      const float* row = w.weight1 + m * joint_;
+      if (int8) {
+        pack_row_int8(row, m);
+        continue;
+      }
+      float* to = weight1_.data() + m / columns * joint_ * columns + m % columns;
+      for (std::int64_t d = 0; d < joint_; ++d) to[d * columns] = row[d];
     }
   });
+}
+
+void PackedMlp::pack_row_int8(const float* row, std::int64_t m) {
+  const std::int64_t columns = kernels_->tile_columns;
+  // Half a step of rounding for each of the entries of a sum.
+  constexpr float kSum = float(kInt8SumLimit - kInt8Block / 4);
+  float scale = 0.0f;
+  for (std::int64_t block = 0; block < joint_; block += kInt8Block) {
+    float positive[2] = {0, 0}, negative[2] = {0, 0};
+    for (std::int64_t d = block; d < std::min(block + kInt8Block, joint_); ++d) {
+      const std::int64_t sum = d / 2 % 2;
+      positive[sum] += std::max(row[d], 0.0f);
+      negative[sum] += std::max(-row[d], 0.0f);
+      scale = std::max(scale, std::abs(row[d]) / 127.0f);
+    }
+    for (const float total : {positive[0], positive[1], negative[0], negative[1]})
+      scale = std::max(scale, total / kSum);
+  }
+  column_scales_[std::size_t(m)] = scale;
+  if (!(scale > 0.0f)) return;
+  std::int8_t* to =
+      weight1_int8_.data() + m / columns * round_up(joint_, kInt8Block) * columns + m % columns * 4;
+  for (std::int64_t d = 0; d < joint_; ++d)
+    to[d / 4 * 4 * columns + d % 4] = std::int8_t(std::lrint(row[d] / scale));
 }
 
 // One call: regions once in panels, then one task per class and block of regions.
@@ -48,13 +96,16 @@ class ProductMlpRun {
   ProductMlpRun(std::int64_t num_regions, std::int64_t num_classes, const float* regions,
                 const float* prototypes, const std::vector<MlpOutput>& outputs)
       : kernels_(*outputs[0].mlp->kernels_),
+        int8_(outputs[0].mlp->precision_ == MlpPrecision::kInt8),
+        rows_(int8_ ? kernels_.int8_rows : kernels_.tile_rows),
         regions_(num_regions),
         classes_(num_classes),
         joint_(outputs[0].mlp->joint_),
         prototypes_(prototypes),
         outputs_(outputs) {
-    const std::int64_t rows = kernels_.tile_rows;
-    panels_ = ceil_div(regions_, rows);
+    for (const MlpOutput& out : outputs_) most_panels_ = std::max(most_panels_, out.mlp->panels_);
+    const std::int64_t rows = rows_;
+    panels_ = ceil_div(regions_, rows_);
     panel_block_ = ceil_div(panels_, ceil_div(regions_, kRows));
     packed_.resize(std::size_t(panels_ * rows * joint_ + kernels_.width));
     parallel_for(panels_, 1, [&](std::int64_t begin, std::int64_t end) {
@@ -77,42 +128,97 @@ class ProductMlpRun {
   }
 
  private:
-  void score(std::int64_t k, std::int64_t first_panel, std::int64_t panels, Workspace& space) {
-    const std::int64_t rows = kernels_.tile_rows, columns = kernels_.tile_columns;
-    select_entries(prototypes_ + k * joint_, space);
-    const std::int64_t depth = std::int64_t(space.entries.size());
-    std::int64_t most_panels = 0;
-    for (const MlpOutput& out : outputs_) most_panels = std::max(most_panels, out.mlp->panels_);
-    const std::int64_t scorers = std::int64_t(outputs_.size());
-    const std::int64_t hidden_size = panels * rows * most_panels * columns;
-    const std::int64_t sums_size = panels * rows * kernels_.width;
-    grow(space.products, panels * rows * std::min(depth, kDepth) + kernels_.width);
-    if (depth > kDepth) grow(space.hidden, scorers * hidden_size);
-    space.sums.assign(std::size_t(scorers * sums_size), 0.0f);
+  // Some of a class's entries, for some panels of regions.
+  struct Block {
+    std::int64_t begin, count, panels;
+    bool first, last;
+  };
 
+  void score(std::int64_t k, std::int64_t first_panel, std::int64_t panels, Workspace& space) {
+    const float* prototype = prototypes_ + k * joint_;
+    const float* regions = packed_.data() + first_panel * rows_ * joint_;
+    std::int64_t depth = joint_;
+    if (int8_) {
+      find_scales(regions, panels, prototype, space);
+    } else {
+      select_entries(prototype, space);
+      depth = std::int64_t(space.entries.size());
+    }
+    const std::int64_t sums_size = panels * rows_ * kernels_.width;
+    space.sums.assign(outputs_.size() * std::size_t(sums_size), 0.0f);
+
+    const std::int64_t step = kDepth[int8_];
     std::int64_t begin = 0;
     do {  // also once for a prototype of zeros
-      const std::int64_t count = std::min(kDepth, depth - begin);
-      kernels_.pack_products(packed_.data() + first_panel * rows * joint_, joint_, panels,
-                             space.entries.data() + begin, space.values.data() + begin, count,
-                             space.products.data());
-      for (std::int64_t s = 0; s < scorers; ++s) {
-        const PackedMlp& mlp = *outputs_[s].mlp;
-        if (k < outputs_[s].first_class) continue;
-        for (std::int64_t panel = 0; panel < mlp.panels_; ++panel)
-          kernels_.mlp_tiles(
-              {space.products.data(), mlp.weight1_.data() + panel * joint_ * columns,
-               space.offsets.data() + begin, count, panels,
-               space.hidden.data() + s * hidden_size + panel * panels * rows * columns,
-               mlp.bias1_.data() + panel * columns, mlp.weight2_.data() + panel * columns,
-               space.sums.data() + s * sums_size, begin == 0, begin + count == depth});
-      }
-      begin += count;
+      const Block block{begin, std::min(step, depth - begin), panels, begin == 0,
+                        begin + step >= depth};
+      pack(regions, prototype, block, space);
+      for (std::size_t s = 0; s < outputs_.size(); ++s)
+        if (k >= outputs_[s].first_class)
+          multiply(*outputs_[s].mlp, std::int64_t(s), block, space.sums.data() + s * sums_size,
+                   space);
+      begin += step;
     } while (begin < depth);
 
-    for (std::int64_t s = 0; s < scorers; ++s)
+    for (std::size_t s = 0; s < outputs_.size(); ++s)
       if (k >= outputs_[s].first_class)
-        write(outputs_[s], k, first_panel * rows, space.sums.data() + s * sums_size);
+        write(outputs_[s], k, first_panel * rows_, space.sums.data() + s * sums_size);
+  }
+
+  void find_scales(const float* regions, std::int64_t panels, const float* prototype,
+                   Workspace& space) const {
+    const std::int64_t rows = panels * rows_;
+    float* scales = grow(space.scales, rows);
+    float* factors = grow(space.factors, rows + kernels_.width);
+    kernels_.max_products(regions, panels, prototype, joint_, scales);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      factors[r] = scales[r] > 0.0f ? 127.0f / scales[r] : 0.0f;
+      scales[r] /= 127.0f;
+    }
+  }
+
+  void pack(const float* regions, const float* prototype, const Block& block,
+            Workspace& space) const {
+    const std::int64_t rows = block.panels * rows_;
+    if (int8_) {
+      const std::int64_t words = rows * round_up(block.count, kInt8Block) / 4;
+      kernels_.pack_products_int8(regions, joint_, block.panels, prototype, block.begin,
+                                  block.count, space.factors.data(),
+                                  grow(space.products_int8, words + kernels_.width));
+    } else {
+      kernels_.pack_products(regions, joint_, block.panels, space.entries.data() + block.begin,
+                             space.values.data() + block.begin, block.count,
+                             grow(space.products, rows * block.count + kernels_.width));
+    }
+  }
+
+  void multiply(const PackedMlp& mlp, std::int64_t scorer, const Block& block, float* sums,
+                Workspace& space) const {
+    const std::int64_t columns = kernels_.tile_columns;
+    const std::int64_t tiles = block.panels * rows_ * columns;  // of one panel of hidden units
+    const bool partial = !(block.first && block.last);
+    const std::int64_t first_tile = partial ? scorer * most_panels_ * tiles : 0;
+    const std::int64_t hidden_size = partial ? first_tile + mlp.panels_ * tiles : 0;
+    float* hidden = int8_ ? nullptr : grow(space.hidden, hidden_size);
+    std::int32_t* hidden_int8 = int8_ ? grow(space.hidden_int8, hidden_size) : nullptr;
+    const std::int64_t padded = round_up(joint_, kInt8Block);
+    for (std::int64_t panel = 0; panel < mlp.panels_; ++panel) {
+      const std::int64_t at = partial ? first_tile + panel * tiles : 0;
+      const float* bias1 = mlp.bias1_.data() + panel * columns;
+      const float* weight2 = mlp.weight2_.data() + panel * columns;
+      if (int8_) {
+        kernels_.mlp_tiles_int8(
+            {space.products_int8.data(),
+             mlp.weight1_int8_.data() + (panel * padded + block.begin) * columns,
+             ceil_div(block.count, kInt8Block), block.panels, hidden_int8 + at, bias1, weight2,
+             mlp.column_scales_.data() + panel * columns, space.scales.data(), sums, block.first,
+             block.last});
+      } else {
+        kernels_.mlp_tiles({space.products.data(), mlp.weight1_.data() + panel * joint_ * columns,
+                            space.offsets.data() + block.begin, block.count, block.panels,
+                            hidden + at, bias1, weight2, sums, block.first, block.last});
+      }
+    }
   }
 
   void select_entries(const float* prototype, Workspace& space) const {
@@ -128,7 +234,7 @@ class ProductMlpRun {
   }
 
   void write(const MlpOutput& out, std::int64_t k, std::int64_t first, const float* sums) const {
-    const std::int64_t last = std::min(first + panel_block_ * kernels_.tile_rows, regions_);
+    const std::int64_t last = std::min(first + panel_block_ * rows_, regions_);
     for (std::int64_t r = first; r < last; ++r, sums += kernels_.width) {
       float total = 0.0f;
       for (int i = 0; i < kernels_.width; ++i) total += sums[i];
@@ -136,15 +242,14 @@ class ProductMlpRun {
     }
   }
 
-  static void grow(std::vector<float>& buffer, std::int64_t size) {
-    if (std::int64_t(buffer.size()) < size) buffer.resize(std::size_t(size));
-  }
-
   const SimdKernels& kernels_;
+  const bool int8_;
+  const std::int64_t rows_;  // of a tile
   const std::int64_t regions_, classes_, joint_;
   const float* prototypes_;
   const std::vector<MlpOutput>& outputs_;
   std::int64_t panels_, panel_block_;  // of tile_rows regions: all, and those of one task
+  std::int64_t most_panels_ = 0;       // of hidden units, of any scorer
   std::vector<float> packed_;          // (panels, D, tile_rows)
 };
 

@@ -33,10 +33,29 @@ struct MlpTiles {
   bool first, last;      // of the blocks over d
 };
 
+// Entries whose products are summed in 16 bits before they are summed in 32. Within a block two
+// sums are kept per hidden unit: of entries 0 1 4 5 8 9 12 13, and of the others.
+constexpr int kInt8Block = 16;
+// What the positive weights of one such sum may add up to, and the negative: 127 x 258 < 2^15.
+constexpr int kInt8SumLimit = 258;
+
+// The same in integers: products in 0 .. 127, weights in -127 .. 127.
+struct MlpTilesInt8 {
+  const std::int32_t* rows;    // [panel][block][group of 4 entries][int8_rows]
+  const std::int8_t* weights;  // [block][group][tile_columns][4]
+  std::int64_t blocks, panels;
+  std::int32_t* hidden;                          // [panel][tile]
+  const float *bias1, *weight2, *column_scales;  // (tile_columns,)
+  const float* row_scales;                       // [panel][int8_rows]
+  float* sums;                                   // [row][width]
+  bool first, last;
+};
+
 struct SimdKernels {
   const char* name;
-  int width;  // floats in a vector
-  int tile_rows, tile_columns;
+  const char* int8;  // the instruction that multiplies 8-bit integers
+  int width;         // floats in a vector
+  int tile_rows, int8_rows, tile_columns;
 
   // rows[panel][i][row] = regions[panel][entries[i]][row] * values[i], for tile_rows rows of each
   // panel; regions are [panel][joint][tile_rows] with width - 1 readable floats behind.
@@ -44,6 +63,15 @@ struct SimdKernels {
                         const std::int32_t* entries, const float* values, std::int64_t depth,
                         float* rows);
   void (*mlp_tiles)(const MlpTiles& tiles);
+
+  // largest[panel][row] of the products; NaN where one of them is not finite.
+  void (*max_products)(const float* regions, std::int64_t panels, const float* values,
+                       std::int64_t joint, float* largest);
+  // Products of entries begin .. begin + count, times factors[panel][row], rounded.
+  void (*pack_products_int8)(const float* regions, std::int64_t joint, std::int64_t panels,
+                             const float* values, std::int64_t begin, std::int64_t count,
+                             const float* factors, std::int32_t* rows);
+  void (*mlp_tiles_int8)(const MlpTilesInt8& tiles);
 
   // (count, kRoiChannels) to (channels, count) and back; channels that are not there become 0.
   void (*cells_to_planes)(const float* cells, std::int64_t count, int channels, float* planes);
@@ -61,7 +89,9 @@ struct SimdKernels {
 extern const SimdKernels kSimdBase;
 #if defined(__x86_64__)
 extern const SimdKernels kSimdAvx2;
+extern const SimdKernels kSimdAvx2Vnni;
 extern const SimdKernels kSimdAvx512;
+extern const SimdKernels kSimdAvx512Vnni;
 #endif
 
 // The set in use: the best one this CPU runs, or the one chosen by set_simd.

@@ -1,6 +1,12 @@
 // The inner loops of simd.h in GNU vector extensions; included by simd_*.cpp, which define
 // ZSD_SIMD (namespace), ZSD_WIDTH (floats in a vector) and ZSD_ROWS (rows of a tile).
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
 namespace zsd::ZSD_SIMD {
 namespace {
 
@@ -8,7 +14,6 @@ constexpr int W = ZSD_WIDTH, MR = ZSD_ROWS, NR = 2 * W;
 
 typedef float V __attribute__((vector_size(W * 4)));
 typedef float V4 __attribute__((vector_size(16)));
-typedef std::int32_t M __attribute__((vector_size(W * 4)));
 
 template <typename T = V>
 inline T load(const float* from) {
@@ -92,6 +97,8 @@ void mlp_tiles(const MlpTiles& t) {
   if (t.last) return mlp_column<false, true>(t);
   mlp_column<false, false>(t);
 }
+
+#include "simd_mlp_int8.inl"
 
 constexpr int L = kRoiChannels, N = L / W;  // vectors per cell
 
@@ -178,6 +185,24 @@ void roi_backward(const float* gradient, const AxisTaps& rows, const AxisTaps& c
   for (std::int32_t y = rows.first; y < rows.last; ++y)
     for (int b = 0; b < columns.bins; ++b)
       scatter(columns, b, lines + y * line + b * L, L, L, map + y * width * L);
+}
+
+constexpr SimdKernels table(const char* name) {
+  return {name,
+          kInt8,
+          W,
+          MR,
+          MR8,
+          NR,
+          pack_products,
+          mlp_tiles,
+          max_products,
+          pack_products_int8,
+          mlp_tiles_int8,
+          cells_to_planes,
+          planes_to_cells,
+          roi_forward,
+          roi_backward};
 }
 
 }  // namespace

@@ -7,15 +7,6 @@
 
 namespace zsd {
 
-const SimdKernels kSimdAvx2 = {"avx2",
-                               avx2::W,
-                               avx2::MR,
-                               avx2::NR,
-                               avx2::pack_products,
-                               avx2::mlp_tiles,
-                               avx2::cells_to_planes,
-                               avx2::planes_to_cells,
-                               avx2::roi_forward,
-                               avx2::roi_backward};
+const SimdKernels kSimdAvx2 = avx2::table("avx2");
 
 }  // namespace zsd

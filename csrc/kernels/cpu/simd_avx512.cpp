@@ -7,15 +7,6 @@
 
 namespace zsd {
 
-const SimdKernels kSimdAvx512 = {"avx512",
-                                 avx512::W,
-                                 avx512::MR,
-                                 avx512::NR,
-                                 avx512::pack_products,
-                                 avx512::mlp_tiles,
-                                 avx512::cells_to_planes,
-                                 avx512::planes_to_cells,
-                                 avx512::roi_forward,
-                                 avx512::roi_backward};
+const SimdKernels kSimdAvx512 = avx512::table("avx512");
 
 }  // namespace zsd

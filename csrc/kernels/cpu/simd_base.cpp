@@ -5,30 +5,18 @@
 #define ZSD_WIDTH 4
 #if defined(__aarch64__)
 #define ZSD_ROWS 12  // 32 vector registers: 24 hold a tile
+constexpr char kName[] = "neon";
+#elif defined(__x86_64__)
+#define ZSD_ROWS 4
+constexpr char kName[] = "sse2";
 #else
 #define ZSD_ROWS 4
+constexpr char kName[] = "portable";
 #endif
 #include "simd.inl"
 
 namespace zsd {
 
-#if defined(__aarch64__)
-constexpr char kName[] = "neon";
-#elif defined(__x86_64__)
-constexpr char kName[] = "sse2";
-#else
-constexpr char kName[] = "portable";
-#endif
-
-const SimdKernels kSimdBase = {kName,
-                               base::W,
-                               base::MR,
-                               base::NR,
-                               base::pack_products,
-                               base::mlp_tiles,
-                               base::cells_to_planes,
-                               base::planes_to_cells,
-                               base::roi_forward,
-                               base::roi_backward};
+const SimdKernels kSimdBase = base::table(kName);
 
 }  // namespace zsd

@@ -1,0 +1,12 @@
+#include "simd.h"
+
+#define ZSD_SIMD avx2_vnni
+#define ZSD_WIDTH 8
+#define ZSD_ROWS 6  // 16 vector registers: 12 hold a tile
+#include "simd.inl"
+
+namespace zsd {
+
+const SimdKernels kSimdAvx2Vnni = avx2_vnni::table("avx2_vnni");
+
+}  // namespace zsd

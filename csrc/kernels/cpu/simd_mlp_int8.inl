@@ -1,0 +1,203 @@
+// product_mlp in integers, for simd.h; included by simd.inl, in whose namespace it is.
+//
+// Products are 0 .. 127 and four of them fill one 32-bit word of a row. Whatever an instruction set
+// multiplies with, the integers are the same; only the float epilogue's rounding differs. Where
+// 16-bit sums are kept for kInt8Block entries, they cannot overflow: PackedMlp bounds the weights.
+
+typedef std::int32_t I __attribute__((vector_size(W * 4)));
+typedef std::int16_t S __attribute__((vector_size(W * 4)));
+
+#if defined(__AVX512VNNI__) && ZSD_WIDTH == 16
+constexpr char kInt8[] = "vpdpbusd";
+constexpr int MR8 = 12;
+typedef I Partial;  // no 16-bit sums
+inline I accumulate(I sum, I products, I weights) {
+  return I(_mm512_dpbusd_epi32(__m512i(sum), __m512i(products), __m512i(weights)));
+}
+#elif defined(__AVXVNNI__) && ZSD_WIDTH == 8
+constexpr char kInt8[] = "vpdpbusd";
+constexpr int MR8 = 6;
+typedef I Partial;  // no 16-bit sums
+inline I accumulate(I sum, I products, I weights) {
+  return I(_mm256_dpbusd_avx_epi32(__m256i(sum), __m256i(products), __m256i(weights)));
+}
+#elif defined(__AVX512BW__) && ZSD_WIDTH == 16
+constexpr char kInt8[] = "vpmaddubsw";
+constexpr int MR8 = 6;
+typedef S Partial;
+inline S accumulate(S sum, I products, I weights) {
+  sum += S(_mm512_maddubs_epi16(__m512i(products), __m512i(weights)));
+  asm("" : "+v"(sum));  // in this order: regrouped sums would not fit into the registers
+  return sum;
+}
+inline I widen(S sum) { return I(_mm512_madd_epi16(__m512i(sum), __m512i(1 - S{}))); }
+#elif defined(__AVX2__) && ZSD_WIDTH == 8
+constexpr char kInt8[] = "vpmaddubsw";
+constexpr int MR8 = 3;  // six 16-bit and six 32-bit sums
+typedef S Partial;
+inline S accumulate(S sum, I products, I weights) {
+  sum += S(_mm256_maddubs_epi16(__m256i(products), __m256i(weights)));
+  asm("" : "+v"(sum));  // in this order: regrouped sums would not fit into the registers
+  return sum;
+}
+inline I widen(S sum) { return I(_mm256_madd_epi16(__m256i(sum), __m256i(1 - S{}))); }
+#elif defined(__SSE2__) && ZSD_WIDTH == 4
+constexpr char kInt8[] = "pmaddwd";
+constexpr int MR8 = 4;
+typedef I Partial;  // no 16-bit sums
+inline I accumulate(I sum, I products, I weights) {
+  const S even = (S(weights) << 8) >> 8, odd = S(weights) >> 8;
+  sum += I(_mm_madd_epi16(__m128i(products & 0x00ff00ff), __m128i(even)));
+  return sum + I(_mm_madd_epi16(__m128i((products >> 8) & 0x00ff00ff), __m128i(odd)));
+}
+#elif defined(__ARM_FEATURE_DOTPROD) && ZSD_WIDTH == 4
+constexpr char kInt8[] = "sdot";
+constexpr int MR8 = 12;
+typedef I Partial;  // no 16-bit sums
+inline I accumulate(I sum, I products, I weights) {
+  return I(vdotq_s32(int32x4_t(sum), vreinterpretq_s8_s32(int32x4_t(products)),
+                     vreinterpretq_s8_s32(int32x4_t(weights))));
+}
+#elif defined(__ARM_NEON) && ZSD_WIDTH == 4
+constexpr char kInt8[] = "smull";
+constexpr int MR8 = 8;
+typedef I Partial;  // no 16-bit sums
+inline I accumulate(I sum, I products, I weights) {
+  const int8x16_t a = vreinterpretq_s8_s32(int32x4_t(products));
+  const int8x16_t b = vreinterpretq_s8_s32(int32x4_t(weights));
+  const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(a), vget_low_s8(b)));
+  return sum + I(vpaddq_s32(low, vpaddlq_s16(vmull_high_s8(a, b))));
+}
+#else
+constexpr char kInt8[] = "portable";
+constexpr int MR8 = 4;
+typedef I Partial;  // no 16-bit sums
+inline I accumulate(I sum, I products, I weights) {
+  for (int shift = 0; shift < 32; shift += 8)
+    sum += ((products >> shift) & 0xff) * ((weights << (24 - shift)) >> 24);
+  return sum;
+}
+#endif
+
+inline I load_words(const void* from) {
+  I value;
+  __builtin_memcpy(&value, from, sizeof(I));
+  return value;
+}
+
+void max_products(const float* regions, std::int64_t panels, const float* values,
+                  std::int64_t joint, float* largest) {
+  for (std::int64_t panel = 0; panel < panels; ++panel) {
+    constexpr int N = (MR8 + W - 1) / W;
+    V most[N] = {}, odd[N] = {};  // odd: 0, or NaN once a product is not finite
+    for (std::int64_t d = 0; d < joint; ++d, regions += MR8) {
+      const V value = spread(values[d]);
+      for (int n = 0; n < N; ++n) {
+        const V product = load(regions + n * W) * value;
+        most[n] = product > most[n] ? product : most[n];
+        odd[n] += product - product;
+      }
+    }
+    for (int r = 0; r < MR8; ++r) *largest++ = most[r / W][r % W] + odd[r / W][r % W];
+  }
+}
+
+void pack_products_int8(const float* regions, std::int64_t joint, std::int64_t panels,
+                        const float* values, std::int64_t begin, std::int64_t count,
+                        const float* factors, std::int32_t* rows) {
+  const std::int64_t groups = (count + kInt8Block - 1) / kInt8Block * (kInt8Block / 4);
+  for (std::int64_t panel = 0; panel < panels; ++panel, factors += MR8) {
+    const float* from = regions + (panel * joint + begin) * MR8;
+    for (std::int64_t i = 0; i < groups; ++i, rows += MR8) {
+      const std::int64_t present = count - 4 * i < 4 ? count - 4 * i : 4;
+      for (int r = 0; r < MR8; r += W) {
+        const V factor = load(factors + r);
+        I word = {};
+        for (std::int64_t g = 0; g < present; ++g) {
+          const std::int64_t d = 4 * i + g;
+          V product = load(from + d * MR8 + r) * spread(values[begin + d]) * factor + 0.5f;
+          product = product < 127.5f ? product : spread(127.0f);  // NaN too
+          product = product > 0.0f ? product : V{};
+          word |= __builtin_convertvector(product, I) << int(g * 8);
+        }
+        __builtin_memcpy(rows + r, &word, sizeof(I));
+      }
+    }
+  }
+}
+
+// Adds the products of kInt8Block entries to c.
+template <typename P>
+inline void multiply_block(I (&c)[MR8][2], const std::int32_t* rows, const std::int8_t* weights) {
+  constexpr bool kNarrow = sizeof(P{}[0]) == 2;
+  P part[MR8][2];
+#pragma GCC unroll 16
+  for (int g = 0; g < kInt8Block / 4; ++g, rows += MR8, weights += 4 * NR) {
+    const I low = load_words(weights), high = load_words(weights + 4 * W);
+#pragma GCC unroll 16
+    for (int r = 0; r < MR8; ++r) {
+      const I row = rows[r] - I{};
+      const bool fresh = kNarrow && g == 0;
+      part[r][0] = accumulate(fresh ? P{} : kNarrow ? part[r][0] : P(c[r][0]), row, low);
+      part[r][1] = accumulate(fresh ? P{} : kNarrow ? part[r][1] : P(c[r][1]), row, high);
+      if constexpr (!kNarrow) {
+        c[r][0] = part[r][0];
+        c[r][1] = part[r][1];
+      }
+    }
+  }
+  if constexpr (kNarrow) {
+#pragma GCC unroll 16
+    for (int r = 0; r < MR8; ++r) {
+      c[r][0] += widen(part[r][0]);
+      c[r][1] += widen(part[r][1]);
+    }
+  }
+}
+
+template <bool First, bool Last>
+inline void mlp_tile_int8(const MlpTilesInt8& t, const std::int32_t* rows, std::int32_t* hidden,
+                          const float* row_scales, float* sums) {
+  I c[MR8][2];
+#pragma GCC unroll 16
+  for (int r = 0; r < MR8; ++r) {
+    c[r][0] = First ? I{} : load_words(hidden + r * NR);
+    c[r][1] = First ? I{} : load_words(hidden + r * NR + W);
+  }
+  for (std::int64_t block = 0; block < t.blocks; ++block)
+    multiply_block<Partial>(c, rows + block * (kInt8Block / 4 * MR8),
+                            t.weights + block * (kInt8Block * NR));
+  if (!Last) {
+#pragma GCC unroll 16
+    for (int r = 0; r < MR8; ++r) {
+      __builtin_memcpy(hidden + r * NR, &c[r][0], sizeof(I));
+      __builtin_memcpy(hidden + r * NR + W, &c[r][1], sizeof(I));
+    }
+    return;
+  }
+  const V bias_low = load(t.bias1), bias_high = load(t.bias1 + W);
+  const V out_low = load(t.weight2), out_high = load(t.weight2 + W);
+  const V scale_low = load(t.column_scales), scale_high = load(t.column_scales + W);
+#pragma GCC unroll 16
+  for (int r = 0; r < MR8; ++r) {
+    const V scale = spread(row_scales[r]);
+    const V low = __builtin_convertvector(c[r][0], V) * (scale_low * scale) + bias_low;
+    const V high = __builtin_convertvector(c[r][1], V) * (scale_high * scale) + bias_high;
+    store(sums + r * W, load(sums + r * W) + relu(low) * out_low + relu(high) * out_high);
+  }
+}
+
+template <bool First, bool Last>
+void mlp_column_int8(const MlpTilesInt8& t) {
+  const std::int64_t step = t.blocks * (kInt8Block / 4) * MR8;
+  for (std::int64_t panel = 0; panel < t.panels; ++panel)
+    mlp_tile_int8<First, Last>(t, t.rows + panel * step, t.hidden + panel * MR8 * NR,
+                               t.row_scales + panel * MR8, t.sums + panel * MR8 * W);
+}
+
+void mlp_tiles_int8(const MlpTilesInt8& t) {
+  if (t.first && t.last) return mlp_column_int8<true, true>(t);
+  if (t.first) return mlp_column_int8<true, false>(t);
+  if (t.last) return mlp_column_int8<false, true>(t);
+  mlp_column_int8<false, false>(t);
+}
