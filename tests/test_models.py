@@ -7,6 +7,7 @@ import pytest
 import torch
 import torchvision
 from torchvision.ops import FrozenBatchNorm2d
+
 from zsd_core.config import (
     BackboneConfig,
     ModelConfig,
@@ -18,6 +19,7 @@ from zsd_core.errors import ConfigError, DataError
 from zsd_core.models import ContrastZSD
 from zsd_core.models.backbone import build_backbone
 from zsd_core.scoring import ContrastScorer
+from zsd_core.semantics import seen_similarity
 
 SMALL = {"vector_dim": 6, "joint_dim": 16, "hidden_dim": 8, "contrast_dim": 8}
 
@@ -189,3 +191,23 @@ def _weights(folder, name):
                 tensor.copy_(0.1 * torch.randn(tensor.shape, generator=generator))
     torch.save(network.state_dict(), folder / f"{name}.pt")
     return folder / f"{name}.pt"
+
+
+def test_centred_vectors_mean_the_same_in_training_and_at_run_time():
+    torch.manual_seed(0)
+    scoring = ScoringConfig(**SMALL, center=True)
+    model = ContrastZSD(
+        ModelConfig(backbone=BackboneConfig(name="resnet18"), scoring=scoring)
+    ).eval()  # fmt: skip
+    vectors = np.random.default_rng(0).random((5, 6), np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    model.scorer.read_seen(torch.from_numpy(vectors[:3]))
+    scorer = ContrastScorer(model.scorer_tensors(), scoring)
+    classes = scorer.class_set(["a", "b", "c"], vectors[:3], ["d", "e"], vectors[3:])
+    with torch.no_grad():
+        expected = model.scorer.prototypes(torch.from_numpy(vectors)).numpy()
+    np.testing.assert_allclose(classes.prototypes, expected, rtol=1e-5, atol=1e-6)
+    centred = vectors - vectors[:3].mean(axis=0)
+    np.testing.assert_allclose(
+        classes.seen_similarity, seen_similarity(centred[:3], centred[3:], 1.0), rtol=1e-5
+    )  # fmt: skip

@@ -202,6 +202,8 @@ class ScoringConfig:
         background: where a_0 comes from: "rpn" (learned there too), "head" (learned by eq. 8
             alone) or "mean" (fixed at the mean of the seen vectors).
         background_unit: a_0 is scaled to unit length before use.
+        center: the mean of the seen vectors is subtracted from every class vector, which is then
+            scaled to unit length again; sentence encoders give all names a large common part.
     """
 
     method: str = "contrastzsd"
@@ -216,6 +218,7 @@ class ScoringConfig:
     objectness_power: float = 0.0
     background: Literal["rpn", "head", "mean"] = "head"
     background_unit: bool = True
+    center: bool = False
 
     def __post_init__(self) -> None:
         name = "ScoringConfig"
@@ -229,6 +232,11 @@ class ScoringConfig:
             self.objectness_power,
             "must not be negative",
         )
+        if self.center and self.background == "mean":
+            raise ConfigError(
+                f"{name}.background is 'mean', which is zero once center is True; learn a_0 with "
+                "background: head."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,6 +81,9 @@ class TrainingConfig:
         warmup_steps: linear warm-up of the rate.
         regions: sampled regions per image, of which ``foreground`` at most are objects.
         foreground: share of object regions.
+        balance: with ``cache: regions``, an object region is drawn with a weight of its class's
+            count to this power, negated: 0 as they come, 1 every class alike.
+        dropout: share of the entries of a region's feature f that are dropped before p_v.
         flip: mirror every other image.
         stretch: width is multiplied by one of these, drawn per image and epoch; (4 / 3, 3 / 4)
             undoes a data set whose images were squashed to squares.
@@ -108,6 +111,8 @@ class TrainingConfig:
     warmup_steps: int = 500
     regions: int = 128
     foreground: float = 0.25
+    balance: float = 0.0
+    dropout: float = 0.0
     flip: bool = True
     stretch: tuple[float, ...] = (1.0,)
     edges: tuple[int, ...] = ()

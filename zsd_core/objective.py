@@ -79,9 +79,11 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.config = model, config
-        model.scorer.fix_background(seen_vectors)
+        model.scorer.read_seen(seen_vectors)
+        centered = model.scorer.centered
         table = similarity(
-            seen_vectors.double().cpu().numpy(), unseen_vectors.double().cpu().numpy(),
+            centered(seen_vectors).double().cpu().numpy(),
+            centered(unseen_vectors).double().cpu().numpy(),
             config.model.scoring.similarity_temperature,
         )  # fmt: skip
         self.register_buffer("seen_vectors", seen_vectors, persistent=False)
@@ -186,7 +188,9 @@ class Objective(nn.Module):
     def head_losses(self, f: Tensor, labels: Tensor, offsets: Tensor) -> dict[str, Tensor]:
         """Eq. 5, 8, 9 and 12 of regions' features ``(R, F)``, weighted as eq. 13 says."""
         config, scorer = self.config.loss, self.model.scorer
-        embeddings, deltas = self.model.head.embed(f)
+        deltas = self.model.head.regressor(f)
+        f = F.dropout(f, self.config.training.dropout)
+        embeddings = self.model.head.project_visual(f)
         seen_vectors = cast(Tensor, self.seen_vectors)
         unseen_vectors = cast(Tensor, self.unseen_vectors)
         prototypes = scorer.prototypes(torch.cat([seen_vectors, unseen_vectors]))

@@ -133,7 +133,7 @@ class ContrastScorer:
         kernels: ModuleType = compiled_kernels,
     ) -> None:
         self.config, self._kernels = config, kernels
-        shapes = {"background": "E"}
+        shapes = {"background": "E"} | ({"center": "E"} if config.center else {})
         shapes |= {f"project_semantic.{k}": v for k, v in _layers("D E", "D", "D D", "D").items()}
         for path in ("score_seen", "score_unseen"):
             shapes |= {f"{path}.{k}": v for k, v in _layers("M D", "M", "M", "1").items()}
@@ -248,7 +248,8 @@ class ContrastScorer:
                     f"the vector of class {name!r} has length {length}; "
                     "it must be finite and not zero."
                 )
-        return unit_rows(vectors)
+        rows = unit_rows(vectors)
+        return unit_rows(rows - self._tensors["center"]) if self.config.center else rows
 
     def _project(self, vectors: Floats) -> Floats:
         """p_s, one matrix-vector product per class and layer (eq. 3)."""

@@ -53,11 +53,21 @@ class Scorer(nn.Module):
             self.background = nn.Parameter(torch.randn(config.vector_dim) / config.vector_dim**0.5)
         else:
             self.register_buffer("background", torch.zeros(config.vector_dim))
+        self.register_buffer("center", torch.zeros(config.vector_dim))
 
-    def fix_background(self, seen_vectors: Tensor) -> None:
-        """Set a_0 to the mean of the seen vectors ``(Ks, E)``, where the config says so."""
+    def read_seen(self, seen_vectors: Tensor) -> None:
+        """Set what depends on the seen vectors ``(Ks, E)``: the centre, or a fixed a_0."""
+        mean = seen_vectors.mean(dim=0)
+        if self.config.center:
+            cast(Tensor, self.center).copy_(mean)
         if self.config.background == "mean":
-            cast(Tensor, self.background).copy_(seen_vectors.mean(dim=0))
+            cast(Tensor, self.background).copy_(mean)
+
+    def centered(self, vectors: Tensor) -> Tensor:
+        """Class vectors ``(K, E)`` as p_s and S see them."""
+        if not self.config.center:
+            return vectors
+        return F.normalize(vectors - cast(Tensor, self.center), dim=1)
 
     def background_vector(self) -> Tensor:
         """a_0, ``(E,)``, as scoring uses it."""
@@ -66,7 +76,8 @@ class Scorer(nn.Module):
 
     def prototypes(self, vectors: Tensor) -> Tensor:
         """p_s of the background and of class vectors ``(K, E)``: ``(1 + K, D)``."""
-        return self.project_semantic(torch.cat([self.background_vector()[None], vectors]))
+        rows = torch.cat([self.background_vector()[None], self.centered(vectors)])
+        return cast(Tensor, self.project_semantic(rows))
 
     def seen_logits(self, embeddings: Tensor, prototypes: Tensor) -> Tensor:
         """o_s of eq. 6 before any softmax: ``(R, D)``, ``(K, D)`` to ``(R, K)``."""
@@ -84,6 +95,8 @@ class Scorer(nn.Module):
     def tensors(self) -> dict[str, NDArray[np.float32]]:
         """The arrays of ``scorer.safetensors``, which ``zsd_core.scoring`` reads."""
         named: dict[str, Tensor] = {"background": self.background_vector()}
+        if self.config.center:
+            named["center"] = cast(Tensor, self.center)
         semantic = self.project_semantic
         for index, linear in enumerate((semantic.linear1, semantic.linear2), start=1):
             named[f"project_semantic.weight{index}"] = linear.weight

@@ -21,7 +21,7 @@ from zsd_core.objective import Objective, Target
 from zsd_core.progress import Progress
 from zsd_core.training.batches import TrainingImages, collate
 
-__all__ = ["CachedProposals", "CachedRegions", "EndToEnd", "Phase", "build_phases", "summed"]
+__all__ = ["EndToEnd", "Phase", "build_phases", "class_weights", "summed"]
 
 Losses = dict[str, Tensor]
 
@@ -234,9 +234,14 @@ class CachedRegions:
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """Indices of kept regions."""
         assert self.columns is not None
-        generator = torch.Generator().manual_seed(self.config.training.seed * 100_003 + epoch)
-        order = torch.randperm(len(self.columns[0]), generator=generator)
-        yield from order.split(self.config.training.head_batch)
+        training, labels = self.config.training, self.columns[1]
+        generator = torch.Generator().manual_seed(training.seed * 100_003 + epoch)
+        if training.balance:
+            weights = class_weights(labels, training.balance, training.foreground)
+            order = torch.multinomial(weights, len(labels), replacement=True, generator=generator)
+        else:
+            order = torch.randperm(len(labels), generator=generator)
+        yield from order.split(training.head_batch)
 
     def losses(self, batch: Tensor) -> Losses:
         """Eq. 13 without the RPN's."""
@@ -270,6 +275,20 @@ def build_phases(
         )
     proposals = CachedProposals(objective, images, config, device)
     return [proposals, CachedRegions(proposals, output / "regions.pt")]
+
+
+def class_weights(labels: Tensor, balance: float, foreground: float) -> Tensor:
+    """Weight ``(R,)`` of every region, so that objects have ``foreground`` of the sum.
+
+    Within the objects, a class of n regions weighs n ** (1 - balance); labels ``(R,)``, 0 is
+    background.
+    """
+    counts = torch.bincount(labels).double()
+    weights = counts[labels] ** -balance
+    objects = labels > 0
+    for part, share in ((objects, foreground), (~objects, 1 - foreground)):
+        weights[part] *= share / weights[part].sum().clamp(min=1e-12)
+    return weights
 
 
 def summed(losses: Mapping[str, Tensor]) -> Tensor:
