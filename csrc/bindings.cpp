@@ -146,20 +146,23 @@ zsd::PackedMlp pack_mlp(const Floats& weight1, const Floats& bias1, const Floats
   return zsd::PackedMlp(weights, int8 ? zsd::MlpPrecision::kInt8 : zsd::MlpPrecision::kFloat32);
 }
 
-// One array per scorer; scorer i scores the classes from first_classes[i] on.
+// One array per scorer; scorer i scores the classes from first_classes[i] on. With `wanted`, only
+// those pairs are written, into the arrays given.
 std::vector<Floats> product_mlp(const Floats& regions, const Floats& prototypes,
                                 const std::vector<const zsd::PackedMlp*>& scorers,
-                                const std::vector<std::int64_t>& first_classes) {
-  std::vector<Floats> results;
+                                const std::vector<std::int64_t>& first_classes,
+                                const std::optional<Array<bool>>& wanted,
+                                std::vector<Floats> results) {
   std::vector<zsd::MlpOutput> outputs;
   const std::int64_t num_regions = regions.shape(0), num_classes = prototypes.shape(0);
   for (std::size_t i = 0; i < scorers.size(); ++i) {
-    results.push_back(make<float>({num_regions, num_classes - first_classes[i]}));
-    outputs.push_back({scorers[i], first_classes[i], results.back().mutable_data()});
+    if (!wanted) results.push_back(make<float>({num_regions, num_classes - first_classes[i]}));
+    outputs.push_back({scorers[i], first_classes[i], results[i].mutable_data()});
   }
   const float *r = regions.data(), *p = prototypes.data();
+  const auto* w = wanted ? reinterpret_cast<const std::uint8_t*>(wanted->data()) : nullptr;
   const py::gil_scoped_release release;
-  zsd::product_mlp(num_regions, num_classes, r, p, outputs);
+  zsd::product_mlp(num_regions, num_classes, r, p, outputs, w);
   return results;
 }
 

@@ -120,6 +120,39 @@ def test_two_scorers_in_one_pass_are_the_two_alone(simd, precision):
     assert kernels.product_mlps(regions, prototypes, []) == []
 
 
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_shortlist_is_exact_for_its_pairs_and_estimated_elsewhere(simd, precision):
+    first = mlp_arguments(211, 60, 64, 40, zeros=0.4)
+    second = mlp_arguments(211, 60, 64, 24, seed=1)
+    regions, prototypes = first[:2]
+    seen = kernels.PackedMlp(*first[2:], precision=precision)
+    unseen = kernels.PackedMlp(*second[2:], precision=precision)
+    scorers = [(seen, 0), (unseen, 20)]
+    full = kernels.product_mlps(regions, prototypes, scorers)
+    short = kernels.product_mlps(regions, prototypes, scorers, shortlist=15)
+    estimates = [seen.estimate(regions, prototypes), unseen.estimate(regions, prototypes[20:])]
+    is_exact = short[0] == full[0]
+    assert (is_exact.sum(axis=1) >= 15).all()
+    assert np.array_equal(short[0][~is_exact], estimates[0][~is_exact])
+    assert (is_exact.sum(axis=1) <= 17).all()  # an estimate may be exact by chance
+    rank = estimates[0].copy()
+    rank[:, 20:] -= np.logaddexp(0, -estimates[1])
+    best = rank >= np.sort(rank, axis=1)[:, -15:-14]
+    assert is_exact[best].all()
+    assert np.array_equal(short[1][best[:, 20:]], full[1][best[:, 20:]])
+    everything = kernels.product_mlps(regions, prototypes, scorers, shortlist=60)
+    assert np.array_equal(everything[1], full[1])
+    nothing = kernels.product_mlps(regions, prototypes, scorers, shortlist=0)
+    assert np.array_equal(nothing[0], estimates[0])
+
+
+def test_the_estimate_is_exact_for_one_class():
+    arguments = mlp_arguments(9, 1, 40, 24)
+    packed = kernels.PackedMlp(*arguments[2:])
+    np.testing.assert_allclose(packed.estimate(*arguments[:2]), exact(arguments), atol=1e-5)
+    assert packed.estimate(arguments[0], arguments[1][:0]).shape == (9, 0)
+
+
 def test_scorers_are_checked():
     arguments = mlp_arguments(2, 3, 8, 4)
     packed = kernels.PackedMlp(*arguments[2:])

@@ -64,8 +64,10 @@ struct MlpOutput {
   float* output;
 };
 
-// Scores all outputs in one pass over the regions; D and precision of all must agree.
+// Scores all outputs in one pass over the regions; D and precision of all must agree. With `wanted`
+// (R, K), only pairs that are not 0 there are scored and written.
 void product_mlp(std::int64_t num_regions, std::int64_t num_classes, const float* regions,
-                 const float* prototypes, const std::vector<MlpOutput>& outputs);
+                 const float* prototypes, const std::vector<MlpOutput>& outputs,
+                 const std::uint8_t* wanted = nullptr);
 
 }  // namespace zsd

@@ -49,11 +49,25 @@ class PackedMlp:
             )
         self.precision: Literal["float32", "int8"] = precision
         self.joint = int(arrays[0].shape[1])
+        self._weights = arrays
         self.handle: Any = compiled().PackedMlp(*arrays, precision == "int8")
 
     def __call__(self, regions: ArrayLike, prototypes: ArrayLike) -> NDArray[np.float32]:
         """Logits ``(R, K)`` of regions ``(R, D)`` and prototypes ``(K, D)``."""
         return product_mlps(regions, prototypes, [(self, 0)])[0]
+
+    def estimate(self, regions: ArrayLike, prototypes: ArrayLike) -> NDArray[np.float32]:
+        """Cheap logits ``(R, K)``: linear in the prototype, exact at the mean prototype.
+
+        A hidden unit counts as active where it is for the mean of ``prototypes``. Costs about
+        three classes' share of the exact scores, however many classes there are.
+        """
+        rows, classes = floats(regions), floats(prototypes)
+        weight1, bias1, weight2, bias2 = self._weights
+        centre = classes.mean(axis=0) if len(classes) else np.zeros(self.joint, np.float32)
+        active = ((rows * centre) @ weight1.T + bias1 > 0) * weight2  # (R, M)
+        slopes = rows * (active @ weight1)  # (R, D)
+        return np.asarray(slopes @ classes.T + (active @ bias1 + bias2)[:, None], np.float32)
 
 
 def product_mlp(
@@ -96,7 +110,11 @@ def product_mlp(
 
 
 def product_mlps(
-    regions: ArrayLike, prototypes: ArrayLike, scorers: Sequence[tuple[PackedMlp, int]]
+    regions: ArrayLike,
+    prototypes: ArrayLike,
+    scorers: Sequence[tuple[PackedMlp, int]],
+    *,
+    shortlist: int | None = None,
 ) -> list[NDArray[np.float32]]:
     """Several scorers in one pass over the regions, such as g_s and g_u.
 
@@ -105,6 +123,9 @@ def product_mlps(
         prototypes: ``(K, D)``, columns background, seen, unseen.
         scorers: each with the first class it scores; g_s from 0, g_u from ``1 + Ks``. All of one
             precision.
+        shortlist: for large vocabularies: score exactly only this many classes per region, those
+            with the best estimates (the first scorer's, plus the logarithm of the sigmoid of the
+            others'); the rest keep their estimates. ``None`` scores every pair exactly.
 
     Returns:
         Per scorer ``(R, K - first class)`` logits, as ``product_mlp`` gives them.
@@ -116,6 +137,11 @@ def product_mlps(
     rows, classes = floats(regions), floats(prototypes)
     if not scorers:
         return []
+    check(
+        shortlist is None or shortlist >= 0,
+        "product_mlps",
+        f"shortlist is {shortlist}, must not be negative.",
+    )
     for scorer, first in scorers:
         sizes = expect_shapes(
             "product_mlps", _FIX, regions=(rows, f"R {scorer.joint}"),
@@ -135,7 +161,28 @@ def product_mlps(
                     f"product_mlps: {name} has a negative entry, int8 needs outputs of ReLUs; use "
                     "precision='float32'."
                 )
-    results: list[NDArray[np.float32]] = compiled().product_mlp(
-        rows, classes, [scorer.handle for scorer, _ in scorers], [first for _, first in scorers]
-    )
-    return results
+    wanted, results = None, []
+    if shortlist is not None and shortlist < len(classes):
+        results = [scorer.estimate(rows, classes[first:]) for scorer, first in scorers]
+        wanted = _best(results, [first for _, first in scorers], shortlist)
+    scores: list[NDArray[np.float32]] = compiled().product_mlp(
+        rows, classes, [scorer.handle for scorer, _ in scorers], [first for _, first in scorers],
+        wanted, results,
+    )  # fmt: skip
+    return scores
+
+
+def _best(
+    estimates: list[NDArray[np.float32]], first_classes: list[int], count: int
+) -> NDArray[np.bool_]:
+    """Mask ``(R, K)`` of every region's ``count`` best classes."""
+    rank = np.nan_to_num(estimates[0], nan=0.0)
+    for estimate, first in zip(estimates[1:], first_classes[1:], strict=True):
+        rank[:, first - first_classes[0] :] -= np.logaddexp(0, -np.nan_to_num(estimate))
+    if first_classes[0]:
+        rank = np.pad(rank, ((0, 0), (first_classes[0], 0)), constant_values=-np.inf)
+    mask = np.zeros(rank.shape, bool)
+    if count > 0:
+        best = np.argpartition(-rank, count - 1, axis=1)[:, :count]
+        np.put_along_axis(mask, best, True, axis=1)
+    return mask

@@ -90,56 +90,101 @@ void PackedMlp::pack_row_int8(const float* row, std::int64_t m) {
     to[d / 4 * 4 * columns + d % 4] = std::int8_t(std::lrint(row[d] / scale));
 }
 
-// One call: regions once in panels, then one task per class and block of regions.
+// One call: one task per class and block of regions.
 class ProductMlpRun {
  public:
   ProductMlpRun(std::int64_t num_regions, std::int64_t num_classes, const float* regions,
-                const float* prototypes, const std::vector<MlpOutput>& outputs)
+                const float* prototypes, const std::vector<MlpOutput>& outputs,
+                const std::uint8_t* wanted)
       : kernels_(*outputs[0].mlp->kernels_),
         int8_(outputs[0].mlp->precision_ == MlpPrecision::kInt8),
         rows_(int8_ ? kernels_.int8_rows : kernels_.tile_rows),
-        regions_(num_regions),
+        num_regions_(num_regions),
         classes_(num_classes),
         joint_(outputs[0].mlp->joint_),
+        regions_(regions),
         prototypes_(prototypes),
+        wanted_(wanted),
         outputs_(outputs) {
     for (const MlpOutput& out : outputs_) most_panels_ = std::max(most_panels_, out.mlp->panels_);
-    const std::int64_t rows = rows_;
-    panels_ = ceil_div(regions_, rows_);
-    panel_block_ = ceil_div(panels_, ceil_div(regions_, kRows));
-    packed_.resize(std::size_t(panels_ * rows * joint_ + kernels_.width));
-    parallel_for(panels_, 1, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t r = begin * rows; r < std::min(end * rows, regions_); ++r) {
-        float* to = packed_.data() + r / rows * rows * joint_ + r % rows;
-        for (std::int64_t d = 0; d < joint_; ++d) to[d * rows] = regions[r * joint_ + d];
-      }
-    });
   }
 
-  void run() {
-    const std::int64_t blocks = ceil_div(panels_, panel_block_);
-    parallel_for(classes_ * blocks, 1, [&](std::int64_t begin, std::int64_t end) {
-      thread_local Workspace space;
-      for (std::int64_t task = begin; task < end; ++task) {
-        const std::int64_t first = task % blocks * panel_block_;
-        score(task / blocks, first, std::min(panel_block_, panels_ - first), space);
-      }
-    });
-  }
+  void run() { wanted_ ? run_wanted() : run_all(); }
 
  private:
+  // Regions of one task: the `count` from `first` on, or those of `ids`.
+  struct Rows {
+    const float* data;  // float32: (panels, D, rows_); int8: (count, D)
+    std::int64_t first, count;
+    const std::int32_t* ids;
+
+    std::int64_t id(std::int64_t i) const { return ids ? ids[i] : first + i; }
+  };
+
   // Some of a class's entries, for some panels of regions.
   struct Block {
     std::int64_t begin, count, panels;
     bool first, last;
   };
 
-  void score(std::int64_t k, std::int64_t first_panel, std::int64_t panels, Workspace& space) {
+  void run_all() {
+    const std::int64_t panels = ceil_div(num_regions_, rows_);
+    const std::int64_t step = ceil_div(panels, ceil_div(num_regions_, kRows)) * rows_;
+    std::vector<float> packed;
+    if (!int8_) {
+      packed.resize(std::size_t(panels * rows_ * joint_ + kernels_.width));
+      parallel_for(num_regions_, rows_, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t r = begin; r < end; ++r) put_row(r, r, packed.data());
+      });
+    }
+    const float* data = int8_ ? regions_ : packed.data();
+    const std::int64_t blocks = ceil_div(num_regions_, step);
+    parallel_for(classes_ * blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t task = begin; task < end; ++task) {
+        const std::int64_t first = task % blocks * step;
+        score(task / blocks,
+              {data + first * joint_, first, std::min(step, num_regions_ - first), nullptr});
+      }
+    });
+  }
+
+  void run_wanted() {
+    parallel_for(classes_, 1, [&](std::int64_t begin, std::int64_t end) {
+      thread_local std::vector<std::int32_t> ids;
+      thread_local std::vector<float> data;
+      for (std::int64_t k = begin; k < end; ++k) {
+        ids.clear();
+        for (std::int64_t r = 0; r < num_regions_; ++r)
+          if (wanted_[r * classes_ + k]) ids.push_back(std::int32_t(r));
+        const std::int64_t size = std::int64_t(ids.size());
+        for (std::int64_t first = 0; first < size; first += kRows) {
+          const std::int64_t count = std::min(kRows, size - first);
+          float* to = grow(data, round_up(count, rows_) * joint_ + kernels_.width);
+          for (std::int64_t i = 0; i < count; ++i) put_row(ids[std::size_t(first + i)], i, to);
+          score(k, {to, 0, count, ids.data() + first});
+        }
+      }
+    });
+  }
+
+  // Region r as row i of a task's data.
+  void put_row(std::int64_t r, std::int64_t i, float* to) const {
+    const float* from = regions_ + r * joint_;
+    if (int8_) {
+      std::copy(from, from + joint_, to + i * joint_);
+      return;
+    }
+    to += i / rows_ * rows_ * joint_ + i % rows_;
+    for (std::int64_t d = 0; d < joint_; ++d) to[d * rows_] = from[d];
+  }
+
+  void score(std::int64_t k, const Rows& rows) const {
+    thread_local Workspace space;
     const float* prototype = prototypes_ + k * joint_;
-    const float* regions = packed_.data() + first_panel * rows_ * joint_;
+    const std::int64_t panels = ceil_div(rows.count, rows_);
     std::int64_t depth = joint_;
     if (int8_) {
-      find_scales(regions, panels, prototype, space);
+      find_scales(rows, prototype, space);
     } else {
       select_entries(prototype, space);
       depth = std::int64_t(space.entries.size());
@@ -152,7 +197,7 @@ class ProductMlpRun {
     do {  // also once for a prototype of zeros
       const Block block{begin, std::min(step, depth - begin), panels, begin == 0,
                         begin + step >= depth};
-      pack(regions, prototype, block, space);
+      pack(rows, prototype, block, space);
       for (std::size_t s = 0; s < outputs_.size(); ++s)
         if (k >= outputs_[s].first_class)
           multiply(*outputs_[s].mlp, std::int64_t(s), block, space.sums.data() + s * sums_size,
@@ -162,33 +207,32 @@ class ProductMlpRun {
 
     for (std::size_t s = 0; s < outputs_.size(); ++s)
       if (k >= outputs_[s].first_class)
-        write(outputs_[s], k, first_panel * rows_, space.sums.data() + s * sums_size);
+        write(outputs_[s], k, rows, space.sums.data() + s * sums_size);
   }
 
-  void find_scales(const float* regions, std::int64_t panels, const float* prototype,
-                   Workspace& space) const {
-    const std::int64_t rows = panels * rows_;
-    float* scales = grow(space.scales, rows);
-    float* factors = grow(space.factors, rows + kernels_.width);
-    kernels_.max_products(regions, panels, prototype, joint_, scales);
-    for (std::int64_t r = 0; r < rows; ++r) {
+  void find_scales(const Rows& rows, const float* prototype, Workspace& space) const {
+    const std::int64_t padded = round_up(rows.count, rows_);
+    float* scales = grow(space.scales, padded);
+    float* factors = grow(space.factors, padded);
+    kernels_.max_products(rows.data, joint_, rows.count, prototype, scales);
+    for (std::int64_t r = 0; r < padded; ++r) {
+      if (r >= rows.count) scales[r] = 0.0f;
       factors[r] = scales[r] > 0.0f ? 127.0f / scales[r] : 0.0f;
       scales[r] /= 127.0f;
     }
   }
 
-  void pack(const float* regions, const float* prototype, const Block& block,
-            Workspace& space) const {
-    const std::int64_t rows = block.panels * rows_;
+  void pack(const Rows& rows, const float* prototype, const Block& block, Workspace& space) const {
+    const std::int64_t padded = block.panels * rows_;
     if (int8_) {
-      const std::int64_t words = rows * round_up(block.count, kInt8Block) / 4;
-      kernels_.pack_products_int8(regions, joint_, block.panels, prototype, block.begin,
+      const std::int64_t words = padded * round_up(block.count, kInt8Block) / 4;
+      kernels_.pack_products_int8(rows.data, joint_, rows.count, prototype, block.begin,
                                   block.count, space.factors.data(),
-                                  grow(space.products_int8, words + kernels_.width));
+                                  grow(space.products_int8, words));
     } else {
-      kernels_.pack_products(regions, joint_, block.panels, space.entries.data() + block.begin,
+      kernels_.pack_products(rows.data, joint_, block.panels, space.entries.data() + block.begin,
                              space.values.data() + block.begin, block.count,
-                             grow(space.products, rows * block.count + kernels_.width));
+                             grow(space.products, padded * block.count + kernels_.width));
     }
   }
 
@@ -233,30 +277,30 @@ class ProductMlpRun {
     }
   }
 
-  void write(const MlpOutput& out, std::int64_t k, std::int64_t first, const float* sums) const {
-    const std::int64_t last = std::min(first + panel_block_ * rows_, regions_);
-    for (std::int64_t r = first; r < last; ++r, sums += kernels_.width) {
+  void write(const MlpOutput& out, std::int64_t k, const Rows& rows, const float* sums) const {
+    for (std::int64_t i = 0; i < rows.count; ++i, sums += kernels_.width) {
       float total = 0.0f;
-      for (int i = 0; i < kernels_.width; ++i) total += sums[i];
-      out.output[r * (classes_ - out.first_class) + k - out.first_class] = total + out.mlp->bias2_;
+      for (int lane = 0; lane < kernels_.width; ++lane) total += sums[lane];
+      out.output[rows.id(i) * (classes_ - out.first_class) + k - out.first_class] =
+          total + out.mlp->bias2_;
     }
   }
 
   const SimdKernels& kernels_;
   const bool int8_;
   const std::int64_t rows_;  // of a tile
-  const std::int64_t regions_, classes_, joint_;
-  const float* prototypes_;
+  const std::int64_t num_regions_, classes_, joint_;
+  const float *regions_, *prototypes_;
+  const std::uint8_t* wanted_;
   const std::vector<MlpOutput>& outputs_;
-  std::int64_t panels_, panel_block_;  // of tile_rows regions: all, and those of one task
-  std::int64_t most_panels_ = 0;       // of hidden units, of any scorer
-  std::vector<float> packed_;          // (panels, D, tile_rows)
+  std::int64_t most_panels_ = 0;  // of hidden units, of any scorer
 };
 
 void product_mlp(std::int64_t num_regions, std::int64_t num_classes, const float* regions,
-                 const float* prototypes, const std::vector<MlpOutput>& outputs) {
+                 const float* prototypes, const std::vector<MlpOutput>& outputs,
+                 const std::uint8_t* wanted) {
   if (num_regions == 0 || num_classes == 0) return;
-  ProductMlpRun(num_regions, num_classes, regions, prototypes, outputs).run();
+  ProductMlpRun(num_regions, num_classes, regions, prototypes, outputs, wanted).run();
 }
 
 }  // namespace zsd

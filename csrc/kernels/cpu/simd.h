@@ -64,12 +64,12 @@ struct SimdKernels {
                         float* rows);
   void (*mlp_tiles)(const MlpTiles& tiles);
 
-  // largest[panel][row] of the products; NaN where one of them is not finite.
-  void (*max_products)(const float* regions, std::int64_t panels, const float* values,
-                       std::int64_t joint, float* largest);
-  // Products of entries begin .. begin + count, times factors[panel][row], rounded.
-  void (*pack_products_int8)(const float* regions, std::int64_t joint, std::int64_t panels,
-                             const float* values, std::int64_t begin, std::int64_t count,
+  // largest[row] of the products of regions (count, joint); NaN where one is not finite.
+  void (*max_products)(const float* regions, std::int64_t joint, std::int64_t count,
+                       const float* values, float* largest);
+  // Products of entries begin .. begin + depth, times factors[row], rounded; padding is 0.
+  void (*pack_products_int8)(const float* regions, std::int64_t joint, std::int64_t count,
+                             const float* values, std::int64_t begin, std::int64_t depth,
                              const float* factors, std::int32_t* rows);
   void (*mlp_tiles_int8)(const MlpTilesInt8& tiles);
 

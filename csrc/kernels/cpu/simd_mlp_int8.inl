@@ -85,43 +85,53 @@ inline I load_words(const void* from) {
   return value;
 }
 
-void max_products(const float* regions, std::int64_t panels, const float* values,
-                  std::int64_t joint, float* largest) {
-  for (std::int64_t panel = 0; panel < panels; ++panel) {
-    constexpr int N = (MR8 + W - 1) / W;
-    V most[N] = {}, odd[N] = {};  // odd: 0, or NaN once a product is not finite
-    for (std::int64_t d = 0; d < joint; ++d, regions += MR8) {
-      const V value = spread(values[d]);
-      for (int n = 0; n < N; ++n) {
-        const V product = load(regions + n * W) * value;
-        most[n] = product > most[n] ? product : most[n];
-        odd[n] += product - product;
-      }
+// W neighbouring floats, or the `present` of them that are there.
+inline V load_some(const float* from, std::int64_t present) {
+  if (present >= W) return load(from);
+  V value = {};
+  for (std::int64_t i = 0; i < present; ++i) value[i] = from[i];
+  return value;
+}
+
+void max_products(const float* regions, std::int64_t joint, std::int64_t count, const float* values,
+                  float* largest) {
+  for (std::int64_t r = 0; r < count; ++r, regions += joint) {
+    V most = {}, odd = {};  // odd: 0, or NaN once a product is not finite
+    for (std::int64_t d = 0; d < joint; d += W) {
+      const V product = load_some(regions + d, joint - d) * load_some(values + d, joint - d);
+      most = product > most ? product : most;
+      odd += product - product;
     }
-    for (int r = 0; r < MR8; ++r) *largest++ = most[r / W][r % W] + odd[r / W][r % W];
+    float highest = 0.0f, nan = 0.0f;
+    for (int i = 0; i < W; ++i) {
+      highest = most[i] > highest ? most[i] : highest;
+      nan += odd[i];
+    }
+    largest[r] = highest + nan;
   }
 }
 
-void pack_products_int8(const float* regions, std::int64_t joint, std::int64_t panels,
-                        const float* values, std::int64_t begin, std::int64_t count,
+void pack_products_int8(const float* regions, std::int64_t joint, std::int64_t count,
+                        const float* values, std::int64_t begin, std::int64_t depth,
                         const float* factors, std::int32_t* rows) {
-  const std::int64_t groups = (count + kInt8Block - 1) / kInt8Block * (kInt8Block / 4);
-  for (std::int64_t panel = 0; panel < panels; ++panel, factors += MR8) {
-    const float* from = regions + (panel * joint + begin) * MR8;
-    for (std::int64_t i = 0; i < groups; ++i, rows += MR8) {
-      const std::int64_t present = count - 4 * i < 4 ? count - 4 * i : 4;
-      for (int r = 0; r < MR8; r += W) {
-        const V factor = load(factors + r);
-        I word = {};
-        for (std::int64_t g = 0; g < present; ++g) {
-          const std::int64_t d = 4 * i + g;
-          V product = load(from + d * MR8 + r) * spread(values[begin + d]) * factor + 0.5f;
-          product = product < 127.5f ? product : spread(127.0f);  // NaN too
-          product = product > 0.0f ? product : V{};
-          word |= __builtin_convertvector(product, I) << int(g * 8);
-        }
-        __builtin_memcpy(rows + r, &word, sizeof(I));
-      }
+  constexpr int N = W / 4;  // words of a vector
+  typedef std::int8_t B __attribute__((vector_size(W)));
+  const std::int64_t groups = (depth + kInt8Block - 1) / kInt8Block * (kInt8Block / 4);
+  const std::int64_t padded = (count + MR8 - 1) / MR8 * MR8;
+  for (std::int64_t r = 0; r < padded; ++r) {
+    std::int32_t* to = rows + r / MR8 * groups * MR8 + r % MR8;
+    const float* from = regions + r * joint + begin;
+    const V factor = spread(factors[r]);
+    for (std::int64_t i = 0; i < groups; i += N) {
+      const std::int64_t d = 4 * i, present = r < count ? depth - d : 0;
+      V product = load_some(from + d, present) * load_some(values + begin + d, present);
+      product = product * factor + 0.5f;
+      product = product < 127.5f ? product : spread(127.0f);  // NaN too
+      product = product > 0.0f ? product : V{};
+      const B bytes = __builtin_convertvector(__builtin_convertvector(product, I), B);
+      std::int32_t words[N];
+      __builtin_memcpy(words, &bytes, sizeof(B));
+      for (int n = 0; n < N; ++n) to[(i + n) * MR8] = words[n];
     }
   }
 }
