@@ -95,6 +95,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("image", type=Path, help="a photograph")
     add("--bundle", type=Path, help="directory or zip; default: the bundle that ships")
     add("--backend", default="auto", help="default: the first there")
+    add("--precision", default="float32", help="of the networks: float32, fp16 or int8")
     add("--threads", type=int, metavar="N", help="CPU threads; default: all cores")
     add("--calls", type=int, default=100, metavar="N", help="measured calls; default: 100")
     add("--warmup", type=int, default=10, metavar="N", help="calls before them; default: 10")
@@ -108,7 +109,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 1 with a sentence on stderr."""
     args = parse(argv)
     try:
-        detector = Detector(args.bundle, backend=args.backend, threads=args.threads)
+        detector = Detector(
+            args.bundle, backend=args.backend, precision=args.precision, threads=args.threads
+        )
         print(f"{args.warmup} calls to warm up, {args.calls} measured ...", file=sys.stderr)
         for _ in range(args.warmup):
             detector(args.image)

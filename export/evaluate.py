@@ -42,6 +42,7 @@ def bundle_predictor(
     nms_threshold: float | None = None,
     limit: int = 100,
     threads: int | None = None,
+    precision: str = "float32",
 ) -> tuple[Predict, tuple[str, ...], dict[str, Any]]:
     """The detector in a bundle as ``zsd_core.evaluate`` wants it.
 
@@ -53,6 +54,7 @@ def bundle_predictor(
         nms_threshold: None takes the bundle's.
         limit: most detections of an image.
         threads: of the backend.
+        precision: of the networks.
 
     Returns:
         The function, its classes, and the conditions to print beside the numbers.
@@ -69,7 +71,7 @@ def bundle_predictor(
         )
     detector = Detector(
         bundle, backend=backend, score_threshold=score_threshold, nms_threshold=nms_threshold,
-        max_detections=limit, threads=threads,
+        max_detections=limit, threads=threads, precision=precision,
     )  # fmt: skip
     names = detector.classes
 
@@ -122,6 +124,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
                         help="directory or zip (default: the one that ships)")  # fmt: skip
     add_arguments(parser)
     parser.add_argument("--backend", default="auto", help="of the runtime (auto)")
+    parser.add_argument("--precision", default="float32", help="of the networks (float32)")
     parser.add_argument("--threads", type=int, help="of the backend (all cores)")
     parser.add_argument("--write-metrics", metavar="NAME",
                         help="record the result in the bundle under this name")  # fmt: skip
@@ -137,6 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         predict, classes, conditions = bundle_predictor(
             open_bundle(path), split, backend=args.backend, score_threshold=args.score_threshold,
             nms_threshold=args.nms_threshold, limit=args.limit, threads=args.threads,
+            precision=args.precision,
         )  # fmt: skip
         result = evaluate(
             predict, classes, read_dataset(args.format, args.annotations, args.images), split,

@@ -27,13 +27,22 @@ from runtime.vocabulary import Vocabulary, fold, quantize_rows
 from zsd_core.config import ModelConfig, from_mapping
 from zsd_core.errors import BundleError, ZsdError
 
-__all__ = ["FORMAT", "Bundle", "amend_bundle", "default_bundle", "open_bundle", "write_bundle"]
+__all__ = [
+    "FORMAT",
+    "PRECISIONS",
+    "Bundle",
+    "amend_bundle",
+    "default_bundle",
+    "open_bundle",
+    "write_bundle",
+]
 
 FORMAT = 1
 SCORER = "scorer.safetensors"
 VOCABULARY = "vocabulary.safetensors"
 DEFAULT = "contrastzsd-mobilenetv2-coco48"
 ROLES = ("seen", "unseen")
+PRECISIONS = ("float32", "fp16", "int8")  # of the two networks
 
 
 def default_bundle() -> Path:
@@ -113,6 +122,35 @@ class Bundle:
             raise BundleError(
                 f"{self.path}: no stage {name!r}, only {', '.join(self.manifest['stages'])}."
             ) from None
+
+    def network(self, stage: str, precision: str = "float32", family: str = "onnxruntime") -> Path:
+        """File of a network in a precision, in the form a family of backends wants.
+
+        Args:
+            stage: "trunk" or "head".
+            precision: one of ``PRECISIONS``; "float32" is what was exported.
+            family: "onnxruntime", "openvino" or "tensorrt"; they want int8 written differently.
+
+        Raises:
+            BundleError: the bundle has no such network; the message says how to make it.
+        """
+        if precision == "float32":
+            return self.file(self.stage(stage)["file"])
+        made = self.manifest.get("precisions", {})
+        try:
+            return self.file(made[precision]["networks"][family][stage])
+        except (KeyError, TypeError):
+            module = {"fp16": "precision", "int8": "quantize"}.get(precision)
+            raise BundleError(
+                f"{self.path}: no {stage} in {precision!r} for {family}, only "
+                f"{', '.join(['float32', *made])}"
+                + (f". Make it: python -m export.{module} {self.path}" if module else "")
+            ) from None
+
+    @property
+    def engines(self) -> tuple[dict[str, Any], ...]:
+        """The manifest's entries of compiled engines; ``file(entry["file"])`` is the plan."""
+        return tuple(self.manifest.get("engines") or ())
 
     def scorer_tensors(self) -> dict[str, NDArray[Any]]:
         """The tensors of the scoring method."""

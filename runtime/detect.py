@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.backends import BACKENDS
+from runtime.bundle import PRECISIONS
 from runtime.bundle import open_bundle
 from runtime.detector import Detector
 from runtime.results import StageTimes, VideoWriter, explain, write_picture
@@ -108,6 +109,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--max-detections", type=int, metavar="N", help="per image; default: the bundle's")
     add("--bundle", type=Path, help="directory or zip; default: the bundle that ships")
     add("--backend", default="auto", choices=("auto", *BACKENDS), help="default: the first there")
+    add("--precision", default="float32", choices=PRECISIONS, help="of the networks (float32)")
     add("--providers", metavar="A,B", help="onnxruntime: execution providers, best first")
     add("--device", help="openvino: its name of a device, such as GPU")
     add("--threads", type=int, metavar="N", help="CPU threads; default: all cores")
@@ -166,6 +168,7 @@ def _open_detector(args: argparse.Namespace) -> Detector:
         return Detector(
             args.bundle,
             backend=args.backend,
+            precision=args.precision,
             classes=args.classes,
             mode=args.mode,
             score_threshold=args.score_threshold,

@@ -49,6 +49,8 @@ class Detector:
         max_detections: most detections of an image.
         phrases: encode names that the vocabulary lacks with the bundle's text encoder; needs
             ``contrastzsd[text]``, and torch with it, once such a name comes.
+        precision: of the networks: "float32", or "fp16" or "int8" where the bundle holds them
+            (``python -m export.precision`` and ``export.quantize`` make them).
         threads: CPU threads of the backend, and of the kernels in this process.
         backend_options: of the backend, such as {"providers": ["CUDAExecutionProvider"]}.
 
@@ -69,6 +71,7 @@ class Detector:
         nms_threshold: float | None = None,
         max_detections: int | None = None,
         phrases: bool = False,
+        precision: str = "float32",
         threads: int | None = None,
         backend_options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -81,7 +84,7 @@ class Detector:
         limits = Limits.of(self._config.detection, score_threshold, nms_threshold, max_detections)
         limits.check_names(active.names)
         self._state = _State(active, limits)
-        self._backend = open_backend(backend, self.bundle, threads, backend_options)
+        self._backend = open_backend(backend, self.bundle, threads, backend_options, precision)
         if threads is not None:
             kernels.set_threads(threads)
 

@@ -128,6 +128,7 @@ def test_a_missing_package_is_named_with_its_extra(bundle, monkeypatch, name, ex
     [
         (("onnxruntim", {}), ConfigError, "did you mean 'onnxruntime'"),
         (("onnxruntime", {"provider": []}), ConfigError, "did you mean 'providers'"),
+        (("onnxruntime", {"precision": "int8"}), ConfigError, "no option 'precision'"),
         (("onnxruntime", {"providers": ["MoonProvider"]}), DeviceError, "has no MoonProvider"),
     ],
 )
@@ -135,6 +136,18 @@ def test_what_is_asked_for_wrongly_is_refused(bundle, arguments, error, message)
     name, options = arguments
     with pytest.raises(error, match=message):
         open_backend(name, bundle, options=options)
+
+
+@pytest.mark.parametrize(
+    ("precision", "error", "message"),
+    [
+        ("fp61", ConfigError, "did you mean 'fp16'"),
+        ("int8", BundleError, r"no trunk in 'int8'.*only float32.*python -m export\.quantize"),
+    ],
+)
+def test_a_precision_that_is_not_there_says_how_to_make_it(bundle, precision, error, message):
+    with pytest.raises(error, match=message):
+        open_backend("onnxruntime", bundle, precision=precision)
 
 
 def test_an_unknown_device_of_openvino_lists_the_known(bundle):
@@ -151,7 +164,7 @@ def test_threads_are_at_least_one(bundle, threads):
 
 def test_a_named_provider_is_used(bundle):
     backend = open_backend("onnxruntime", bundle, 1, {"providers": ["CPUExecutionProvider"]})
-    assert "CPUExecutionProvider, 1 thread" in backend.description
+    assert "CPUExecutionProvider, float32, 1 thread" in backend.description
 
 
 @pytest.mark.parametrize("name", BACKENDS)

@@ -1,7 +1,7 @@
 """Backends: what runs the two networks of a bundle. One file each, found by its name.
 
 A backend's file defines ``PACKAGE`` (what must be importable), ``EXTRA`` (the extra of
-``contrastzsd`` that installs it) and ``load(bundle, threads, **options) -> Backend``.
+``contrastzsd`` that installs it) and ``load(bundle, threads, precision, **options) -> Backend``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Protocol
 
-from runtime.bundle import Bundle
+from runtime.bundle import PRECISIONS, Bundle
 from zsd_core.errors import ConfigError, MissingPackageError, did_you_mean
 from zsd_core.pipeline import Networks
 
@@ -49,6 +49,7 @@ def open_backend(
     bundle: Bundle,
     threads: int | None = None,
     options: Mapping[str, Any] | None = None,
+    precision: str = "float32",
 ) -> Backend:
     """Load the networks of a bundle.
 
@@ -57,9 +58,11 @@ def open_backend(
         bundle: whose networks.
         threads: CPU threads; None leaves the choice to the backend.
         options: of the backend, keyword arguments of its ``load``.
+        precision: one of ``runtime.bundle.PRECISIONS``; the bundle must hold it.
 
     Raises:
-        ConfigError: an unknown name or option, or ``threads`` below 1.
+        BundleError: the bundle lacks the precision, or a network cannot be loaded.
+        ConfigError: an unknown name, precision or option, or ``threads`` below 1.
         MissingPackageError: the backend's package, or every backend's, is missing.
     """
     if threads is not None and threads < 1:
@@ -76,15 +79,20 @@ def open_backend(
             f"backend is {name!r}, must be 'auto' or one of "
             f"{', '.join(map(repr, BACKENDS))}{did_you_mean(name, BACKENDS)}"
         )
+    if precision not in PRECISIONS:
+        raise ConfigError(
+            f"precision is {precision!r}, must be one of {', '.join(map(repr, PRECISIONS))}"
+            f"{did_you_mean(precision, PRECISIONS)}"
+        )
     module = _module(name)
-    known = [key for key in inspect.signature(module.load).parameters][2:]
+    known = [key for key in inspect.signature(module.load).parameters][3:]
     for option in options or {}:
         if option not in known:
             raise ConfigError(
                 f"backend {name!r} has no option {option!r}, only {', '.join(map(repr, known))}"
                 f"{did_you_mean(option, known)}"
             )
-    backend: Backend = module.load(bundle, threads, **(options or {}))
+    backend: Backend = module.load(bundle, threads, precision, **(options or {}))
     return backend
 
 

@@ -19,17 +19,21 @@ Floats = NDArray[np.float32]
 
 
 def load(
-    bundle: Bundle, threads: int | None = None, providers: Sequence[str] | None = None
+    bundle: Bundle,
+    threads: int | None = None,
+    precision: str = "float32",
+    providers: Sequence[str] | None = None,
 ) -> OnnxRuntimeBackend:
     """Load both networks.
 
     Args:
         bundle: whose networks.
         threads: of one operator; None takes all cores.
+        precision: of the networks.
         providers: execution providers, best first; None takes CUDA where this ONNX Runtime has it,
             and the CPU. A provider that is named and cannot be used is an error.
     """
-    return OnnxRuntimeBackend(bundle, threads, providers)
+    return OnnxRuntimeBackend(bundle, threads, precision, providers)
 
 
 class OnnxRuntimeBackend:
@@ -38,7 +42,11 @@ class OnnxRuntimeBackend:
     name = "onnxruntime"
 
     def __init__(
-        self, bundle: Bundle, threads: int | None, providers: Sequence[str] | None
+        self,
+        bundle: Bundle,
+        threads: int | None,
+        precision: str,
+        providers: Sequence[str] | None,
     ) -> None:
         ort = require(PACKAGE, EXTRA)
         available = ort.get_available_providers()
@@ -54,8 +62,8 @@ class OnnxRuntimeBackend:
         options.log_severity_level = 3  # errors; warnings would be about our own graph
         if threads is not None:
             options.intra_op_num_threads = threads
-        self._trunk = _Session(ort, bundle, "trunk", options, wanted)
-        self._head = _Session(ort, bundle, "head", options, wanted)
+        self._trunk = _Session(ort, bundle, "trunk", precision, options, wanted)
+        self._head = _Session(ort, bundle, "head", precision, options, wanted)
         used = self._trunk.providers
         if providers and used[0] != wanted[0]:
             raise DeviceError(
@@ -63,7 +71,7 @@ class OnnxRuntimeBackend:
                 f"driver and libraries it needs, or leave providers out to accept {used[0]}."
             )
         count = "all" if threads is None else threads
-        self.description = f"onnxruntime {ort.__version__}, {used[0]}, {count} threads"
+        self.description = f"onnxruntime {ort.__version__}, {used[0]}, {precision}, {count} threads"
 
     def trunk(self, images: Floats) -> tuple[Floats, Floats, Floats]:
         """Run the backbone and the proposal network."""
@@ -82,18 +90,22 @@ class OnnxRuntimeBackend:
 
 class _Session:
     def __init__(
-        self, ort: Any, bundle: Bundle, stage: str, options: Any, providers: list[str]
+        self,
+        ort: Any,
+        bundle: Bundle,
+        stage: str,
+        precision: str,
+        options: Any,
+        providers: list[str],
     ) -> None:
-        entry = bundle.stage(stage)
+        entry, path = bundle.stage(stage), bundle.network(stage, precision, "onnxruntime")
         self._input = entry["inputs"][0]["name"]
         self._outputs = [output["name"] for output in entry["outputs"]]
         try:
-            self._session = ort.InferenceSession(
-                str(bundle.file(entry["file"])), options, providers=providers
-            )
+            self._session = ort.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # onnxruntime's own exceptions share no base class
             raise BundleError(
-                f"{bundle.path}: onnxruntime {ort.__version__} cannot load {entry['file']}: {error}"
+                f"{bundle.path}: onnxruntime {ort.__version__} cannot load {path.name}: {error}"
             ) from error
         self.providers: list[str] = self._session.get_providers()
 

@@ -17,15 +17,21 @@ PACKAGE, EXTRA = "openvino", "openvino"
 Floats = NDArray[np.float32]
 
 
-def load(bundle: Bundle, threads: int | None = None, device: str = "CPU") -> OpenVinoBackend:
+def load(
+    bundle: Bundle,
+    threads: int | None = None,
+    precision: str = "float32",
+    device: str = "CPU",
+) -> OpenVinoBackend:
     """Load both networks.
 
     Args:
         bundle: whose networks.
         threads: CPU threads; None takes all cores.
+        precision: of the networks; OpenVINO computes in float32 where they are not int8.
         device: OpenVINO's name of a device, such as "CPU", "GPU" or "NPU".
     """
-    return OpenVinoBackend(bundle, threads, device)
+    return OpenVinoBackend(bundle, threads, precision, device)
 
 
 class OpenVinoBackend:
@@ -33,7 +39,7 @@ class OpenVinoBackend:
 
     name = "openvino"
 
-    def __init__(self, bundle: Bundle, threads: int | None, device: str) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None, precision: str, device: str) -> None:
         openvino = require(PACKAGE, EXTRA)
         core = openvino.Core()
         if device not in core.available_devices and device != "AUTO":
@@ -46,18 +52,18 @@ class OpenVinoBackend:
             settings["INFERENCE_NUM_THREADS"] = threads
         self._models: dict[str, tuple[Any, list[str]]] = {}
         for stage in ("trunk", "head"):
-            entry = bundle.stage(stage)
+            entry, path = bundle.stage(stage), bundle.network(stage, precision, "openvino")
             try:
-                model = core.compile_model(str(bundle.file(entry["file"])), device, settings)
+                model = core.compile_model(str(path), device, settings)
             except RuntimeError as error:
                 raise BundleError(
-                    f"{bundle.path}: openvino cannot load {entry['file']}: {error}"
+                    f"{bundle.path}: openvino cannot load {path.name}: {error}"
                 ) from error
             self._models[stage] = model, [output["name"] for output in entry["outputs"]]
         self._requests = threading.local()
         version = openvino.get_version().split("-")[0]
         count = "all" if threads is None else threads
-        self.description = f"openvino {version}, {device}, {count} threads"
+        self.description = f"openvino {version}, {device}, {precision}, {count} threads"
 
     def trunk(self, images: Floats) -> tuple[Floats, Floats, Floats]:
         """Run the backbone and the proposal network."""

@@ -1,0 +1,58 @@
+"""Which bundle a command changes, and how networks in another precision are entered in it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runtime.bundle import amend_bundle, default_bundle, open_bundle
+
+__all__ = ["STAGES", "add_networks", "working_copy"]
+
+STAGES = ("trunk", "head")
+
+
+def working_copy(path: Path | None) -> Path:
+    """The bundle to change: the one that is named, or a copy of the one that ships.
+
+    The copy lies in the current directory under the name of the bundle; one that is there already
+    is used, so that commands can follow each other.
+
+    Raises:
+        BundleError: there is no such bundle, or what lies at the copy's place is none.
+    """
+    if path is not None:
+        open_bundle(path)
+        return path
+    source = default_bundle()
+    target = Path(source.name)
+    if not target.exists():
+        partial = target.with_name(f".{target.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(source, partial)
+        partial.rename(target)
+    open_bundle(target)
+    return target
+
+
+def add_networks(
+    path: Path, precision: str, entry: Mapping[str, Any], files: Mapping[str, Path | bytes]
+) -> None:
+    """Enter networks in a bundle's manifest; older ones of that precision are replaced.
+
+    Engines that were compiled from the older networks leave the manifest with them.
+
+    Args:
+        path: of the bundle.
+        precision: "fp16" or "int8".
+        entry: ``networks`` (family to stage to file) and how they were made.
+        files: the networks, by name in the bundle.
+    """
+    manifest = open_bundle(path).manifest
+    amend_bundle(
+        path, files,
+        precisions={**manifest.get("precisions", {}), precision: dict(entry)},
+        engines=[e for e in manifest.get("engines", []) if e["precision"] != precision],
+    )  # fmt: skip

@@ -1,0 +1,262 @@
+"""Quantise the networks of a bundle to int8 with ONNX Runtime, calibrated on real images.
+
+    python -m export.quantize bundle/ --calibration photographs/
+
+Backends want int8 written differently, so each family has its own file, named in the manifest:
+
+* onnxruntime: unsigned activations with a zero point, int32 biases, which its CPU kernels fuse;
+* openvino and tensorrt: signed symmetric activations and float biases, which the TensorRT parser
+  asks for and OpenVINO fuses.
+
+Weights are signed, symmetric, one scale per channel. The last layers of the box deltas and of the
+objectness stay float32. Prints what it costs (``export.tradeoff``) on every family installed here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.compare import class_table
+from export.copies import STAGES, add_networks, working_copy
+from export.precision import compute_types, final_layers, name_nodes
+from export.stages import NamedImage, folder_images, inputs_of, pipeline_trace, sample_images
+from export.tradeoff import tradeoff, tradeoff_table
+from runtime.backends import installed_backends, open_backend
+from runtime.bundle import Bundle, open_bundle
+from zsd_core.errors import ConfigError, ZsdError, require
+from zsd_core.progress import Steps
+
+__all__ = [
+    "FLAVOURS", "METHODS", "Flavour", "add_int8", "calibration_inputs", "main", "parse",
+    "photographs",
+]  # fmt: skip
+
+Floats = NDArray[np.float32]
+METHODS = ("minmax", "entropy", "percentile")
+MADE_UP = ("blocks", "noise", "grey", "1 x 1")  # of the sample images: no photographs
+INPUTS = {"trunk": "images", "head": "region_features"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flavour:
+    """A way of writing int8.
+
+    Attributes:
+        families: of backends that want it.
+        symmetric: signed activations with zero point 0, and float biases.
+        operators: that are quantised.
+    """
+
+    families: tuple[str, ...]
+    symmetric: bool
+    operators: tuple[str, ...]
+
+
+FLAVOURS = {
+    "asymmetric": Flavour(
+        families=("onnxruntime",), symmetric=False,
+        operators=("Conv", "Gemm", "MatMul", "Add", "Clip", "Relu", "MaxPool"),
+    ),
+    "symmetric": Flavour(
+        families=("openvino", "tensorrt"), symmetric=True,
+        operators=("Conv", "Gemm", "MatMul", "Add"),
+    ),
+}  # fmt: skip
+
+
+def add_int8(
+    path: Path,
+    images: Sequence[NamedImage],
+    *,
+    method: str = "minmax",
+    regions: int = 64,
+    reduce_range: bool = False,
+    keep: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Add int8 networks to a bundle.
+
+    Args:
+        path: of the bundle.
+        images: to calibrate on; what the camera will see.
+        method: how ranges are taken from activations, one of ``METHODS``.
+        regions: most regions of an image that the head is calibrated on.
+        reduce_range: 7-bit weights, for CPUs without VNNI, whose int8 products may saturate.
+        keep: names of further nodes that stay float32.
+
+    Returns:
+        The entry of the manifest, ``precisions.int8``.
+
+    Raises:
+        ConfigError: an unknown method, or a node to keep that no network has.
+    """
+    if method not in METHODS:
+        raise ConfigError(f"method is {method!r}, must be one of {', '.join(METHODS)}.")
+    onnx = require("onnx", "export")
+    bundle = open_bundle(path)
+    models = {stage: name_nodes(onnx.load(bundle.network(stage))) for stage in STAGES}
+    known = {node.name for model in models.values() for node in model.graph.node}
+    if unknown := [name for name in keep if name not in known]:
+        raise ConfigError(f"no network has a node {unknown[0]!r}; names are those of the ONNX.")
+    kept = {
+        stage: [*final_layers(model), *(n.name for n in model.graph.node if n.name in keep)]
+        for stage, model in models.items()
+    }
+    inputs = calibration_inputs(bundle, images, regions)
+    files: dict[str, bytes] = {}
+    networks: dict[str, dict[str, str]] = {}
+    with tempfile.TemporaryDirectory(prefix="contrastzsd-") as work:
+        for stage, model in models.items():
+            onnx.save(model, Path(work) / f"{stage}.onnx")
+        for name, flavour in FLAVOURS.items():
+            stages = {stage: f"{stage}.int8.{name}.onnx" for stage in STAGES}
+            for stage, file in stages.items():
+                target = Path(work) / file
+                _quantize(
+                    Path(work) / f"{stage}.onnx", target, flavour, INPUTS[stage], inputs[stage],
+                    kept[stage], method, reduce_range,
+                )  # fmt: skip
+                if not compute_types(onnx.load(target)).get("int8"):
+                    raise ConfigError(f"{stage}: no layer became int8; keep fewer nodes.")
+                files[file] = target.read_bytes()
+            networks |= dict.fromkeys(flavour.families, stages)
+    entry = {
+        "networks": networks,
+        "method": f"ONNX Runtime {require('onnxruntime', 'cpu').__version__} static quantisation, "
+        f"{method}, int8 weights per channel",
+        "reduce_range": reduce_range,
+        "calibration": {
+            "images": [image.name for image in images],
+            "regions": int(sum(len(array) for array in inputs["head"])),
+        },
+        "float32": kept,
+    }
+    add_networks(path, "int8", entry, files)
+    return entry
+
+
+def calibration_inputs(
+    bundle: Bundle, images: Sequence[NamedImage], regions: int
+) -> dict[str, list[Floats]]:
+    """What trunk and head are fed in float32 when the pipeline searches ``images``."""
+    scorer, classes = class_table(bundle)
+    config, thresholds = bundle.model_config, np.zeros(len(classes.names), np.float32)
+    networks = open_backend("onnxruntime", bundle)
+    found: dict[str, list[Floats]] = {stage: [] for stage in STAGES}
+    for image in images:
+        found["trunk"].append(inputs_of(config, [image.pixels])["images"])
+        trace = pipeline_trace(networks, scorer, classes, config, [image.pixels], thresholds)
+        if "patches" in trace:
+            patches = trace["patches"]  # sorted by score: take them from the whole range
+            chosen = np.unique(np.linspace(0, len(patches) - 1, regions).round().astype(int))
+            found["head"].append(patches[chosen])
+    networks.close()
+    if not found["head"]:
+        raise ConfigError("no region was proposed in any image; calibrate on other images.")
+    return found
+
+
+def photographs() -> list[NamedImage]:
+    """The packaged photographs: real ones only."""
+    return [image for image in sample_images() if image.name not in MADE_UP]
+
+
+def _quantize(
+    source: Path, target: Path, flavour: Flavour, name: str, inputs: Sequence[Floats],
+    kept: Sequence[str], method: str, reduce_range: bool,
+) -> None:  # fmt: skip
+    tools = require("onnxruntime.quantization", "cpu")
+    kinds = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
+    with _quiet():
+        tools.quantize_static(
+            str(source), str(target), _Reader(name, inputs),
+            quant_format=tools.QuantFormat.QDQ, per_channel=True, reduce_range=reduce_range,
+            activation_type=tools.QuantType.QInt8 if flavour.symmetric else tools.QuantType.QUInt8,
+            weight_type=tools.QuantType.QInt8, op_types_to_quantize=list(flavour.operators),
+            nodes_to_exclude=list(kept),
+            calibrate_method=getattr(tools.CalibrationMethod, kinds[method]),
+            extra_options={
+                "ActivationSymmetric": flavour.symmetric,
+                "WeightSymmetric": True,
+                "QuantizeBias": not flavour.symmetric,
+            },
+        )  # fmt: skip
+
+
+class _Reader:
+    """Feeds calibration inputs one by one, as ONNX Runtime asks for them."""
+
+    def __init__(self, name: str, inputs: Sequence[Floats]) -> None:
+        self._feeds: Iterator[Mapping[str, Floats]] = iter([{name: array} for array in inputs])
+
+    def get_next(self) -> Mapping[str, Floats] | None:
+        return next(self._feeds, None)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the advice to fold batch norm first; a bundle's networks have none."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m export.quantize", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("bundle", type=Path, nargs="?", help="changed in place (default: a copy of the shipped)")
+    add("--calibration", type=Path, metavar="DIR", help="images (default: packaged photographs)")
+    add("--method", choices=METHODS, default=METHODS[0], help="how ranges are taken (minmax)")
+    add("--regions", type=int, default=64, metavar="N", help="of an image, for the head (64)")
+    add("--reduce-range", action="store_true", help="7-bit weights, for CPUs without VNNI")
+    add("--keep", nargs="+", default=[], metavar="NODE", help="stay float32 too")
+    add("--calls", type=int, default=0, metavar="N", help="measure the time of N calls (0: none)")
+    args = parser.parse_args(argv)
+    if args.regions < 1 or args.calls < 0:
+        parser.error("--regions must be at least 1 and --calls not negative")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 on success, 1 with a sentence on stderr."""
+    args, step = parse(argv), Steps(3)
+    try:
+        with step("read calibration images"):
+            path = working_copy(args.bundle)
+            images = folder_images(args.calibration) if args.calibration else photographs()
+        with step(f"calibrate on {len(images)} images and quantise"):
+            add_int8(
+                path, images, method=args.method, regions=args.regions,
+                reduce_range=args.reduce_range, keep=args.keep,
+            )  # fmt: skip
+        with step("measure the loss"):
+            present = [b for b in installed_backends() if b in ("onnxruntime", "openvino")]
+            report = tradeoff(path, "int8", images=images, backends=present, calls=args.calls)
+    except (ZsdError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(tradeoff_table(report))
+    print(f"{path}: int8 added; use it: Detector({str(path)!r}, precision='int8')")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

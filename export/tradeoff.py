@@ -1,0 +1,315 @@
+r"""What a precision costs and what it gains, against the float32 of the same bundle.
+
+    python -m export.tradeoff bundle/ --precision int8 --backend onnxruntime openvino
+    python -m export.tradeoff bundle/ --precision int8 --calls 200 --threads 2 \
+        --annotations instances.json --images images --split coco_48_17
+
+Per stage: the largest difference, and the error as a share of the signal, each stage fed with what
+float32 feeds it. End to end: how many of the best detections agree and, with float32's as the
+truth, mAP@0.5 of seen and unseen classes apart (100 is no loss). With annotations: the difference
+in real mAP by paired bootstrap. With ``--calls``: the median time of both networks, in turns, so
+that a busy machine hits both alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.compare import class_table
+from export.evaluate import bundle_predictor
+from export.parity import Comparison, Limits, conditions
+from export.stages import (
+    NamedImage,
+    Trace,
+    folder_images,
+    inputs_of,
+    pipeline_trace,
+    sample_images,
+)  # fmt: skip
+from runtime.backends import open_backend
+from runtime.bundle import Bundle, open_bundle
+from zsd_core import metrics
+from zsd_core.data.dataset import ImageRecord
+from zsd_core.data.read import read_dataset
+from zsd_core.data.splits import load_split
+from zsd_core.errors import ZsdError
+from zsd_core.evaluate import run_task
+from zsd_core.matching import match
+from zsd_core.pipeline import Networks
+
+__all__ = [
+    "accuracy", "agreement", "main", "median_times", "parse", "stage_errors", "tradeoff",
+    "tradeoff_table",
+]  # fmt: skip
+
+TENSORS = ("features", "objectness", "anchor_deltas", "embeddings", "box_deltas")
+# Partners of detections: less strict than a port's parity, since rounding moves boxes.
+BEST = 10  # detections of an image that float32 is taken at its word for
+LIMITS = Limits(relative=0.1, pixels=16, matched=0.5, overlap=0.5)
+
+
+def tradeoff(
+    path: Path,
+    precision: str,
+    *,
+    images: Path | Sequence[NamedImage] | None = None,
+    backends: Sequence[str] = ("onnxruntime",),
+    threads: int | None = None,
+    calls: int = 0,
+) -> dict[str, Any]:
+    """Compare a precision with float32 on each backend; JSON values.
+
+    Args:
+        path: of the bundle.
+        precision: "fp16" or "int8".
+        images: a folder, or images; None takes the packaged photographs.
+        backends: to run both precisions on.
+        threads: of the backends.
+        calls: measured calls of each network; 0 measures no time.
+    """
+    bundle = open_bundle(path)
+    if images is None:
+        images = sample_images()
+    elif isinstance(images, Path):
+        images = folder_images(images)
+    parts = []
+    for name in backends:
+        exact = open_backend(name, bundle, threads)
+        rounded = open_backend(name, bundle, threads, precision=precision)
+        traces = _traces(bundle, exact, rounded, images)
+        part = {
+            "backend": rounded.description,
+            "stages": stage_errors(exact, rounded, traces),
+            "end_to_end": agreement(bundle, traces, images),
+        }
+        if calls:
+            part["median_ms"] = median_times(exact, rounded, traces[0][0], calls)
+        parts.append(part)
+        exact.close()
+        rounded.close()
+    return {
+        "precision": precision,
+        "backends": parts,
+        "conditions": conditions(
+            [(image.name, image.pixels.shape) for image in images], LIMITS, ("numpy", *backends),
+            threads=threads, calls=calls,
+        ),
+    }  # fmt: skip
+
+
+def stage_errors(
+    exact: Networks, rounded: Networks, traces: Sequence[tuple[Trace, Trace]]
+) -> dict[str, dict[str, float]]:
+    """Per output ``largest`` difference and ``noise``, its root mean square over the signal's.
+
+    The head of both gets the patches of float32, so that errors do not add up.
+    """
+    sums = {name: np.zeros(3) for name in TENSORS}  # largest, squared error, squared signal
+    for expected, got in traces:
+        found = {name: got[name] for name in TENSORS[:3]}
+        if "patches" in expected:
+            found |= zip(TENSORS[3:], rounded.head(expected["patches"]), strict=True)
+        for name, values in found.items():
+            truth = expected[name].astype(np.float64)
+            apart = np.abs(truth - values)
+            worst = float(apart.max(initial=0)) if np.isfinite(values).all() else np.inf
+            sums[name][0] = max(sums[name][0], worst)
+            sums[name][1:] += (apart**2).sum(), (truth**2).sum()
+    return {
+        name: {"largest": float(s[0]), "noise": float(np.sqrt(s[1] / max(s[2], 1e-30)))}
+        for name, s in sums.items()
+    }
+
+
+def agreement(
+    bundle: Bundle, traces: Sequence[tuple[Trace, Trace]], images: Sequence[NamedImage]
+) -> dict[str, Any]:
+    """How the best detections of an image agree, and mAP@0.5 with float32's best as the truth.
+
+    Scores of eq. 14 differ much between models, so the best ten are taken and no threshold.
+    """
+    config, names = bundle.model_config, (*bundle.seen, *bundle.unseen)
+    comparison = Comparison("", "", LIMITS, config)
+    records, predictions = [], []
+    for image, (expected, got) in zip(images, traces, strict=True):
+        kept = _best(expected, BEST)
+        comparison.add_detections(kept, _best(got, BEST))
+        predictions.append((got["boxes"], got["scores"], got["columns"]))
+        records.append(_as_truth(image, kept, names))
+    (row,) = (r for r in comparison.rows() if r["stage"].startswith("detections"))
+    result: dict[str, Any] = {
+        key: row[key] for key in ("expected", "got", "matched", "class_flips", "box_mean")
+    }
+    if row["expected"]:
+        report = metrics.report(match(records, predictions, names, bundle.seen), samples=0)
+        result["map_of_float32"] = report["values"]["mAP@0.5 area"]
+    return result
+
+
+def accuracy(
+    path: Path, precision: str, *, annotations: Sequence[str], images: Sequence[str], split: str,
+    data_format: str = "coco", backend: str = "onnxruntime", threads: int | None = None,
+    samples: int = 1000,
+) -> dict[str, Any]:  # fmt: skip
+    """Difference in mAP and recall on human labels, in points, by paired bootstrap.
+
+    Returns:
+        Per task ("zsd", "gzsd") what :func:`zsd_core.metrics.compare` gives: a negative difference
+        is a loss, seen and unseen classes apart.
+    """
+    bundle, classes = open_bundle(path), load_split(split)
+    dataset = read_dataset(data_format, annotations, images)
+    result: dict[str, Any] = {}
+    for task in ("zsd", "gzsd"):
+        matches = []
+        for name in (precision, "float32"):
+            predict, names, _ = bundle_predictor(
+                bundle, classes, backend=backend, threads=threads, precision=name
+            )
+            matches.append(run_task(predict, names, dataset, classes, task))
+        result[task] = metrics.compare(*matches, samples=samples)
+    return result
+
+
+def median_times(
+    exact: Networks, rounded: Networks, sample: Trace, calls: int
+) -> dict[str, dict[str, float]]:
+    """Median milliseconds of trunk and head, float32 and rounded in turns."""
+    inputs = {"trunk": sample["images"], "head": sample.get("patches")}
+    result: dict[str, dict[str, float]] = {}
+    for stage, array in inputs.items():
+        if array is None:
+            continue
+        runs = {"float32": getattr(exact, stage), "rounded": getattr(rounded, stage)}
+        taken: dict[str, list[float]] = {name: [] for name in runs}
+        for call in range(calls + 3):
+            for name, function in runs.items():
+                start = time.perf_counter()
+                function(array)
+                if call >= 3:  # the first ones allocate
+                    taken[name].append(1e3 * (time.perf_counter() - start))
+        result[stage] = {name: statistics.median(values) for name, values in taken.items()}
+    return result
+
+
+def tradeoff_table(report: Mapping[str, Any]) -> str:
+    """A report for people."""
+    lines = []
+    for part in report["backends"]:
+        lines.append(f"{report['precision']} against float32 on {part['backend']}")
+        lines.append(f"  {'stage':<16} {'largest':>9} {'noise':>8}")
+        lines += [
+            f"  {name:<16} {row['largest']:>9.2e} {row['noise']:>8.2%}"
+            for name, row in part["stages"].items()
+        ]
+        whole = part["end_to_end"]
+        lines.append(
+            f"  best detections: {whole['matched']} of {whole['expected']} matched, "
+            f"{whole['class_flips']} class flips"
+        )
+        if whole.get("map_of_float32"):
+            values = ", ".join(f"{k} {v:.1f}" for k, v in whole["map_of_float32"].items() if v)
+            lines.append(f"  mAP@0.5 with float32's detections as truth: {values}")
+        for stage, times in part.get("median_ms", {}).items():
+            ratio = times["float32"] / times["rounded"]
+            lines.append(
+                f"  {stage}: {times['rounded']:.2f} ms, float32 {times['float32']:.2f} ms, "
+                f"{ratio:.2f} times as fast"
+            )
+    for task, numbers in report.get("accuracy", {}).items():
+        for group, entry in numbers["mAP@0.5 area"].items():
+            span = ", ".join(f"{v:+.2f}" for v in entry["interval"])
+            lines.append(f"  {task} {group}: {entry['difference']:+.2f} mAP@0.5 [{span}]")
+    return "\n".join(lines)
+
+
+def _traces(
+    bundle: Bundle, exact: Networks, rounded: Networks, images: Sequence[NamedImage]
+) -> list[tuple[Trace, Trace]]:
+    scorer, classes = class_table(bundle)
+    config, thresholds = bundle.model_config, np.zeros(len(classes.names), np.float32)
+    pairs = []
+    for image in images:
+        arguments = (scorer, classes, config, [image.pixels], thresholds)
+        pair = pipeline_trace(exact, *arguments), pipeline_trace(rounded, *arguments)
+        pair[0]["images"] = inputs_of(config, [image.pixels])["images"]
+        pairs.append(pair)
+    return pairs
+
+
+def _best(trace: Trace, count: int) -> Trace:
+    """The first detections of one image; they are sorted."""
+    return {n: trace[n][:count] for n in ("boxes", "scores", "columns", "batch_indices")}
+
+
+def _as_truth(image: NamedImage, trace: Trace, names: Sequence[str]) -> ImageRecord:
+    count = len(trace["boxes"])
+    never = np.zeros(count, bool)
+    return ImageRecord(
+        path=Path(image.name), id=image.name, width=image.pixels.shape[1],
+        height=image.pixels.shape[0], boxes=trace["boxes"],
+        labels=tuple(names[c] for c in trace["columns"]), scores=np.ones(count, np.float32),
+        crowd=never, difficult=never, ignore=never,
+    )  # fmt: skip
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m export.tradeoff", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("bundle", type=Path, help="that holds the precision")
+    add("--precision", required=True, choices=("fp16", "int8"))
+    add("--backend", nargs="+", default=["onnxruntime"], help="one or more (onnxruntime)")
+    add("--compare-on", type=Path, metavar="DIR", help="images; default: packaged photographs")
+    add("--threads", type=int, metavar="N", help="of the backends (all cores)")
+    add("--calls", type=int, default=0, metavar="N", help="measure the time of N calls (0: none)")
+    add("--annotations", nargs="+", help="COCO JSON files, or VOC image sets: measure mAP")
+    add("--images", nargs="+", help="image folder of each")
+    add("--format", choices=("coco", "voc"), default="coco")
+    add("--split", help="coco_48_17, coco_65_15, voc_16_4, or a JSON/YAML file")
+    add("--samples", type=int, default=1000, help="bootstrap samples over images (1000)")
+    add("--json", type=Path, metavar="FILE", help="write everything here too")
+    args = parser.parse_args(argv)
+    if args.annotations and not (args.images and args.split):
+        parser.error("--annotations needs --images and --split")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 on success, 1 with a sentence on stderr."""
+    args = parse(argv)
+    try:
+        report = tradeoff(
+            args.bundle, args.precision, images=args.compare_on, backends=args.backend,
+            threads=args.threads, calls=args.calls,
+        )  # fmt: skip
+        if args.annotations:
+            report["accuracy"] = accuracy(
+                args.bundle, args.precision, annotations=args.annotations, images=args.images,
+                split=args.split, data_format=args.format, backend=args.backend[0],
+                threads=args.threads, samples=args.samples,
+            )  # fmt: skip
+        if args.json:
+            text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+            args.json.write_text(text, encoding="utf-8")
+    except (ZsdError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(tradeoff_table(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""What a precision costs: nothing for float32 itself, something for a network with noise."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from test_quantize import images
+
+from export.precision import add_fp16
+from export.tradeoff import main, stage_errors, tradeoff, tradeoff_table
+from runtime.bundle import open_bundle
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def path(bundle_path, tmp_path_factory):
+    copy = tmp_path_factory.mktemp("tradeoff") / "tiny"
+    shutil.copytree(bundle_path, copy)
+    add_fp16(copy)
+    return copy
+
+
+def test_the_report_names_stages_detections_and_conditions(path):
+    report = tradeoff(path, "fp16", images=images(2), calls=3)
+    (part,) = report["backends"]
+    assert "fp16" in part["backend"]
+    assert all(0 < row["noise"] < 0.01 for row in part["stages"].values())
+    whole = part["end_to_end"]
+    assert whole["matched"] >= 0.8 * whole["expected"] > 0
+    assert set(whole["map_of_float32"]) == {"seen", "unseen", "hm", "all"}
+    assert set(part["median_ms"]) == {"trunk", "head"}
+    assert json.loads(json.dumps(report)) == report
+    assert "times as fast" in tradeoff_table(report)
+
+
+class Shifted:
+    """A head that is wrong by one everywhere."""
+
+    def head(self, patches):
+        return np.ones((len(patches), 3)) * 2, np.ones((len(patches), 4)) * 2
+
+
+def test_errors_are_shares_of_the_signal_with_equal_inputs():
+    patches = np.zeros((5, 1, 2, 2), np.float32)
+    maps = {
+        name: np.full((1, 2, 3, 3), 4.0) for name in ("features", "objectness", "anchor_deltas")
+    }
+    exact = {
+        **maps,
+        "patches": patches,
+        "embeddings": np.ones((5, 3)),
+        "box_deltas": np.ones((5, 4)),
+    }
+    got = {**maps, "features": np.full((1, 2, 3, 3), 4.4)}
+    errors = stage_errors(None, Shifted(), [(exact, got)])
+    assert errors["features"] == pytest.approx({"largest": 0.4, "noise": 0.1})
+    assert errors["objectness"] == {"largest": 0.0, "noise": 0.0}
+    assert errors["embeddings"] == {"largest": 1.0, "noise": 1.0}
+
+
+def test_a_network_that_overflows_is_seen():
+    values = {name: np.ones((1, 1, 2, 2)) for name in ("features", "objectness", "anchor_deltas")}
+    got = {**values, "features": np.full((1, 1, 2, 2), np.nan)}
+    assert stage_errors(None, Shifted(), [(values, got)])["features"]["largest"] == np.inf
+
+
+def test_the_command_writes_json_and_a_missing_precision_says_what_to_do(path, tmp_path, capsys):
+    pytest.importorskip("cv2")
+    import cv2
+
+    (tmp_path / "images").mkdir()
+    assert cv2.imwrite(str(tmp_path / "images" / "a.png"), images(1)[0].pixels)
+    arguments = [str(path), "--compare-on", str(tmp_path / "images"), "--precision"]
+    target = tmp_path / "report.json"
+    assert main([*arguments, "fp16", "--json", str(target)]) == 0
+    assert json.loads(target.read_text())["precision"] == "fp16"
+    assert main([*arguments, "int8"]) == 1
+    assert "python -m export.quantize" in capsys.readouterr().err
+    assert open_bundle(path).manifest["precisions"].keys() == {"fp16"}
