@@ -117,7 +117,8 @@ struct ProductLoader {
     }
   }
 
-  ZSD_DEVICE void store(unsigned char* tile, int i, int row, int chunk) const {
+  // The products of the loaded row, to where this thread's 16 bytes of it lie.
+  ZSD_DEVICE void store(unsigned char* target, int i) const {
     Chunk product;
 #pragma unroll
     for (int w = 0; w < 4; ++w) {
@@ -135,13 +136,11 @@ struct ProductLoader {
         product.words[w] = multiply_words<T>(regions[0].words[w], prototypes[0].words[w]);
       }
     }
-    *reinterpret_cast<Chunk*>(tile + tile_offset(row + i * kRows / 2, chunk)) = product;
+    *reinterpret_cast<Chunk*>(target) = product;
   }
 
   // The path for rows that are not aligned: straight into shared memory, element by element.
-  ZSD_DEVICE void store_slowly(const Arguments& p, unsigned char* tile, int i, int row, int chunk,
-                               int begin) const {
-    auto* target = tile + tile_offset(row + i * kRows / 2, chunk);
+  ZSD_DEVICE void store_slowly(const Arguments& p, unsigned char* target, int i, int begin) const {
 #pragma unroll 1
     for (int e = 0; e < kElements; ++e) {
       const int at = begin + e;
@@ -172,34 +171,37 @@ struct ProductLoader {
   }
 };
 
-// The weights of one stage: hidden units `first` on, elements `begin` on.
-template <typename T, typename Weight>
-ZSD_DEVICE void load_weights(const ProductMlpArguments<T, Weight>& p, unsigned char* tile,
-                             bool aligned, int row, int chunk, int first, int begin) {
-  constexpr int kElements = 16 / sizeof(Weight);
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const int tile_row = row + i * kColumns / 2, unit = first + tile_row;
-    unsigned char* target = tile + tile_offset(tile_row, chunk);
-    const bool inside = unit < p.hidden && begin < p.depth;
-    const Weight* source = p.weight1 + (inside ? std::int64_t{unit} * p.depth + begin : 0);
-    if (aligned) {
-      copy_async(target, source, inside ? 16 : 0);
-    } else {
+// The same for the weights of hidden unit `unit`.
+template <bool kAligned, typename T, typename Weight>
+ZSD_DEVICE void load_weights(const ProductMlpArguments<T, Weight>& p, unsigned char* target,
+                             int unit, int begin) {
+  const bool inside = unit < p.hidden && begin < p.depth;
+  const Weight* source = p.weight1 + (inside ? std::int64_t{unit} * p.depth + begin : 0);
+  if (kAligned) {
+    copy_async(target, source, inside ? 16 : 0);
+  } else {
+    constexpr int kElements = 16 / sizeof(Weight);
 #pragma unroll 1
-      for (int e = 0; e < kElements; ++e) {
-        reinterpret_cast<Weight*>(target)[e] = inside && begin + e < p.depth ? source[e] : Weight{};
-      }
+    for (int e = 0; e < kElements; ++e) {
+      reinterpret_cast<Weight*>(target)[e] = inside && begin + e < p.depth ? source[e] : Weight{};
     }
   }
 }
 
-template <typename T, typename Weight>
-constexpr int kBlocksPerMultiprocessor = std::is_same_v<T, Weight> && sizeof(T) == 2 ? 2 : 1;
+// Blocks that should fit a multiprocessor at once, which bounds the registers. sm_75 has shared
+// memory for one; float, int8 and unaligned rows take the registers of both.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+template <typename T, typename Weight, bool kAligned>
+constexpr int kBlocks = 1;
+#else
+template <typename T, typename Weight, bool kAligned>
+constexpr int kBlocks = std::is_same_v<T, Weight> && sizeof(T) == 2 && kAligned ? 2 : 1;
+#endif
 
-template <typename T, typename Weight>
-__global__ void __launch_bounds__(kThreads, (kBlocksPerMultiprocessor<T, Weight>))
-    product_mlp_kernel(const ProductMlpArguments<T, Weight> p, bool aligned) {
+// kAligned: every row starts at a multiple of 16 bytes, so that as many can move as one.
+template <typename T, typename Weight, bool kAligned>
+__global__ void __launch_bounds__(kThreads, (kBlocks<T, Weight, kAligned>))
+    product_mlp_kernel(const ProductMlpArguments<T, Weight> p) {
   using Loader = ProductLoader<T, Weight>;
   using Sum = std::conditional_t<Loader::kQuantized, std::int32_t, float>;
   constexpr int kDepth = kDepthBytes / sizeof(Weight);
@@ -229,74 +231,84 @@ __global__ void __launch_bounds__(kThreads, (kBlocksPerMultiprocessor<T, Weight>
     sync_block();
   }
 
+  // Where this thread writes into a tile, and reads from it; a row further down by a multiple of
+  // eight lies that many rows further on, and the other half step 32 bytes away.
+  constexpr int kHalfTile = kRows / 2 * kDepthBytes;
+  const int own = tile_offset(row, chunk);
+  const int read_products = tile_offset(warp_row + lane % 16, lane / 16);
+  const int read_weights = tile_offset(warp_column + lane % 8 + lane / 16 * 8, lane / 8 % 2);
+
   const int depth_steps = (p.depth + kDepth - 1) / kDepth;
-  const int steps = depth_steps * ((p.hidden + kColumns - 1) / kColumns);
-  int fill = 0, fill_begin = chunk * Loader::kElements, fill_first = 0;  // the next stage to fill
-  auto load_row = [&](int i) {
-    if (aligned) loader.load(p, i, fill_begin);
-  };
-  auto store_row = [&](int i) {
-    unsigned char* tile = stages[fill % kStages].products;
-    if (aligned) {
-      loader.store(tile, i, row, chunk);
-    } else {
-      loader.store_slowly(p, tile, i, row, chunk, fill_begin);
+  // The elements and hidden units to load next.
+  int fill_begin = chunk * Loader::kElements, fill_unit = 0;
+  auto start_weights = [&](int fill) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      load_weights<kAligned>(p, stages[fill].weights + own + i * kHalfTile,
+                             fill_unit + row + i * kColumns / 2, fill_begin);
     }
   };
-  auto start_weights = [&] {
-    load_weights(p, stages[fill % kStages].weights, aligned, row, chunk, fill_first, fill_begin);
+  auto load_row = [&](int i) {
+    if (kAligned) loader.load(p, i, fill_begin);
   };
-  auto advance = [&] {
-    ++fill;
+  auto store_row = [&](int fill, int i) {
+    unsigned char* target = stages[fill].products + own + i * kHalfTile;
+    if (kAligned) {
+      loader.store(target, i);
+    } else {
+      loader.store_slowly(p, target, i, fill_begin);
+    }
+  };
+  auto next_fill = [&] {
     fill_begin += kDepth;
     if (fill_begin >= depth_steps * kDepth) {
       fill_begin = chunk * Loader::kElements;
-      fill_first += kColumns;
+      fill_unit += kColumns;
     }
   };
   for (int stage = 0; stage < kStages - 1; ++stage) {
-    if (stage < steps) {
-      start_weights();
-      for (int i = 0; i < 2; ++i) load_row(i), store_row(i);
-      advance();
+    if (fill_unit < p.hidden) {
+      start_weights(stage);
+      for (int i = 0; i < 2; ++i) load_row(i), store_row(stage, i);
+      next_fill();
     }
     copy_async_commit();
   }
 
   Sum sums[kRowTiles][kColumnTiles][4] = {};
   float scores[kRowTiles][2] = {};  // of rows g and g + 8 of each tile
-  int depth_step = 0, first_unit = 0;
-  for (int step = 0; step < steps; ++step) {
+  int current = 0, depth_step = 0, first_unit = 0;
+  while (first_unit < p.hidden) {
     copy_async_wait<kStages - 2>();
     sync_block();  // this stage is complete, and the one before it free again
-    const bool more = fill < steps;
-    if (more) start_weights();
+    const bool more = fill_unit < p.hidden;
+    const int fill = current ? current - 1 : kStages - 1;  // the one before
+    if (more) start_weights(fill);
     copy_async_commit();
 
-    const Stage& stage = stages[step % kStages];
+    const Stage& stage = stages[current];
 #pragma unroll
     for (int half_step = 0; half_step < 2; ++half_step) {
       if (more) load_row(half_step);  // in flight while the tensor cores work
       std::uint32_t b[kColumnTiles][2];
 #pragma unroll
       for (int j = 0; j < kColumnTiles; j += 2) {
-        const int unit = warp_column + 8 * j + lane % 8 + lane / 16 * 8;
         std::uint32_t words[4];
-        load_matrices(words, stage.weights + tile_offset(unit, 2 * half_step + lane / 8 % 2));
+        load_matrices(words, stage.weights + (read_weights ^ 32 * half_step) + 8 * j * kDepthBytes);
         b[j][0] = words[0], b[j][1] = words[1];
         b[j + 1][0] = words[2], b[j + 1][1] = words[3];
       }
 #pragma unroll
       for (int i = 0; i < kRowTiles; ++i) {
         std::uint32_t a[4];
-        load_matrices(a, stage.products +
-                             tile_offset(warp_row + 16 * i + lane % 16, 2 * half_step + lane / 16));
+        load_matrices(a, stage.products + (read_products ^ 32 * half_step) + 16 * i * kDepthBytes);
 #pragma unroll
         for (int j = 0; j < kColumnTiles; ++j) multiply(Weight{}, sums[i][j], a, b[j]);
       }
-      if (more) store_row(half_step);
+      if (more) store_row(fill, half_step);
     }
-    if (more) advance();
+    if (more) next_fill();
+    current = current + 1 < kStages ? current + 1 : 0;
 
     if (++depth_step < depth_steps) continue;
 #pragma unroll
@@ -358,14 +370,14 @@ cudaError_t launch_product_mlp(const ProductMlpArguments<T, Weight>& params, cud
     return cudaErrorInvalidValue;
   }
   if (pairs == 0) return cudaSuccess;
-  // 16 bytes can move as one where every row starts at a multiple of them.
   const auto starts = reinterpret_cast<std::uintptr_t>(params.regions) |
                       reinterpret_cast<std::uintptr_t>(params.prototypes) |
                       reinterpret_cast<std::uintptr_t>(params.weight1) |
                       params.depth * sizeof(Weight);
-  const unsigned blocks = static_cast<unsigned>((pairs + kRows - 1) / kRows);
-  return launch(product_mlp_kernel<T, Weight>, blocks, kThreads, kSharedBytes, stream, params,
-                starts % 16 == 0);
+  const auto kernel =
+      starts % 16 == 0 ? product_mlp_kernel<T, Weight, true> : product_mlp_kernel<T, Weight, false>;
+  const auto blocks = static_cast<unsigned>((pairs + kRows - 1) / kRows);
+  return launch(kernel, blocks, kThreads, kSharedBytes, stream, params);
 }
 
 }  // namespace zsd

@@ -1,6 +1,7 @@
-"""Run cases in a process of its own: ``python -m cuda_proof MODULE SCHEDULE PREFIX...``.
+"""Run cases in a process of its own: ``python -m cuda_proof MODULE SCHEDULE PREFIX``.
 
-For builds that may crash (planted bugs, AddressSanitizer). Exit 0: every case agreed with its twin.
+For builds that may crash (planted bugs, AddressSanitizer). The schedule ``all`` runs each. Exit 0:
+every case agreed with its twin under each of them.
 """
 
 from __future__ import annotations
@@ -9,20 +10,21 @@ import sys
 from pathlib import Path
 
 from cuda_proof.cases import all_cases
-from cuda_proof.engines import ShimEngine
+from cuda_proof.engines import SCHEDULES, ShimEngine
 
 
 def main() -> int:
-    path, schedule, *prefixes = sys.argv[1:]
-    engine = ShimEngine(Path(path), schedule)
-    chosen = {n: run for n, run in all_cases().items() if n.startswith(tuple(prefixes))}
-    assert chosen, f"no case is called {prefixes}"
-    for name, run in chosen.items():
-        try:
-            run(engine)
-        except AssertionError as error:
-            print(f"{name}: {error}")
-            return 1
+    path, schedule, prefix = sys.argv[1:]
+    chosen = {name: run for name, run in all_cases().items() if name.startswith(prefix)}
+    assert chosen, f"no case is called {prefix}"
+    for order in SCHEDULES if schedule == "all" else [schedule]:
+        engine = ShimEngine(Path(path), order)
+        for name, run in chosen.items():
+            try:
+                run(engine)
+            except Exception as error:
+                print(f"{order}: {name}: {error}")
+                return 1
     print(f"{len(chosen)} cases agree")
     return 0
 

@@ -6,6 +6,7 @@ session compiles nothing.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import importlib.util
@@ -17,6 +18,8 @@ import sys
 import sysconfig
 import tempfile
 from pathlib import Path
+
+from benchmarks import static
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "csrc"
@@ -122,3 +125,44 @@ def load(path: Path):
 def nvcc() -> str | None:
     """The CUDA compiler, from CUDACXX or the PATH."""
     return shutil.which(os.environ.get("CUDACXX", "nvcc"))
+
+
+@functools.cache
+def cuda_module() -> Path:
+    """The real module for every architecture, built by the project's own CMake files."""
+    folder = CACHE / "module"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "build.ninja").exists():
+            _run(["cmake", "-S", str(ROOT), "-B", str(folder), "-G", "Ninja", "-DZSD_CUDA=ON",
+                  f"-DPython_EXECUTABLE={sys.executable}"])  # fmt: skip
+        _run(["cmake", "--build", str(folder), "--target", MODULE, "--parallel", "2"])
+    (module,) = folder.glob(f"{MODULE}*.so")
+    return module
+
+
+def _run(command: list[str], cwd: Path | None = None) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@functools.cache
+def extracted() -> Path:
+    """The folder with every architecture's PTX and machine code, taken out of the built module."""
+    module = cuda_module()
+    folder = CACHE / f"extracted-{_hash([module])}"
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=CACHE) as made:
+            for what in ("-xptx", "-xelf"):
+                _run([static.tool("cuobjdump"), what, "all", str(module)], cwd=Path(made))
+            shutil.copytree(made, folder, dirs_exist_ok=True)
+    return folder
+
+
+def ptx(architecture: int) -> str:
+    """The PTX of all kernels for one architecture."""
+    files = sorted(extracted().glob(f"*.sm_{architecture}.ptx"))
+    assert len(files) == len(operators()), f"PTX for sm_{architecture}: {files}"
+    return "\n".join(path.read_text() for path in files)

@@ -25,7 +25,8 @@ MLP_SHAPES = [
     (1, 1, 1, 1),
     (7, 5, 24, 16),  # divides no tile
     (3, 5, 13, 9),  # rows that are not aligned
-    (9, 16, 104, 136),  # two blocks, several stages, two passes: the paper's, cut down
+    (9, 16, 112, 136),  # two blocks, several stages, two passes: the paper's, cut down
+    (7, 5, 48, 16),  # rows aligned for int8 too
 ]
 
 

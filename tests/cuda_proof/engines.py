@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cuda_proof import build
+from cuda_proof.ptx_machine import GlobalMemory, Machine
+from cuda_proof.ptx_parser import Kernel
 
 SCHEDULES = {"forward": (0, 0), "reverse": (1, 0), "random-1": (2, 1), "random-2": (2, 2)}
 
@@ -34,3 +36,59 @@ class ShimEngine:
             if "unknown error" in str(error):
                 raise AssertionError(self.library.shim_error().decode()) from error
             raise
+
+
+HOOK = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(ctypes.c_uint), ctypes.POINTER(ctypes.c_uint),
+    ctypes.c_size_t, ctypes.c_int, ctypes.POINTER(ctypes.c_void_p),
+    ctypes.POINTER(ctypes.c_size_t),
+)  # fmt: skip
+
+
+class PtxEngine(ShimEngine):
+    """Runs what a call launches from PTX; the shim's build only says what would be launched."""
+
+    def __init__(
+        self,
+        path: Path,
+        kernels: dict[str, Kernel],
+        schedule: str = "forward",
+        count_conflicts: bool = False,
+    ) -> None:
+        super().__init__(path, schedule)
+        self.count_conflicts = count_conflicts
+        self.kernels = kernels
+        self.machines: dict[str, Machine] = {}
+        self.launched: list[tuple[str, tuple[int, ...], int]] = []  # kernel, block, shared bytes
+        self._error: BaseException | None = None
+
+    def call(self, operator: str, *arguments: Any, **options: Any) -> Any:
+        arrays = [a for a in (*arguments, *options.values()) if hasattr(a, "data_ptr")]
+        memory = GlobalMemory([(a.data_ptr(), a.numel() * a.element_size()) for a in arrays])
+
+        def launch(name, grid, block, shared, count, parameters, sizes) -> int:
+            try:
+                values = [ctypes.string_at(parameters[i], sizes[i]) for i in range(count)]
+                kernel = name.decode()
+                self.launched.append((kernel, tuple(block[:3]), shared))
+                if kernel not in self.machines:
+                    self.machines[kernel] = Machine(self.kernels[kernel])
+                machine = self.machines[kernel]
+                machine.count_conflicts = self.count_conflicts
+                machine.launch(grid[:3], block[:3], values, shared, memory, self.schedule)
+            except BaseException as error:  # it must not cross the C++ frames
+                self._error = error
+                return 1
+            return 0
+
+        self._error = None
+        hook = HOOK(launch)
+        self.library.shim_hook(hook)
+        try:
+            return getattr(self.module, operator)(*arguments, **options)
+        except Exception:
+            if self._error:
+                raise self._error from None
+            raise
+        finally:
+            self.library.shim_hook(None)

@@ -377,4 +377,25 @@ __attribute__((visibility("default"))) void shim_convert(const float* values, st
     bfloats[i] = __float2bfloat16_rn(values[i]).bits;
   }
 }
+// One product of a warp, for the test of the fragments' layout: words by lane.
+__attribute__((visibility("default"))) void shim_product(int element, const std::uint32_t* a,
+                                                         const std::uint32_t* b, void* sums) {
+  shim::Product products[32];
+  void* slots[32];
+  for (int lane = 0; lane < 32; ++lane) {
+    products[lane] = {static_cast<float*>(sums) + 4 * lane, a + 4 * lane, b + 2 * lane};
+    slots[lane] = &products[lane];
+  }
+  using shim::Element;
+  switch (static_cast<Element>(element)) {
+    case Element::kHalf:
+      return shim::multiply<Element::kHalf>(slots);
+    case Element::kBfloat16:
+      return shim::multiply<Element::kBfloat16>(slots);
+    case Element::kTf32:
+      return shim::multiply<Element::kTf32>(slots);
+    case Element::kBytes:
+      return shim::multiply<Element::kBytes>(slots);
+  }
+}
 }
