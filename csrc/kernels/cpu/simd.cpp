@@ -2,6 +2,9 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 #include <atomic>
@@ -32,6 +35,8 @@ struct Available {
     if (avx512) list[count++] = &kSimdAvx512;
     if (avx2 && has_avx_vnni()) list[count++] = &kSimdAvx2Vnni;
     if (avx2) list[count++] = &kSimdAvx2;
+#elif defined(__aarch64__) && defined(__linux__)
+    if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) list[count++] = &kSimdNeonDot;
 #endif
     list[count] = &kSimdBase;
   }

@@ -92,6 +92,8 @@ extern const SimdKernels kSimdAvx2;
 extern const SimdKernels kSimdAvx2Vnni;
 extern const SimdKernels kSimdAvx512;
 extern const SimdKernels kSimdAvx512Vnni;
+#elif defined(__aarch64__) && defined(__linux__)
+extern const SimdKernels kSimdNeonDot;
 #endif
 
 // The set in use: the best one this CPU runs, or the one chosen by set_simd.
