@@ -19,6 +19,7 @@ DEVICE_HALF = {"zsd_core"} | {
     f"zsd_core.{name}"
     for name in (
         "_compiled",
+        "_compiled_cuda",
         "config",
         "errors",
         "kernels",

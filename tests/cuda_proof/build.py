@@ -111,7 +111,7 @@ def _includes(operator: str, header: str) -> bool:
 
 
 def load(path: Path):
-    """Import a built module from where it lies; two builds can be loaded side by side."""
+    """Import a built module from where it lies; a process can hold one build, by its name."""
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))  # the bindings raise zsd_core.errors
     spec = importlib.util.spec_from_file_location(MODULE, path)
