@@ -9,7 +9,7 @@ from typing import Any
 
 from runtime.bundle import amend_bundle, default_bundle, open_bundle
 
-__all__ = ["STAGES", "add_networks", "working_copy"]
+__all__ = ["STAGES", "add_networks", "record_tradeoff", "working_copy"]
 
 STAGES = ("trunk", "head")
 
@@ -56,3 +56,10 @@ def add_networks(
         precisions={**manifest.get("precisions", {}), precision: dict(entry)},
         engines=[e for e in manifest.get("engines", []) if e["precision"] != precision],
     )  # fmt: skip
+
+
+def record_tradeoff(path: Path, precision: str, report: Mapping[str, Any]) -> None:
+    """Write what a precision costs into the manifest, beside how it was made."""
+    made = open_bundle(path).manifest["precisions"]
+    entry = {**made[precision], "tradeoff": dict(report)}
+    amend_bundle(path, precisions={**made, precision: entry})

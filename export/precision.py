@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from export.copies import STAGES, add_networks, working_copy
+from export.copies import STAGES, add_networks, record_tradeoff, working_copy
 from export.tradeoff import tradeoff, tradeoff_table
 from runtime.bundle import open_bundle
 from zsd_core.errors import BundleError, ZsdError, require
@@ -95,7 +95,7 @@ def to_fp16(model: onnx.ModelProto, keep: Sequence[str] | None = None) -> list[s
         """Whether a value that is not a weight is float16 where it is made."""
         return name in made and made[name].name not in single
 
-    nodes: list[onnx.NodeProto] = []
+    nodes: list[Any] = []
     casts: dict[tuple[str, bool], str] = {}
 
     def as_type(name: str, half: bool) -> str:
@@ -229,7 +229,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with step("convert trunk and head"):
             entry = add_fp16(path)
         with step("measure the loss"):
-            report = tradeoff(path, "fp16", images=args.images, backends=("onnxruntime",))
+            report = tradeoff(path, "fp16", images=args.images)
+            record_tradeoff(path, "fp16", report)
     except (ZsdError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

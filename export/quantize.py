@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.compare import class_table
-from export.copies import STAGES, add_networks, working_copy
+from export.copies import STAGES, add_networks, record_tradeoff, working_copy
 from export.precision import compute_types, final_layers, name_nodes
 from export.stages import NamedImage, folder_images, inputs_of, pipeline_trace, sample_images
 from export.tradeoff import tradeoff, tradeoff_table
@@ -250,6 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with step("measure the loss"):
             present = [b for b in installed_backends() if b in ("onnxruntime", "openvino")]
             report = tradeoff(path, "int8", images=images, backends=present, calls=args.calls)
+            record_tradeoff(path, "int8", report)
     except (ZsdError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

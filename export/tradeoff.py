@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -36,7 +36,7 @@ from export.stages import (
     sample_images,
 )  # fmt: skip
 from runtime.backends import open_backend
-from runtime.bundle import Bundle, open_bundle
+from runtime.bundle import PRECISIONS, Bundle, open_bundle
 from zsd_core import metrics
 from zsd_core.data.dataset import ImageRecord
 from zsd_core.data.read import read_dataset
@@ -63,6 +63,7 @@ def tradeoff(
     *,
     images: Path | Sequence[NamedImage] | None = None,
     backends: Sequence[str] = ("onnxruntime",),
+    against: str | None = None,
     threads: int | None = None,
     calls: int = 0,
 ) -> dict[str, Any]:
@@ -70,9 +71,10 @@ def tradeoff(
 
     Args:
         path: of the bundle.
-        precision: "fp16" or "int8".
+        precision: one of ``PRECISIONS``.
         images: a folder, or images; None takes the packaged photographs.
-        backends: to run both precisions on.
+        backends: to run the precision on.
+        against: backend of float32; None takes the same one.
         threads: of the backends.
         calls: measured calls of each network; 0 measures no time.
     """
@@ -83,11 +85,12 @@ def tradeoff(
         images = folder_images(images)
     parts = []
     for name in backends:
-        exact = open_backend(name, bundle, threads)
+        exact = open_backend(against or name, bundle, threads)
         rounded = open_backend(name, bundle, threads, precision=precision)
         traces = _traces(bundle, exact, rounded, images)
         part = {
             "backend": rounded.description,
+            "against": exact.description,
             "stages": stage_errors(exact, rounded, traces),
             "end_to_end": agreement(bundle, traces, images),
         }
@@ -100,7 +103,7 @@ def tradeoff(
         "precision": precision,
         "backends": parts,
         "conditions": conditions(
-            [(image.name, image.pixels.shape) for image in images], LIMITS, ("numpy", *backends),
+            [(image.name, image.pixels.shape) for image in images], LIMITS, _packages(backends),
             threads=threads, calls=calls,
         ),
     }  # fmt: skip
@@ -157,7 +160,7 @@ def agreement(
 
 def accuracy(
     path: Path, precision: str, *, annotations: Sequence[str], images: Sequence[str], split: str,
-    data_format: str = "coco", backend: str = "onnxruntime", threads: int | None = None,
+    data_format: Literal["coco", "voc"] = "coco", backend: str = "onnxruntime", threads: int | None = None,
     samples: int = 1000,
 ) -> dict[str, Any]:  # fmt: skip
     """Difference in mAP and recall on human labels, in points, by paired bootstrap.
@@ -205,7 +208,7 @@ def tradeoff_table(report: Mapping[str, Any]) -> str:
     """A report for people."""
     lines = []
     for part in report["backends"]:
-        lines.append(f"{report['precision']} against float32 on {part['backend']}")
+        lines.append(f"{part['backend']} against {part['against']}")
         lines.append(f"  {'stage':<16} {'largest':>9} {'noise':>8}")
         lines += [
             f"  {name:<16} {row['largest']:>9.2e} {row['noise']:>8.2%}"
@@ -246,6 +249,11 @@ def _traces(
     return pairs
 
 
+def _packages(backends: Sequence[str]) -> list[str]:
+    """Distributions whose versions are recorded; TensorRT's are in the backend's description."""
+    return ["numpy", *(name for name in backends if name in ("onnxruntime", "openvino"))]
+
+
 def _best(trace: Trace, count: int) -> Trace:
     """The first detections of one image; they are sorted."""
     return {n: trace[n][:count] for n in ("boxes", "scores", "columns", "batch_indices")}
@@ -270,8 +278,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     add = parser.add_argument
     add("bundle", type=Path, help="that holds the precision")
-    add("--precision", required=True, choices=("fp16", "int8"))
+    add("--precision", required=True, choices=PRECISIONS)
     add("--backend", nargs="+", default=["onnxruntime"], help="one or more (onnxruntime)")
+    add("--against", metavar="BACKEND", help="of float32 (the same one)")
     add("--compare-on", type=Path, metavar="DIR", help="images; default: packaged photographs")
     add("--threads", type=int, metavar="N", help="of the backends (all cores)")
     add("--calls", type=int, default=0, metavar="N", help="measure the time of N calls (0: none)")
@@ -293,6 +302,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         report = tradeoff(
             args.bundle, args.precision, images=args.compare_on, backends=args.backend,
+            against=args.against,
             threads=args.threads, calls=args.calls,
         )  # fmt: skip
         if args.annotations:

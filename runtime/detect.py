@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.backends import BACKENDS
-from runtime.bundle import PRECISIONS
-from runtime.bundle import open_bundle
+from runtime.bundle import PRECISIONS, open_bundle
 from runtime.detector import Detector
 from runtime.results import StageTimes, VideoWriter, explain, write_picture
 from runtime.sources import Source, Video, find_sources

@@ -117,9 +117,11 @@ def test_a_bundle_gets_fp16_and_the_runtime_runs_it(fresh_bundle_path, photo):
 def test_the_command_prints_what_it_costs(fresh_bundle_path, capsys):
     assert main([str(fresh_bundle_path)]) == 0
     printed = capsys.readouterr()
-    assert "fp16 against float32 on onnxruntime" in printed.out
+    assert "fp16, all threads against onnxruntime" in printed.out
     assert "mAP@0.5 with float32's detections as truth" in printed.out
     assert "[2/2] measure the loss" in printed.err
+    recorded = open_bundle(fresh_bundle_path).manifest["precisions"]["fp16"]["tradeoff"]
+    assert recorded["backends"][0]["stages"]["features"]["noise"] < 0.01
 
 
 def test_the_command_explains_a_bundle_that_is_not_there(tmp_path, capsys):

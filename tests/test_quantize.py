@@ -143,6 +143,6 @@ def test_the_command_calibrates_on_a_folder_and_reports(fresh_bundle_path, tmp_p
         assert cv2.imwrite(str(tmp_path / f"{image.name}.png"), image.pixels)
     assert main([str(fresh_bundle_path), "--calibration", str(tmp_path), "--calls", "2"]) == 0
     printed = capsys.readouterr().out
-    assert "int8 against float32 on onnxruntime" in printed
+    assert "int8, all threads against onnxruntime" in printed
     assert "times as fast" in printed
     assert "precision='int8'" in printed

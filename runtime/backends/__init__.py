@@ -19,7 +19,8 @@ from zsd_core.pipeline import Networks
 
 __all__ = ["BACKENDS", "Backend", "installed_backends", "open_backend"]
 
-BACKENDS = ("onnxruntime", "openvino")  # "auto" takes the first that is installed
+# "auto" takes the first that is installed; the last two need an engine built for the machine.
+BACKENDS = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
 
 
 class Backend(Networks, Protocol):

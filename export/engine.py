@@ -1,0 +1,322 @@
+r"""Compile trunk and head of a bundle with TensorRT and enter the engines in its manifest.
+
+    python -m export.engine bundle/ --target sm86 sm89 sm120 --precision fp16 \
+        --batch 1:4:16 --size 320:640
+
+TensorRT-RTX compiles for any of its targets and needs no GPU; TensorRT (``--package tensorrt``)
+compiles for the GPU of the machine it runs on. Shapes are min:opt:max or min:max; sizes are those
+of the network input, of both edges. A warning of TensorRT is an error unless ``--allow-warning``
+names it, and so is an engine in another precision than was asked for. Builds are kept in a cache
+under the content they depend on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from export.copies import STAGES, working_copy
+from export.plans import EngineError, Plan, Profile, build_plan
+from export.precision import add_fp16
+from runtime.backends.cuda_driver import Device
+from runtime.backends.trt_package import EXTRAS, Package, open_package
+from runtime.bundle import PRECISIONS, Bundle, amend_bundle, open_bundle
+from zsd_core.config import ModelConfig
+from zsd_core.errors import ConfigError, ZsdError, did_you_mean, require
+from zsd_core.progress import Steps
+
+__all__ = [
+    "Shapes", "build_engines", "cache_folder", "check_targets", "main", "parse", "parse_range",
+    "profiles",
+]  # fmt: skip
+
+CACHE_FORMAT = 1  # rises when a cached plan would not be what this version builds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shapes:
+    """What an engine must take: each a (min, opt, max) or (min, max); None is all the model may.
+
+    Attributes:
+        batch: images together.
+        size: edges of the network input, in pixels.
+        regions: of the head, over the whole batch.
+    """
+
+    batch: tuple[int, ...] | None = None
+    size: tuple[int, ...] | None = None
+    regions: tuple[int, ...] | None = None
+
+
+def build_engines(
+    path: Path,
+    *,
+    targets: Sequence[str],
+    precision: str = "fp16",
+    package: str = "tensorrt_rtx",
+    shapes: Shapes | None = None,
+    allowed: Collection[str] = (),
+    cache: Path | None = None,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """Build both engines for every target and write them into the bundle.
+
+    Args:
+        path: of the bundle; an older engine of the same stage, precision, target and version is
+            replaced.
+        targets: such as "sm86"; empty takes the GPU of this machine.
+        precision: float32, fp16 (made if the bundle lacks it) or int8.
+        package: "tensorrt_rtx" or "tensorrt".
+        shapes: to build for.
+        allowed: names of warnings that are no errors.
+        cache: where builds are kept; None keeps none.
+        progress: print steps on standard error.
+
+    Returns:
+        The entries of the manifest that were written.
+
+    Raises:
+        ConfigError: a target, range or precision that cannot be.
+        EngineError: TensorRT does not build what was asked for; the bundle is as it was.
+    """
+    opened = open_package(package)
+    chosen = check_targets(opened, targets)
+    bundle = open_bundle(path)
+    if precision == "fp16" and "fp16" not in bundle.manifest.get("precisions", {}):
+        add_fp16(path)
+        bundle = open_bundle(path)
+    ranges = profiles(bundle.model_config, bundle, shapes or Shapes())
+    step = Steps(len(chosen) * len(STAGES)) if progress else None
+    made: list[tuple[dict[str, Any], bytes]] = []
+    for target in chosen:
+        for stage in STAGES:
+            if step is None:
+                made.append(
+                    _build(opened, bundle, stage, precision, target, ranges[stage], allowed, cache)
+                )
+                continue
+            with step(f"{stage}, {precision}, {target}"):
+                made.append(
+                    _build(opened, bundle, stage, precision, target, ranges[stage], allowed, cache)
+                )
+    files = {entry["file"]: data for entry, data in made}
+    kept = [entry for entry in bundle.engines if entry["file"] not in files]
+    entries = [entry for entry, _ in made]
+    amend_bundle(path, files, engines=[*kept, *entries])
+    return entries
+
+
+def check_targets(package: Package, targets: Sequence[str]) -> tuple[str, ...]:
+    """The targets, checked against what the package builds for.
+
+    Raises:
+        ConfigError: an unknown target, or none where the package needs one.
+        DeviceError: the GPU decides and there is none.
+        EngineError: another GPU was asked for than the one TensorRT would build for.
+    """
+    if package.ahead_of_time and targets:
+        known = package.targets
+        for target in targets:
+            if target not in known:
+                raise ConfigError(
+                    f"{package} builds for {', '.join(known)}, not for {target!r}"
+                    f"{did_you_mean(target, known)}. For a Jetson: --package tensorrt, on it."
+                )
+        return tuple(dict.fromkeys(targets))
+    here = Device(0, EXTRAS[package.name])
+    capability = here.capability
+    here.close()
+    if other := [target for target in targets if target != capability]:
+        raise EngineError(
+            f"{package} builds for the GPU it runs on, {capability}, not for {', '.join(other)}; "
+            "run it there."
+        )
+    return (capability,)
+
+
+def profiles(config: ModelConfig, bundle: Bundle, shapes: Shapes) -> dict[str, Profile]:
+    """Optimisation profiles of both stages.
+
+    Raises:
+        ConfigError: a range is empty, falls, or an edge is no multiple of the padding.
+    """
+    preprocess, unit = config.preprocess, config.preprocess.pad_multiple
+    typical = preprocess.padded(*preprocess.resized(480, 640))
+    longest = preprocess.padded(preprocess.longer_edge, preprocess.longer_edge)[0]
+    batch = _range("batch", shapes.batch or (1, 1, 8), 1)
+    low, *middle, high = _range("size", shapes.size or (unit, longest), unit, fill=False)
+    edges = [min(max(edge, low), high) for edge in typical] if not middle else [middle[0]] * 2
+    most = config.proposals.post_nms_top
+    regions = _range("regions", shapes.regions or (1, batch[1] * most, batch[2] * most), 1)
+    patch = bundle.stage("head")["inputs"][0]["shape"][1:]
+    keys = ("min", "opt", "max")
+    pixels = ([low, low], edges, [high, high])
+    trunk = {k: [n, 3, *hw] for k, n, hw in zip(keys, batch, pixels, strict=True)}
+    head = {k: [r, *patch] for k, r in zip(keys, regions, strict=True)}
+    return {
+        stage: {bundle.stage(stage)["inputs"][0]["name"]: ranges}
+        for stage, ranges in (("trunk", trunk), ("head", head))
+    }
+
+
+def _range(name: str, values: tuple[int, ...], unit: int, fill: bool = True) -> list[int]:
+    """(min, max) or (min, opt, max), checked; ``fill`` repeats max for a missing opt."""
+    ordered = list(values) == sorted(values) and len(values) in (2, 3) and values[0] >= 1
+    if not ordered or any(value % unit for value in values):
+        whole = f" in multiples of {unit}" if unit > 1 else ""
+        raise ConfigError(
+            f"--{name} is {':'.join(map(str, values))}, must be min:opt:max or min:max, rising "
+            f"from at least 1{whole}."
+        )
+    if fill and len(values) == 2:
+        return [values[0], values[1], values[1]]
+    return list(values)
+
+
+def _build(
+    package: Package, bundle: Bundle, stage: str, precision: str, target: str, profile: Profile,
+    allowed: Collection[str], cache: Path | None,
+) -> tuple[dict[str, Any], bytes]:  # fmt: skip
+    """An engine's manifest entry and plan, from the cache if it was built before."""
+    network_file = bundle.network(stage, precision, "tensorrt")
+    key = _key(network_file, package, precision, target, profile)
+    plan = _cached(cache, key, allowed)
+    if plan is None:
+        plan = build_plan(
+            package, network_file, precision=precision, target=target, profile=profile,
+            allowed=allowed, progress=_phases() if sys.stderr.isatty() else None,
+            timings=cache / f"{package.name}-{package.version}-{target}.timings" if cache else None,
+        )  # fmt: skip
+        _keep(cache, key, plan)
+    entry = {
+        "file": f"engines/{stage}.{precision}.{target}.{package.name}-{package.version}.plan",
+        "stage": stage,
+        "precision": precision,
+        "package": package.name,
+        "version": package.version,
+        "target": target,
+        "profile": profile,
+        "layers": plan.layers,
+        "tensors": plan.tensors,
+        "allowed_warnings": plan.warnings,
+        "network": network_file.name,
+        "key": key,
+    }
+    return entry, plan.data
+
+
+def _key(
+    network_file: Path, package: Package, precision: str, target: str, profile: Profile
+) -> str:
+    """Everything a plan depends on, as one hash; weights are part of the network."""
+    onnx = require("onnx", "export")
+    digest = hashlib.sha256(onnx.load(network_file).SerializeToString(deterministic=True))
+    facts = [CACHE_FORMAT, package.name, package.version, precision, target, profile]
+    digest.update(json.dumps(facts, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _cached(cache: Path | None, key: str, allowed: Collection[str]) -> Plan | None:
+    """A plan from the cache, if it is whole and its warnings are allowed now too."""
+    if cache is None:
+        return None
+    try:
+        facts = json.loads((cache / f"{key}.json").read_text(encoding="utf-8"))
+        data = (cache / f"{key}.plan").read_bytes()
+    except (OSError, ValueError):
+        return None
+    whole = hashlib.sha256(data).hexdigest() == facts.pop("sha256", None)
+    return Plan(data=data, **facts) if whole and set(facts["warnings"]) <= set(allowed) else None
+
+
+def _keep(cache: Path | None, key: str, plan: Plan) -> None:
+    if cache is None:
+        return
+    cache.mkdir(parents=True, exist_ok=True)
+    facts = {"layers": plan.layers, "tensors": plan.tensors, "warnings": plan.warnings,
+             "sha256": hashlib.sha256(plan.data).hexdigest()}  # fmt: skip
+    for name, data in ((f"{key}.plan", plan.data), (f"{key}.json", json.dumps(facts).encode())):
+        partial = cache / f".{name}.{os.getpid()}"
+        partial.write_bytes(data)
+        partial.replace(cache / name)
+
+
+def cache_folder() -> Path:
+    """Where builds are kept unless ``--cache`` says otherwise."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "contrastzsd" / "engines"
+
+
+def parse_range(text: str) -> tuple[int, ...]:
+    """Read "1:4:16"; one number is all three.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    try:
+        values = tuple(int(part) for part in text.split(":"))
+    except ValueError:
+        values = ()
+    if not 1 <= len(values) <= 3:
+        raise argparse.ArgumentTypeError(f"{text!r} is not min:opt:max, min:max or one number")
+    return values * 3 if len(values) == 1 else values
+
+
+def _phases() -> Callable[[str], None]:
+    """Show TensorRT's phase behind the step on a terminal: the newest over the one before."""
+
+    def tell(phase: str) -> None:
+        print(f"\x1b7\x1b[K{phase}\x1b8", end="", file=sys.stderr, flush=True)
+
+    return tell
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m export.engine", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("bundle", type=Path, nargs="?", help="changed in place (default: a copy of the shipped)")
+    add("--target", nargs="+", default=[], metavar="SM", help="sm75 ... sm121 (this GPU)")
+    add("--precision", choices=PRECISIONS, default="fp16", help="of the networks (fp16)")
+    add("--package", choices=tuple(EXTRAS), default="tensorrt_rtx", help="(tensorrt_rtx)")
+    add("--batch", type=parse_range, metavar="RANGE", help="images together (1:1:8)")
+    add("--size", type=parse_range, metavar="RANGE", help="edges of the input (all it may have)")
+    add("--regions", type=parse_range, metavar="RANGE", help="of the head (what the batch gives)")
+    add("--allow-warning", nargs="+", default=[], metavar="NAME", help="as the error names it")
+    add("--cache", type=Path, default=cache_folder(), metavar="DIR", help="(%(default)s)")
+    add("--no-cache", action="store_true", help="build again, and keep nothing")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 on success, 1 with a sentence on stderr."""
+    args = parse(argv)
+    try:
+        path = working_copy(args.bundle)
+        entries = build_engines(
+            path, targets=args.target, precision=args.precision, package=args.package,
+            shapes=Shapes(batch=args.batch, size=args.size, regions=args.regions),
+            allowed=args.allow_warning, cache=None if args.no_cache else args.cache,
+        )  # fmt: skip
+        sizes = open_bundle(path).manifest["files"]
+    except (ZsdError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for entry in entries:
+        layers = ", ".join(f"{count} {name}" for name, count in sorted(entry["layers"].items()))
+        print(f"{path}/{entry['file']}  {sizes[entry['file']]['bytes'] / 1e6:.1f} MB, {layers}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

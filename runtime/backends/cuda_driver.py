@@ -1,0 +1,102 @@
+"""The little of CUDA's driver that running an engine takes: a device, its memory, streams, copies.
+
+Not run on a GPU yet: every call is checked against the signatures of ``cuda.bindings`` by a double.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsd_core.errors import DeviceError, require
+
+__all__ = ["Device"]
+
+
+class Device:
+    """One GPU, by its primary context, which other libraries of the process share.
+
+    Args:
+        index: as CUDA counts GPUs.
+        extra: of this project that installs the bindings.
+
+    Attributes:
+        name: of the GPU.
+        capability: its compute capability, such as "sm86".
+
+    Raises:
+        DeviceError: there is no driver or no such GPU.
+        MissingPackageError: ``cuda-bindings`` is not installed.
+    """
+
+    def __init__(self, index: int, extra: str) -> None:
+        driver = self._driver = require("cuda.bindings.driver", extra)
+        try:
+            self._call("cuInit", 0)
+        except RuntimeError as error:  # the bindings find no libcuda
+            raise DeviceError(
+                f"CUDA cannot start: {str(error).splitlines()[0]} An engine needs an NVIDIA GPU "
+                "and its driver; the backends 'onnxruntime' and 'openvino' run without."
+            ) from error
+        count = self._call("cuDeviceGetCount")
+        if not 0 <= index < count:
+            raise DeviceError(f"no GPU number {index}; this machine has {count}.")
+        self._handle = self._call("cuDeviceGet", index)
+        kinds = driver.CUdevice_attribute
+        major, minor = (
+            self._call("cuDeviceGetAttribute", kind, self._handle)
+            for kind in (
+                kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+                kinds.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+            )
+        )
+        self.capability = f"sm{major}{minor}"
+        self.name = self._call("cuDeviceGetName", 256, self._handle).split(b"\0")[0].decode()
+        self._context = self._call("cuDevicePrimaryCtxRetain", self._handle)
+
+    def activate(self) -> None:
+        """Make this GPU current for the calling thread."""
+        self._call("cuCtxSetCurrent", self._context)
+
+    def stream(self) -> Any:
+        """A new stream that does not wait for the default stream."""
+        return self._call(
+            "cuStreamCreate", self._driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value
+        )
+
+    def drop_stream(self, stream: Any) -> None:
+        """Free a stream."""
+        self._call("cuStreamDestroy", stream)
+
+    def allocate(self, size: int) -> Any:
+        """Device memory of ``size`` bytes; its address as ``int()`` of the result."""
+        return self._call("cuMemAlloc", size)
+
+    def free(self, memory: Any) -> None:
+        """Free what ``allocate`` gave."""
+        self._call("cuMemFree", memory)
+
+    def upload(self, memory: Any, array: NDArray[Any], stream: Any) -> None:
+        """Copy a contiguous array to the device, in stream order; the array must stay."""
+        self._call("cuMemcpyHtoDAsync", memory, array.ctypes.data, array.nbytes, stream)
+
+    def download(self, array: NDArray[Any], memory: Any, stream: Any) -> None:
+        """Copy from the device into an array, which is filled once the stream is done."""
+        assert array.flags.c_contiguous and array.dtype == np.float32
+        self._call("cuMemcpyDtoHAsync", array.ctypes.data, memory, array.nbytes, stream)
+
+    def wait(self, stream: Any) -> None:
+        """Wait until a stream has done all."""
+        self._call("cuStreamSynchronize", stream)
+
+    def close(self) -> None:
+        """Let go of the GPU."""
+        self._call("cuDevicePrimaryCtxRelease", self._handle)
+
+    def _call(self, function: str, *arguments: Any) -> Any:
+        status, *results = getattr(self._driver, function)(*arguments)
+        if int(status) != 0:
+            raise DeviceError(f"{function} failed: {getattr(status, 'name', status)}.")
+        return results[0] if results else None

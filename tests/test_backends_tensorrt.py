@@ -1,0 +1,206 @@
+"""The TensorRT backends against a double of TensorRT and CUDA (no GPU runs here)."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+import tiny
+from trt_double import Gpu, accepts, checked, overloads
+
+from runtime import Detector
+from runtime.backends import cuda_driver, open_backend, trt_engines
+from runtime.backends.trt_package import Message, open_package
+from runtime.bundle import amend_bundle, open_bundle
+from zsd_core.errors import BundleError, DeviceError, ShapeError
+
+trt = pytest.importorskip("tensorrt_rtx")
+driver = pytest.importorskip("cuda.bindings.driver")
+pytest.importorskip("onnxruntime")
+
+PROFILE = {
+    "trunk": {"images": {"min": [1, 3, 32, 32], "opt": [1, 3, 64, 96], "max": [4, 3, 96, 192]}},
+    "head": {"region_features": {"min": [1, 6, 3, 3], "opt": [12, 6, 3, 3], "max": [48, 6, 3, 3]}},
+}
+
+
+def engine_entry(stage, version, **changes):
+    entry = {
+        "file": f"engines/{stage}.plan", "stage": stage, "precision": "float32",
+        "package": "tensorrt_rtx", "version": version, "target": "sm86",
+        "profile": PROFILE[stage],
+    }  # fmt: skip
+    return entry | changes
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    """A tiny bundle whose plans are the names of its networks."""
+    path = tiny.tiny_bundle(tmp_path_factory.mktemp("engines") / "tiny")
+    stages = ("trunk", "head")
+    entries = [engine_entry(stage, trt.__version__) for stage in stages]
+    files = {f"engines/{stage}.plan": stage.encode() for stage in stages}
+    return amend_bundle(path, files, engines=entries)
+
+
+@pytest.fixture
+def gpu(monkeypatch, path):
+    """A double of a GPU in place of the real bindings."""
+    gpu = Gpu(trt, driver)
+    bundle = open_bundle(path)
+    gpu.networks = {stage.encode(): bundle.network(stage) for stage in ("trunk", "head")}
+    package = object.__new__(type(open_package("tensorrt_rtx")))
+    package.__dict__.update(open_package("tensorrt_rtx").__dict__, trt=gpu.module())
+    gpu.logger = package.logger
+    monkeypatch.setattr(trt_engines, "open_package", lambda name: package)
+    monkeypatch.setattr(cuda_driver, "require", lambda name, extra: gpu.driver_module())
+    return gpu
+
+
+@pytest.fixture
+def backend(gpu, path):
+    backend = open_backend("tensorrt_rtx", open_bundle(path))
+    yield backend
+    backend.close()
+
+
+def test_the_double_refuses_what_the_bindings_would():
+    assert overloads(trt.IExecutionContext.execute_async_v3, "execute_async_v3") == [
+        [("stream_handle", False)]
+    ]
+    assert overloads(driver.cuMemAlloc, "cuMemAlloc") == [[("bytesize", False)]]
+    assert accepts([("a", False), ("b", True)], (1,), {})
+    assert not accepts([("a", False)], (), {"b": 1})
+    with pytest.raises(TypeError, match="it takes"):
+        checked(trt.IExecutionContext, "execute_async_v3", (1, 2), {})
+    with pytest.raises(AttributeError):
+        checked(trt.IExecutionContext, "execute_async_v4", (1,), {})
+
+
+def test_networks_compute_what_onnxruntime_computes(backend, path):
+    plain = open_backend("onnxruntime", open_bundle(path), 1)
+    images = tiny.random(0).normal(size=(2, 3, 64, 96)).astype(np.float32)
+    patches = tiny.random(1).normal(size=(7, 6, 3, 3)).astype(np.float32)
+    for ours, exact in zip(backend.trunk(images), plain.trunk(images), strict=True):
+        np.testing.assert_array_equal(ours, exact)
+    for ours, exact in zip(backend.head(patches), plain.head(patches), strict=True):
+        np.testing.assert_array_equal(ours, exact)
+
+
+def test_a_call_is_upload_run_download_wait_in_one_stream(backend, gpu):
+    images = np.zeros((1, 3, 32, 32), np.float32)
+    backend.trunk(images)
+    gpu.calls.clear()
+    backend.trunk(images)
+    names = [name for _, name, _ in gpu.calls]
+    assert names == [
+        "set_input_shape", "cuMemcpyHtoDAsync", "set_tensor_address",
+        *["get_tensor_shape", "set_tensor_address"] * 3,
+        "execute_async_v3", *["cuMemcpyDtoHAsync"] * 3, "cuStreamSynchronize",
+    ]  # fmt: skip
+
+
+def test_more_than_the_profile_takes_goes_in_parts(backend, gpu, path):
+    gpu.accepts = 48
+    patches = tiny.random(1).normal(size=(100, 6, 3, 3)).astype(np.float32)
+    embeddings, deltas = backend.head(patches)
+    assert embeddings.shape == (100, tiny.JOINT) and deltas.shape == (100, 4)
+    exact, _ = open_backend("onnxruntime", open_bundle(path), 1).head(patches)
+    np.testing.assert_allclose(embeddings, exact, rtol=1e-5, atol=1e-6)
+    assert sum(name == "execute_async_v3" for _, name, _ in gpu.calls) == 3
+
+
+def test_a_size_outside_the_profile_names_both_and_the_command(backend):
+    with pytest.raises(ShapeError, match=r"\(1, 3, 32, 32\) to \(4, 3, 96, 192\).*\(1, 3, 224, 64\)") as e:  # noqa: E501 # fmt: skip
+        backend.trunk(np.zeros((1, 3, 224, 64), np.float32))
+    assert "--target sm86 --precision float32" in str(e.value)
+
+
+def test_threads_have_streams_and_memory_of_their_own(backend, gpu):
+    images = tiny.random(0).normal(size=(6, 1, 3, 32, 32)).astype(np.float32)
+    expected = [backend.trunk(i)[0] for i in images]
+    results = [None] * 6
+
+    def work(index):
+        for _ in range(5):
+            results[index] = backend.trunk(images[index])[0]
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for ours, exact in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(ours, exact)
+    assert len(gpu.streams) == 7
+    current = {ident for owner, name, ident in gpu.calls if name == "cuCtxSetCurrent"}
+    assert {ident for _, name, ident in gpu.calls if name == "execute_async_v3"} <= current
+
+
+def test_closing_frees_all(gpu, path):
+    backend = open_backend("tensorrt_rtx", open_bundle(path))
+    for size in (32, 64, 96):
+        backend.trunk(np.zeros((2, 3, size, size), np.float32))
+    backend.close()
+    assert gpu.memory == {} and gpu.streams == {}
+    assert gpu.calls[-1][1] == "cuDevicePrimaryCtxRelease"
+
+
+def test_a_detector_runs_on_it(gpu, path, photo):
+    options = {"threads": 1, "score_threshold": 0.0}
+    with Detector(path, backend="tensorrt_rtx", **options) as ours:
+        assert "Double of a GPU (sm86), float32" in ours.description
+        found = ours(photo)
+    with Detector(path, backend="onnxruntime", **options) as plain:
+        exact = plain(photo)
+    assert len(found) == len(exact) > 0
+    np.testing.assert_allclose(found.boxes, exact.boxes, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision", "message"),
+    [
+        ((8, 9), "float32", r"tensorrt_rtx {v}, sm86, float32\. This machine: .*{v}, sm89"),
+        ((8, 6), "int8", r"asked for int8.*--target sm86 --precision int8"),
+    ],
+)
+def test_an_engine_for_elsewhere_is_an_error_naming_both_sides(
+    gpu, path, capability, precision, message
+):
+    gpu.capability = capability
+    with pytest.raises(DeviceError, match=message.replace("{v}", trt.__version__)):
+        open_backend("tensorrt_rtx", open_bundle(path), precision=precision)
+
+
+def test_an_engine_of_another_version_is_an_error_naming_both_sides(gpu, fresh_bundle_path):
+    files = {"engines/trunk.plan": b"trunk"}
+    amend_bundle(fresh_bundle_path, files, engines=[engine_entry("trunk", "1.0.0.1")])
+    with pytest.raises(DeviceError, match=r"tensorrt_rtx 1\.0\.0\.1, sm86.*python -m export\.eng"):
+        open_backend("tensorrt_rtx", open_bundle(fresh_bundle_path))
+
+
+def test_a_bundle_without_engines_says_how_to_build_them(gpu, bundle_path):
+    with pytest.raises(DeviceError, match=r"Engines in the bundle: none.*python -m export\.engine"):
+        open_backend("tensorrt_rtx", open_bundle(bundle_path))
+
+
+def test_a_plan_that_tensorrt_refuses_carries_its_reason(gpu, path):
+    gpu.networks.clear()
+    with pytest.raises(BundleError, match=r"cannot load engines/trunk\.plan: magic tag"):
+        open_backend("tensorrt_rtx", open_bundle(path))
+
+
+def test_a_run_that_tensorrt_refuses_carries_its_reason(backend, gpu):
+    gpu.accepts = 0
+    gpu.logger.last = Message("ERROR", "no kernel image")
+    with pytest.raises(DeviceError, match=r"cannot run the trunk engine.*no kernel image"):
+        backend.trunk(np.zeros((1, 3, 32, 32), np.float32))
+
+
+def test_a_failing_driver_call_is_named(backend, gpu):
+    backend.trunk(np.zeros((1, 3, 32, 32), np.float32))
+    gpu.status = driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY
+    with pytest.raises(DeviceError, match="cuMemFree failed: CUDA_ERROR_OUT_OF_MEMORY"):
+        backend.trunk(np.zeros((1, 3, 96, 192), np.float32))
+    gpu.status = driver.CUresult.CUDA_SUCCESS
