@@ -33,7 +33,7 @@ PHOTOGRAPHS = {
     "rocket.jpg": "SpaceX, public domain",
 }
 # Words of the vocabulary, none of them in the bundle's table: open classes for the same pictures.
-OPEN_CLASSES = ("kitten", "teacup", "astronaut", "rocket", "flag", "spoon")
+OPEN_CLASSES = ("kitten", "teacup", "astronaut", "rocket", "flag", "saucer")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,7 +91,8 @@ def photograph(name: str) -> Path:
 
 def _add_open_classes(detector: Detector) -> tuple[tuple[str, ...], float]:
     """Add the open classes that this bundle's vocabulary knows; return them and milliseconds."""
-    words = tuple(word for word in OPEN_CLASSES if word in detector.bundle.vocabulary)
+    known, active = detector.bundle.vocabulary, set(detector.classes)
+    words = tuple(word for word in OPEN_CLASSES if word in known and word not in active)
     start = time.perf_counter()
     if words:
         detector.add_classes(words)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -103,6 +105,31 @@ def test_frozen_says_which_stages_learn(frozen, trained):
     learning = [any(p.requires_grad for p in s.parameters()) for s in backbone.stages.values()]
     assert sum(learning) == trained
     assert any(p.requires_grad for p in stage.parameters()) == (frozen != "all")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_conv5_on_the_map_is_conv5_of_the_map(name):
+    torch.manual_seed(0)
+    own = config(name)
+    model = ContrastZSD(
+        dataclasses.replace(own, regions=RegionConfig(conv5="map", stride=32, output_size=(2, 2)))
+    ).eval()
+    torch.manual_seed(0)
+    apart = ContrastZSD(own).eval()
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        features, objectness, _ = model.trunk(images)
+        expected = apart.head.region_stage(apart.trunk.backbone(images)[16])
+        embeddings, _ = model.head(features[:, :, :2, :2])
+    torch.testing.assert_close(features, expected)
+    assert features.shape[2:] == (2, 3)
+    assert objectness.shape[2:] == (4, 6)
+    assert embeddings.shape == (1, 16)
+
+
+def test_conv5_s_map_needs_conv5_on_the_map():
+    with pytest.raises(ConfigError, match="set conv5 to 'map'"):
+        ModelConfig(regions=RegionConfig(stride=32))
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path):

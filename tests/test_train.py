@@ -14,6 +14,7 @@ import pytest
 import shapes
 import torch
 
+import zsd_core.train
 from zsd_core.checkpoint import load_checkpoint
 from zsd_core.experiment import load_config
 from zsd_core.train import main
@@ -55,16 +56,25 @@ def weights(path):
     return load_checkpoint(path).model.state_dict()
 
 
-def test_two_runs_of_one_seed_are_one_run_and_resuming_continues_it(data, tmp_path):
-    assert run(data, tmp_path / "a", "training.epochs=2") == 0
-    assert run(data, tmp_path / "b", "training.epochs=2") == 0
-    first = weights(tmp_path / "a/last.pt")
-    for name, tensor in weights(tmp_path / "b/last.pt").items():
-        torch.testing.assert_close(tensor, first[name], msg=name)
-    assert run(data, tmp_path / "a") == 1  # would overwrite
-    assert run(data, tmp_path / "a", "training.epochs=3", "--resume") == 0
-    assert any((t != first[n]).any() for n, t in weights(tmp_path / "a/last.pt").items())
-    assert load_checkpoint(tmp_path / "a/last.pt").state["position"]["step"] == 36
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(data, tmp_path, monkeypatch):
+    short = ["training.epochs=2", "training.batch_size=8", "training.regions=8"]
+    assert run(data, tmp_path / "whole", *short) == 0
+    keep = zsd_core.train.save_checkpoint
+
+    def keep_once(checkpoint, path):
+        keep(checkpoint, path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(zsd_core.train, "save_checkpoint", keep_once)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path / "part", *short)
+    monkeypatch.setattr(zsd_core.train, "save_checkpoint", keep)
+    assert load_checkpoint(tmp_path / "part/last.pt").state["position"]["epoch"] == 1
+    assert run(data, tmp_path / "part", *short) == 1  # would overwrite
+    assert run(data, tmp_path / "part", *short, "--resume") == 0
+    expected = weights(tmp_path / "whole/last.pt")
+    for name, tensor in weights(tmp_path / "part/last.pt").items():
+        torch.testing.assert_close(tensor, expected[name], msg=name)
 
 
 def test_a_run_leaves_logs_and_provenance(data, tmp_path):
@@ -93,6 +103,7 @@ def test_a_run_leaves_logs_and_provenance(data, tmp_path):
         ("model.proposals.objectness=iou", {"contrast", "unseen"}),
         ("model.scoring.background=mean", {"contrast", "unseen"}),
         ("training.amp=false", {"contrast", "unseen"}),
+        ("model.regions={conv5: map, stride: 32, output_size: [2, 2]}", {"contrast", "unseen"}),
     ],
 )
 def test_every_option_trains(data, tmp_path, override, tags):
@@ -109,7 +120,10 @@ def test_the_background_vector_can_live_in_the_rpn(data, tmp_path):
 
 
 def test_cached_training_needs_a_frozen_backbone_and_then_works(data, tmp_path, capsys):
-    cached = ["training.cache=regions", "training.epochs=1", "training.head_epochs=1"]
+    cached = [
+        "training.cache=regions", "training.epochs=1", "training.head_epochs=1",
+        "training.balance=0.5", "training.dropout=0.2",
+    ]  # fmt: skip
     assert run(data, tmp_path / "a", *cached) == 1
     assert "set training.cache to none" in capsys.readouterr().err.lower()
     cached.append("model.backbone.frozen=all")

@@ -171,13 +171,16 @@ class RegionConfig:
     """How a region's feature is cut from the backbone map.
 
     Attributes:
-        stride: pixels of the network input per cell of the map.
+        conv5: "region" runs conv5 on every region, as the paper does; "map" runs it once on the
+            whole map, which costs a small model far less and sees around a region.
+        stride: pixels of the network input per cell of the map: 16, or 32 after conv5.
         output_size: bins ``(PH, PW)``.
         sampling_ratio: samples per bin side; 0 takes ceil(box side / bins) per region.
         pooling: "align" (RoIAlign) or "pool" (RoI pooling, as the paper says; training and
             PyTorch only, the kernels and bundles know "align").
     """
 
+    conv5: Literal["region", "map"] = "region"
     stride: int = 16
     output_size: tuple[int, int] = (14, 14)
     sampling_ratio: int = 2
@@ -280,6 +283,10 @@ class ModelConfig:
     detection: DetectionConfig = field(default_factory=DetectionConfig)
 
     def __post_init__(self) -> None:
+        if self.regions.stride == 32 and self.regions.conv5 == "region":
+            raise ConfigError(
+                "RegionConfig.stride is 32, but that map is conv5's output; set conv5 to 'map'."
+            )
         learned_there = self.proposals.objectness == "background"
         if self.scoring.background == "rpn" and not learned_there:
             raise ConfigError(

@@ -28,7 +28,7 @@ from zsd_core.targets import BOX_WEIGHTS, RPN_WEIGHTS, encode, match, sample
 __all__ = ["Objective", "Regions", "Target"]
 
 ANCHORS_PER_IMAGE = 256  # sampled by the RPN's loss, half of them objects at most
-REGION_CANDIDATES = 1000  # proposals an image offers to the sampler, more than inference keeps
+REGION_CANDIDATES = 1000  # an image offers to the sampler, before and after NMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class Objective(nn.Module):
         arrays = kernels.propose(
             objectness.float().cpu().numpy(), deltas.float().cpu().numpy(), proposals.anchors(),
             np.asarray([target.size for target in targets], np.float32), stride=proposals.stride,
-            pre_nms_top=max(proposals.pre_nms_top, REGION_CANDIDATES),
+            pre_nms_top=REGION_CANDIDATES,
             post_nms_top=REGION_CANDIDATES, nms_threshold=proposals.nms_threshold,
             min_size=proposals.min_size,
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """Backbones: a chain of stages that yields a map per stride, and the stage that reads regions.
 
-The trunk runs conv1-conv4 on the image; the region stage (conv5, or the last stages of
-MobileNetV2) runs on every region (section 3.2.1). Weights are torchvision's, batch norm is frozen.
+The trunk runs conv1-conv4 on the image; conv5 (the last stages of MobileNetV2) runs on every region
+(section 3.2.1) or, as an option, on the image too. Weights are torchvision's, batch norm is frozen.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Backbone", "build_backbone"]
 
 
 class Backbone(nn.Module):
-    """conv1-conv4 as consecutive stages, each ending at a stride the detector can read.
+    """conv1 to conv4 or conv5 as consecutive stages, each ending at a stride the detector reads.
 
     Attributes:
         channels: channels of the map at each stride.
@@ -35,6 +35,12 @@ class Backbone(nn.Module):
         self.strides = tuple(channels)
         self.channels = channels
 
+    def append(self, stride: int, stage: nn.Module, channels: int) -> None:
+        """Add the stage that ends at ``stride``."""
+        self.stages[f"stage{len(self.stages) + 1}"] = stage
+        self.strides += (stride,)
+        self.channels[stride] = channels
+
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         """Map ``(N, 3, H, W)`` to ``{stride: (N, C, H / stride, W / stride)}``."""
         maps: dict[int, Tensor] = {}
@@ -45,8 +51,12 @@ class Backbone(nn.Module):
         return maps
 
 
-def build_backbone(config: BackboneConfig) -> tuple[Backbone, nn.Module, int]:
-    """Build the trunk's backbone and the region stage.
+def build_backbone(
+    config: BackboneConfig, *, conv5: str = "region"
+) -> tuple[Backbone, nn.Module, int]:
+    """Build the trunk's backbone and the region stage; conv5 is in one of the two.
+
+    With ``conv5="map"`` it is the backbone's stage of stride 32, and the region stage does nothing.
 
     Returns:
         The backbone, the region stage ``(R, C, PH, PW) -> (R, F, ph, pw)``, and F.
@@ -59,6 +69,9 @@ def build_backbone(config: BackboneConfig) -> tuple[Backbone, nn.Module, int]:
     else:
         backbone, region_stage, width = _resnet(config)
     _freeze(backbone, region_stage, config.frozen)
+    if conv5 == "map":
+        backbone.append(32, region_stage, width)
+        region_stage = nn.Identity()
     return backbone, region_stage, width
 
 

@@ -30,7 +30,7 @@ class ContrastZSD(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        backbone, region_stage, width = build_backbone(config.backbone)
+        backbone, region_stage, width = build_backbone(config.backbone, conv5=config.regions.conv5)
         self.trunk = Trunk(config, backbone)
         self.head = Head(config, region_stage, width)
         self.scorer = Scorer(config.scoring, self.trunk.rpn.background)

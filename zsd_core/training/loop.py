@@ -30,12 +30,14 @@ class Position:
         epoch: finished epochs of that phase.
         step: optimiser steps over all phases.
         optimizer: state of the phase's optimiser, None before its first epoch.
+        random: state of torch's generator, likewise.
     """
 
     phase: int = 0
     epoch: int = 0
     step: int = 0
     optimizer: dict[str, Any] | None = None
+    random: torch.Tensor | None = None
 
 
 def rate_at(config: TrainingConfig, step: int, steps: int, epochs: int) -> float:
@@ -78,8 +80,11 @@ def fit(
         optimizer = _optimizer(phase.parameters(), config)
         if position.optimizer is not None:
             optimizer.load_state_dict(position.optimizer)
+        if position.random is not None:
+            torch.set_rng_state(position.random)
         _run_phase(phase, optimizer, config, device, position, save, log, max_steps)
-        position.phase, position.epoch, position.optimizer = number + 1, 0, None
+        position.phase, position.epoch = number + 1, 0
+        position.optimizer = position.random = None
         save(position)
 
 
@@ -115,7 +120,7 @@ def _run_phase(
                 f"{phase.name} epoch {position.epoch}/{phase.epochs}  {means}  "
                 f"{time.perf_counter() - started:.0f} s"
             )
-            position.optimizer = optimizer.state_dict()
+            position.optimizer, position.random = optimizer.state_dict(), torch.get_rng_state()
             save(position)
 
 

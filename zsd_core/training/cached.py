@@ -1,0 +1,184 @@
+"""Training from caches, for a backbone frozen whole: the RPN first, then the heads.
+
+A frozen backbone gives the same maps at every epoch, and a trained RPN the same regions; keeping
+them turns hours into minutes on a CPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from zsd_core.experiment import Config
+from zsd_core.objective import Objective, Target
+from zsd_core.progress import Progress
+from zsd_core.training.batches import TrainingImages
+
+__all__ = ["CachedProposals", "CachedRegions", "class_weights"]
+
+Losses = dict[str, Tensor]
+
+
+class CachedProposals:
+    """The RPN alone, on kept backbone maps of every image and augmented version."""
+
+    name = "proposals"
+
+    def __init__(
+        self, objective: Objective, images: TrainingImages, config: Config, device: torch.device
+    ) -> None:
+        self.objective, self.images, self.config, self.device = objective, images, config, device
+        self.epochs = config.training.epochs
+        self.maps: list[dict[int, Tensor]] = []
+        self.targets: list[Target] = []
+
+    @torch.no_grad()
+    def prepare(self) -> None:
+        """Run the backbone over every version of every image; float16 maps stay in memory."""
+        for maps, target in self.run_backbone("keep backbone maps"):
+            self.maps.append({s: maps[s].half() for s in self.config.model.proposals.levels})
+            self.targets.append(target)
+
+    def run_backbone(self, title: str) -> Iterator[tuple[dict[int, Tensor], Target]]:
+        """The backbone's maps ``{stride: (1, C, h, w)}`` and the target of every image version."""
+        training, backbone = self.config.training, self.objective.model.trunk.backbone
+        loader = DataLoader(self.images, batch_size=None, num_workers=training.workers)
+        with Progress(title, len(self.images) * training.versions) as progress:
+            for version in range(training.versions):
+                self.images.epoch = version
+                for image, target in loader:
+                    pixels = image[None].to(self.device, memory_format=torch.channels_last)
+                    yield backbone(pixels), target.to(self.device)
+                    progress.advance()
+
+    def steps(self) -> int:
+        """Batches of an epoch: one version of every image."""
+        return -(-len(self.images) // self.config.training.batch_size)
+
+    def batches(self, epoch: int) -> Iterator[list[int]]:
+        """Indices of kept images; epochs take turns at the versions."""
+        count, training = len(self.images), self.config.training
+        generator = torch.Generator().manual_seed(training.seed * 100_003 + epoch)
+        order = torch.randperm(count, generator=generator) + count * (epoch % training.versions)
+        yield from (chunk.tolist() for chunk in order.split(training.batch_size))
+
+    def losses(self, batch: list[int]) -> Losses:
+        """The two RPN losses; images of any size share a batch, one forward pass each."""
+        total: Losses = {}
+        for index in batch:
+            maps = {s: m.to(self.device).float() for s, m in self.maps[index].items()}
+            target = self.targets[index]
+            objectness, deltas = self.objective.model.trunk.rpn(maps)
+            for name, value in self.objective.rpn_losses(objectness, deltas, [target]).items():
+                total[name] = total.get(name, torch.zeros_like(value)) + value / len(batch)
+        return total
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The RPN."""
+        return [p for p in self.objective.model.trunk.rpn.parameters() if p.requires_grad]
+
+
+class CachedRegions:
+    """The heads, on kept features of the regions that the trained RPN proposes.
+
+    They are written to ``file``, so that a resumed run, or a copy of it with other options of the
+    heads, starts at once.
+    """
+
+    name = "heads"
+
+    def __init__(self, proposals: CachedProposals, file: Path) -> None:
+        self.proposals, self.objective, self.file = proposals, proposals.objective, file
+        self.config, self.device = proposals.config, proposals.device
+        self.epochs = self.config.training.head_epochs
+        self.columns: tuple[Tensor, Tensor, Tensor] | None = None
+
+    @torch.no_grad()
+    def prepare(self) -> None:
+        """Read the kept features, or make them if they are not those of this RPN and data."""
+        fingerprint = self._fingerprint()
+        kept = torch.load(self.file, weights_only=True) if self.file.exists() else {}
+        if kept.get("fingerprint") != fingerprint:
+            kept = {"fingerprint": fingerprint, "columns": self._describe_regions()}
+            torch.save(kept, self.file)
+        self.columns = f, _, _ = kept["columns"]
+        self.objective.check_alive(f[: self.config.training.head_batch].to(self.device).float())
+
+    def _fingerprint(self) -> str:
+        """Names everything that the kept features depend on."""
+        digest = hashlib.sha256()
+        for name, tensor in self.objective.model.state_dict().items():
+            if name.startswith(("trunk.", "head.region_stage.")):
+                digest.update(tensor.detach().cpu().numpy().tobytes())
+        model, training = self.config.model, self.config.training
+        images = self.proposals.images
+        files = [str(record.path) for record in images.records]
+        network = dataclasses.replace(model.proposals, pre_nms_top=1, post_nms_top=1)
+        parts = (model.preprocess, network, model.regions, self.config.data, training.seed,
+                 training.regions, training.foreground, training.versions, training.stretch,
+                 training.edges, training.flip, files)  # fmt: skip
+        digest.update(repr(parts).encode())
+        return digest.hexdigest()
+
+    def _describe_regions(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Sample regions of every kept image and run the frozen region stage over them."""
+        self.proposals.maps.clear()  # the largest thing in memory, not needed again
+        objective, columns = self.objective, []
+        torch.manual_seed(self.config.training.seed)
+        for maps, target in self.proposals.run_backbone("keep region features"):
+            objectness, deltas = objective.model.trunk.rpn(maps)
+            regions = objective.sample_regions(objectness, deltas, [target])
+            f = objective.model.head.describe(objective.region_features(maps, regions))
+            columns.append((f.half().cpu(), regions.labels.cpu(), regions.offsets.cpu()))
+        f, labels, offsets = (torch.cat(column) for column in zip(*columns, strict=True))
+        return f, labels, offsets
+
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        assert self.columns is not None
+        return -(-len(self.columns[0]) // self.config.training.head_batch)
+
+    def batches(self, epoch: int) -> Iterator[Tensor]:
+        """Indices of kept regions."""
+        assert self.columns is not None
+        training, labels = self.config.training, self.columns[1]
+        generator = torch.Generator().manual_seed(training.seed * 100_003 + epoch)
+        if training.balance:
+            weights = class_weights(labels, training.balance, training.foreground)
+            order = torch.multinomial(weights, len(labels), replacement=True, generator=generator)
+        else:
+            order = torch.randperm(len(labels), generator=generator)
+        yield from order.split(training.head_batch)
+
+    def losses(self, batch: Tensor) -> Losses:
+        """Eq. 13 without the RPN's."""
+        assert self.columns is not None
+        f, labels, offsets = (column[batch].to(self.device) for column in self.columns)
+        return self.objective.head_losses(f.float(), labels, offsets)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The head (its region stage is frozen) and the scorer; a_0 too, unless the RPN owns it."""
+        model = self.objective.model
+        of_rpn = {id(p) for p in model.trunk.rpn.parameters()}
+        trained = [*model.head.parameters(), *model.scorer.parameters()]
+        return [p for p in trained if p.requires_grad and id(p) not in of_rpn]
+
+
+def class_weights(labels: Tensor, balance: float, foreground: float) -> Tensor:
+    """Weight ``(R,)`` of every region, so that objects have ``foreground`` of the sum.
+
+    Within the objects, a class of n regions weighs n ** (1 - balance); labels ``(R,)``, 0 is
+    background.
+    """
+    counts = torch.bincount(labels).double()
+    weights = counts[labels] ** -balance
+    objects = labels > 0
+    for part, share in ((objects, foreground), (~objects, 1 - foreground)):
+        weights[part] *= share / weights[part].sum().clamp(min=1e-12)
+    return weights
