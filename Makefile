@@ -1,16 +1,17 @@
 # Two commands need nothing before them: `make demo` and `make test`.
 # PYTHON=/path/to/python3 chooses the interpreter (3.10 or newer).
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick check format wheel clean
+.PHONY: help demo test quick check format gpu-check wheel clean
 export PYTHON
 
 # What an environment depends on; touched files bring it up to date, else it is left alone.
 SOURCES := pyproject.toml setup.py CMakeLists.txt scripts/environment $(shell find csrc -type f)
-TEST_EXTRAS := cpu,openvino,train,export,text,demo,dev
+TEST_EXTRAS := cpu,openvino,tensorrt-rtx,train,export,text,demo,dev
+TENSORRT ?= tensorrt_rtx
 TEST := .venv/test/bin/python -m pytest
 
 help: ## list these commands
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 demo: .venv/demo/.done ## detect classes never trained on in photographs; pictures in out/demo
 	@.venv/demo/bin/python -m runtime.demo --output out/demo
@@ -27,6 +28,9 @@ check: .venv/test/.done ## format, lint and types only
 
 format: .venv/test/.done ## format everything and mend what can be mended automatically
 	@scripts/check --fix
+
+gpu-check: .venv/test/.done ## on a machine with an NVIDIA GPU: prove the engines, print a report to paste
+	.venv/test/bin/python -m export.gpu_check --package $(TENSORRT)
 
 wheel: .venv/test/.done ## build a wheel into dist/
 	.venv/test/bin/python -m pip wheel --no-deps --wheel-dir dist .

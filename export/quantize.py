@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from export.compare import class_table
 from export.copies import STAGES, add_networks, record_tradeoff, working_copy
 from export.precision import compute_types, final_layers, name_nodes
-from export.stages import NamedImage, folder_images, inputs_of, pipeline_trace, sample_images
-from export.tradeoff import tradeoff, tradeoff_table
+from export.stages import NamedImage, folder_images, inputs_of, pipeline_trace
+from export.tradeoff import photographs, tradeoff, tradeoff_table
 from runtime.backends import installed_backends, open_backend
 from runtime.bundle import Bundle, open_bundle
 from zsd_core.errors import ConfigError, ZsdError, require
@@ -39,12 +39,10 @@ from zsd_core.progress import Steps
 
 __all__ = [
     "FLAVOURS", "METHODS", "Flavour", "add_int8", "calibration_inputs", "main", "parse",
-    "photographs",
 ]  # fmt: skip
 
 Floats = NDArray[np.float32]
 METHODS = ("minmax", "entropy", "percentile")
-MADE_UP = ("blocks", "noise", "grey", "1 x 1")  # of the sample images: no photographs
 INPUTS = {"trunk": "images", "head": "region_features"}
 
 
@@ -164,11 +162,6 @@ def calibration_inputs(
     if not found["head"]:
         raise ConfigError("no region was proposed in any image; calibrate on other images.")
     return found
-
-
-def photographs() -> list[NamedImage]:
-    """The packaged photographs: real ones only."""
-    return [image for image in sample_images() if image.name not in MADE_UP]
 
 
 def _quantize(

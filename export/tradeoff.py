@@ -47,12 +47,13 @@ from zsd_core.matching import match
 from zsd_core.pipeline import Networks
 
 __all__ = [
-    "accuracy", "agreement", "main", "median_times", "parse", "stage_errors", "tradeoff",
-    "tradeoff_table",
+    "accuracy", "agreement", "main", "median_times", "parse", "photographs",
+    "stage_errors", "tradeoff", "tradeoff_table",
 ]  # fmt: skip
 
 TENSORS = ("features", "objectness", "anchor_deltas", "embeddings", "box_deltas")
 # Partners of detections: less strict than a port's parity, since rounding moves boxes.
+MADE_UP = ("blocks", "noise", "grey", "1 x 1")  # of the sample images: no photographs
 BEST = 10  # detections of an image that float32 is taken at its word for
 LIMITS = Limits(relative=0.1, pixels=16, matched=0.5, overlap=0.5)
 
@@ -80,7 +81,7 @@ def tradeoff(
     """
     bundle = open_bundle(path)
     if images is None:
-        images = sample_images()
+        images = photographs()
     elif isinstance(images, Path):
         images = folder_images(images)
     parts = []
@@ -160,8 +161,8 @@ def agreement(
 
 def accuracy(
     path: Path, precision: str, *, annotations: Sequence[str], images: Sequence[str], split: str,
-    data_format: Literal["coco", "voc"] = "coco", backend: str = "onnxruntime", threads: int | None = None,
-    samples: int = 1000,
+    data_format: Literal["coco", "voc"] = "coco", backend: str = "onnxruntime",
+    threads: int | None = None, samples: int = 1000,
 ) -> dict[str, Any]:  # fmt: skip
     """Difference in mAP and recall on human labels, in points, by paired bootstrap.
 
@@ -247,6 +248,11 @@ def _traces(
         pair[0]["images"] = inputs_of(config, [image.pixels])["images"]
         pairs.append(pair)
     return pairs
+
+
+def photographs() -> list[NamedImage]:
+    """The packaged photographs: real ones only."""
+    return [image for image in sample_images() if image.name not in MADE_UP]
 
 
 def _packages(backends: Sequence[str]) -> list[str]:

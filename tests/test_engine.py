@@ -14,8 +14,9 @@ from export.engine import Shapes, build_engines, main, parse_range, profiles
 from export.plans import EngineError, build_plan
 from export.precision import add_fp16
 from export.quantize import add_int8
+from export.tradeoff import photographs
 from runtime.backends.trt_package import open_package, warning_name
-from runtime.bundle import amend_bundle, open_bundle
+from runtime.bundle import amend_bundle, default_bundle, open_bundle
 from zsd_core.errors import ConfigError, DeviceError
 
 pytest.importorskip("tensorrt_rtx")
@@ -97,6 +98,24 @@ def test_engines_for_three_targets_are_what_was_asked_for(path, precision):
         assert len(plan) > 1000
         assert not plan.startswith((b"{", b"PK")), "a plan has no header of ours"
     assert len({bundle.file(e["file"]).read_bytes() for e in entries}) == len(entries)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_the_shipped_bundle_becomes_engines_for_three_targets(tmp_path, precision):
+    path = shutil.copytree(default_bundle(), tmp_path / "shipped")
+    if precision == "int8":
+        add_int8(path, photographs()[:1], regions=8)
+    shapes = Shapes(batch=(1, 4, 16), size=(320, 640))
+    entries = build_engines(
+        path, targets=TARGETS, precision=precision, shapes=shapes, progress=False
+    )
+    assert len(entries) == 2 * len(TARGETS)
+    wanted = {"fp16": "float16", "int8": "int8"}[precision]
+    for entry in entries:
+        others = sum(entry["layers"].values()) - entry["layers"][wanted]
+        assert others == {"trunk": 2, "head": 1}[entry["stage"]]  # objectness and deltas
+        assert entry["profile"] and open_bundle(path).file(entry["file"]).stat().st_size > 1e6
 
 
 def test_a_precision_that_was_not_built_is_an_error(path):

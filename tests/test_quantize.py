@@ -11,8 +11,9 @@ import tiny
 from onnx import TensorProto, numpy_helper
 
 from export.precision import compute_types
-from export.quantize import add_int8, calibration_inputs, main, photographs
+from export.quantize import add_int8, calibration_inputs, main
 from export.stages import NamedImage, inputs_of
+from export.tradeoff import photographs
 from runtime import Detector
 from runtime.backends import open_backend
 from runtime.bundle import open_bundle

@@ -1,0 +1,148 @@
+"""Prove the engines of a bundle on the GPU of this machine, and print a report to paste.
+
+    python -m export.gpu_check --package tensorrt_rtx
+
+For float32, fp16 and, where the bundle holds it, int8: build for this GPU, compare with ONNX
+Runtime on the CPU stage by stage and in detections, run from several threads, read back what
+TensorRT built, and time it. ``make gpu-check`` runs this. Its authors have not run it on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shutil
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.copies import working_copy
+from export.engine import build_engines
+from export.stages import inputs_of, sample_images
+from export.tradeoff import tradeoff, tradeoff_table
+from runtime.backends.cuda_driver import Device
+from runtime.backends.trt_engines import EngineBackend
+from runtime.backends.trt_package import EXTRAS, open_package
+from runtime.bundle import default_bundle, open_bundle
+from zsd_core.errors import ZsdError
+from zsd_core.pipeline import Networks
+from zsd_core.progress import Steps
+
+__all__ = ["check", "main", "parse", "threads_agree"]
+
+
+def check(
+    path: Path, package: str, output: Path, *, precisions: Sequence[str], calls: int
+) -> tuple[list[str], bool]:
+    """Check every precision; the lines of the report, and whether all is well.
+
+    Args:
+        path: of the bundle; engines are added to it.
+        package: "tensorrt_rtx" or "tensorrt".
+        output: folder for what TensorRT's inspector says of each engine.
+        precisions: to check.
+        calls: timed calls of each network.
+
+    Raises:
+        DeviceError: there is no GPU here.
+        MissingPackageError: the package is not installed.
+    """
+    opened, device = open_package(package), Device(0, EXTRAS[package])
+    lines = [
+        f"- {opened}; {device.name}, {device.capability}; {platform.platform()}; "
+        f"Python {platform.python_version()}",
+        f"- bundle {open_bundle(path).name}",
+    ]
+    device.close()
+    good, step = True, Steps(len(precisions))
+    output.mkdir(parents=True, exist_ok=True)
+    for precision in precisions:
+        try:
+            with step(precision):
+                build_engines(path, targets=[], precision=precision, package=package)
+                report = tradeoff(
+                    path, precision, backends=[package], against="onnxruntime", calls=calls
+                )
+                networks = EngineBackend(package, open_bundle(path), precision, 0)
+                agrees = threads_agree(networks, path)
+                for stage in ("trunk", "head"):
+                    text = networks.inspect(stage)
+                    (output / f"{stage}.{precision}.json").write_text(text, encoding="utf-8")
+                networks.close()
+        except ZsdError as error:
+            lines.append(f"- {precision}: FAILED: {error}")
+            good = False
+            continue
+        lines += ["", tradeoff_table(report), f"  threads agree: {'yes' if agrees else 'NO'}"]
+        good = good and agrees
+        (output / f"{precision}.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    return lines, good
+
+
+def threads_agree(networks: Networks, path: Path, count: int = 4, calls: int = 10) -> bool:
+    """Whether threads that share the networks get what each image gives alone."""
+    config = open_bundle(path).model_config
+    image = sample_images()[0].pixels
+    inputs = [
+        inputs_of(config, [np.ascontiguousarray(np.roll(image, 16 * i, axis=1))])["images"]
+        for i in range(count)
+    ]
+    alone = [networks.trunk(array)[0] for array in inputs]
+    same = [False] * count
+
+    def work(index: int) -> None:
+        same[index] = all(
+            np.array_equal(networks.trunk(inputs[index])[0], alone[index]) for _ in range(calls)
+        )
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return all(same)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m export.gpu_check", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("bundle", type=Path, nargs="?", help="engines are added to it (default: a fresh copy)")
+    add("--package", choices=tuple(EXTRAS), default="tensorrt_rtx", help="(tensorrt_rtx)")
+    add("--calls", type=int, default=200, metavar="N", help="timed calls of each network (200)")
+    add("--output", type=Path, default=Path("out/gpu-check"), metavar="DIR", help="(%(default)s)")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line: 0 where every precision was proved, else 1."""
+    args = parse(argv)
+    try:
+        path = args.bundle
+        if path is None:
+            path = args.output / "bundle"
+            shutil.rmtree(path, ignore_errors=True)
+            shutil.copytree(default_bundle(), path)
+        path = working_copy(path)
+        held: dict[str, Any] = open_bundle(path).manifest.get("precisions", {})
+        precisions = ["float32", "fp16", *(["int8"] if "int8" in held else [])]
+        lines, good = check(
+            path, args.package, args.output, precisions=precisions, calls=args.calls
+        )
+    except (ZsdError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(["## GPU check", *lines, "", "passed" if good else "FAILED"]))
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
