@@ -149,6 +149,8 @@ class ContrastScorer:
             **{name: (tensors[name], shape) for name, shape in shapes.items()},
         )
         self._tensors = {name: np.ascontiguousarray(tensors[name], np.float32) for name in shapes}
+        self._seen_mlp = kernels.PackedMlp(*self._mlp("score_seen"))
+        self._unseen_mlp = kernels.PackedMlp(*self._mlp("score_unseen"))
 
     def class_set(
         self,
@@ -210,12 +212,14 @@ class ContrastScorer:
         References:
             Paper eq. 6 and 14. g_s sees background, seen and unseen prototypes; g_u the unseen.
         """
-        config, product_mlp = self.config, self._kernels.product_mlp
-        logits = product_mlp(embeddings, classes.prototypes, *self._mlp("score_seen"))
+        config = self.config
+        logits, unseen = self._kernels.product_mlps(
+            embeddings,
+            classes.prototypes,
+            [(self._seen_mlp, 0), (self._unseen_mlp, 1 + classes.seen_count)],
+        )
         if config.seen_activation == "relu":
             logits = np.maximum(logits, 0)
-        first = 1 + classes.seen_count
-        unseen = product_mlp(embeddings, classes.prototypes[first:], *self._mlp("score_unseen"))
         scores: Floats = self._kernels.fuse(
             logits,
             _sigmoid(unseen),

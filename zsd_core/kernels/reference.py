@@ -7,12 +7,14 @@ compiled kernels in ``csrc/kernels`` compute the same; change both in one commit
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "PackedMlp",
     "clip_boxes",
     "decode_boxes",
     "detect",
@@ -23,6 +25,7 @@ __all__ = [
     "product_mlp",
     "product_mlp_backward",
     "product_mlp_int8",
+    "product_mlps",
     "propose",
     "roi_align",
     "roi_align_backward",
@@ -247,6 +250,20 @@ def product_mlp(
     """Eq. 6 before its last activation, (R, D), (K, D) to (R, K)."""
     hidden = np.maximum((regions[:, None] * prototypes) @ weight1.T + bias1, 0)  # (R, K, M)
     return np.asarray(hidden @ weight2 + bias2)
+
+
+class PackedMlp:
+    """The weights of one scorer; the compiled class keeps them packed."""
+
+    def __init__(self, weight1: Floats, bias1: Floats, weight2: Floats, bias2: Floats) -> None:
+        self.weights = (weight1, bias1, weight2, bias2)
+
+
+def product_mlps(
+    regions: Floats, prototypes: Floats, scorers: Sequence[tuple[PackedMlp, int]]
+) -> list[Floats]:
+    """``product_mlp`` of every scorer, each from its first class on."""
+    return [product_mlp(regions, prototypes[first:], *mlp.weights) for mlp, first in scorers]
 
 
 def product_mlp_backward(
