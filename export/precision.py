@@ -29,7 +29,16 @@ from zsd_core.progress import Steps
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["add_fp16", "compute_types", "final_layers", "main", "name_nodes", "parse", "to_fp16"]
+__all__ = [
+    "COMPUTE",
+    "add_fp16",
+    "compute_types",
+    "final_layers",
+    "main",
+    "name_nodes",
+    "parse",
+    "to_fp16",
+]
 
 # In float16 these give the nearest half of what float32 gives; all else stays float32.
 HALF = frozenset(

@@ -9,7 +9,10 @@ Backends want int8 written differently, so each family has its own file, named i
   asks for and OpenVINO fuses.
 
 Weights are signed, symmetric, one scale per channel. The last layers of the box deltas and of the
-objectness stay float32. Prints what it costs (``export.tradeoff``) on every family installed here.
+objectness stay float32, and so does every layer that alone, in int8, would disturb an output of its
+network by more than ``--sensitive`` of the output's size (a network with folded batch norm may
+have a few such, mostly the first). Prints what it costs (``export.tradeoff``) on every family
+installed here.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from numpy.typing import NDArray
 
 from export.compare import class_table
 from export.copies import STAGES, add_networks, record_tradeoff, working_copy
-from export.precision import compute_types, final_layers, name_nodes
+from export.precision import COMPUTE, compute_types, final_layers, name_nodes
 from export.stages import NamedImage, folder_images, inputs_of, pipeline_trace
 from export.tradeoff import photographs, tradeoff, tradeoff_table
 from runtime.backends import installed_backends, open_backend
@@ -38,11 +41,13 @@ from zsd_core.errors import ConfigError, ZsdError, require
 from zsd_core.progress import Steps
 
 __all__ = [
-    "FLAVOURS", "METHODS", "Flavour", "add_int8", "calibration_inputs", "main", "parse",
+    "FLAVOURS", "METHODS", "SENSITIVE", "Flavour", "add_int8", "calibration_inputs", "main",
+    "parse", "sensitive_layers",
 ]  # fmt: skip
 
 Floats = NDArray[np.float32]
 METHODS = ("minmax", "entropy", "percentile")
+SENSITIVE = 0.1
 INPUTS = {"trunk": "images", "head": "region_features"}
 
 
@@ -81,6 +86,7 @@ def add_int8(
     regions: int = 64,
     reduce_range: bool = False,
     keep: Sequence[str] = (),
+    sensitive: float = SENSITIVE,
 ) -> dict[str, Any]:
     """Add int8 networks to a bundle.
 
@@ -91,6 +97,8 @@ def add_int8(
         regions: most regions of an image that the head is calibrated on.
         reduce_range: 7-bit weights, for CPUs without VNNI, whose int8 products may saturate.
         keep: names of further nodes that stay float32.
+        sensitive: largest noise that one layer in int8 may make, as a share of the signal; above
+            it the layer stays float32. 0 asks no layer and quantises all.
 
     Returns:
         The entry of the manifest, ``precisions.int8``.
@@ -116,6 +124,11 @@ def add_int8(
     with tempfile.TemporaryDirectory(prefix="contrastzsd-") as work:
         for stage, model in models.items():
             onnx.save(model, Path(work) / f"{stage}.onnx")
+            if sensitive:
+                kept[stage] += sensitive_layers(
+                    Path(work) / f"{stage}.onnx", INPUTS[stage], inputs[stage][0], kept[stage],
+                    sensitive,
+                )  # fmt: skip
         for name, flavour in FLAVOURS.items():
             stages = {stage: f"{stage}.int8.{name}.onnx" for stage in STAGES}
             for stage, file in stages.items():
@@ -164,9 +177,43 @@ def calibration_inputs(
     return found
 
 
+def sensitive_layers(
+    network: Path, name: str, sample: Floats, kept: Sequence[str], limit: float
+) -> list[str]:
+    """The layers that alone make more noise in an output than ``limit``, by name.
+
+    Each is quantised by itself in the symmetric form, on one sample, and the outputs compared.
+    """
+    onnx = require("onnx", "export")
+    layers = [n.name for n in onnx.load(network).graph.node if n.op_type in COMPUTE]
+    truth = _outputs(network, name, sample)
+    target = network.with_suffix(".alone.onnx")
+    found = []
+    for layer in layers:
+        if layer in kept:
+            continue
+        _quantize(network, target, FLAVOURS["symmetric"], name, [sample], (), METHODS[0], False,
+                  only=[layer])  # fmt: skip
+        noise = max(
+            float(np.sqrt(((a - b) ** 2).sum() / max(float((a**2).sum()), 1e-30)))
+            for a, b in zip(truth, _outputs(target, name, sample), strict=True)
+        )
+        if noise > limit:
+            found.append(layer)
+    return found
+
+
+def _outputs(network: Path, name: str, sample: Floats) -> list[NDArray[np.float64]]:
+    ort = require("onnxruntime", "cpu")
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(str(network), options, providers=["CPUExecutionProvider"])
+    return [output.astype(np.float64) for output in session.run(None, {name: sample})]
+
+
 def _quantize(
     source: Path, target: Path, flavour: Flavour, name: str, inputs: Sequence[Floats],
-    kept: Sequence[str], method: str, reduce_range: bool,
+    kept: Sequence[str], method: str, reduce_range: bool, only: Sequence[str] = (),
 ) -> None:  # fmt: skip
     tools = require("onnxruntime.quantization", "cpu")
     kinds = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
@@ -176,7 +223,7 @@ def _quantize(
             quant_format=tools.QuantFormat.QDQ, per_channel=True, reduce_range=reduce_range,
             activation_type=tools.QuantType.QInt8 if flavour.symmetric else tools.QuantType.QUInt8,
             weight_type=tools.QuantType.QInt8, op_types_to_quantize=list(flavour.operators),
-            nodes_to_exclude=list(kept),
+            nodes_to_exclude=list(kept), nodes_to_quantize=list(only),
             calibrate_method=getattr(tools.CalibrationMethod, kinds[method]),
             extra_options={
                 "ActivationSymmetric": flavour.symmetric,
@@ -221,10 +268,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--regions", type=int, default=64, metavar="N", help="of an image, for the head (64)")
     add("--reduce-range", action="store_true", help="7-bit weights, for CPUs without VNNI")
     add("--keep", nargs="+", default=[], metavar="NODE", help="stay float32 too")
+    add("--sensitive", type=float, default=SENSITIVE, metavar="X",
+        help="layers that alone make more noise stay float32; 0: none (%(default)s)")  # fmt: skip
     add("--calls", type=int, default=0, metavar="N", help="measure the time of N calls (0: none)")
     args = parser.parse_args(argv)
-    if args.regions < 1 or args.calls < 0:
-        parser.error("--regions must be at least 1 and --calls not negative")
+    if args.regions < 1 or args.calls < 0 or args.sensitive < 0:
+        parser.error("--regions must be at least 1, --calls and --sensitive not negative")
     return args
 
 
@@ -239,6 +288,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             add_int8(
                 path, images, method=args.method, regions=args.regions,
                 reduce_range=args.reduce_range, keep=args.keep,
+                sensitive=args.sensitive,
             )  # fmt: skip
         with step("measure the loss"):
             present = [b for b in installed_backends() if b in ("onnxruntime", "openvino")]

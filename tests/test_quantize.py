@@ -10,8 +10,8 @@ import pytest
 import tiny
 from onnx import TensorProto, numpy_helper
 
-from export.precision import compute_types
-from export.quantize import add_int8, calibration_inputs, main
+from export.precision import compute_types, name_nodes
+from export.quantize import add_int8, calibration_inputs, main, sensitive_layers
 from export.stages import NamedImage, inputs_of
 from export.tradeoff import photographs
 from runtime import Detector
@@ -31,7 +31,7 @@ def images(count: int = 3) -> list[NamedImage]:
 @pytest.fixture(scope="module")
 def quantised(tmp_path_factory):
     path = tiny.tiny_bundle(tmp_path_factory.mktemp("int8") / "tiny")
-    entry = add_int8(path, images())
+    entry = add_int8(path, images(), sensitive=0)
     return path, entry
 
 
@@ -90,6 +90,26 @@ def test_int8_runs_and_is_near_float32(quantised, photo, name):
         assert len(d(photo)) > 0
 
 
+def test_layers_that_int8_would_spoil_are_found(tmp_path):
+    """A channel far larger than the others, which the next layer does not need: one scale for all
+    loses those it needs."""
+    model = name_nodes(tiny.trunk_model())
+    sample = np.random.default_rng(0).normal(size=(1, 3, 64, 64)).astype(np.float32)
+    file = tmp_path / "trunk.onnx"
+    onnx.save(model, file)
+    assert sensitive_layers(file, "images", sample, (), 0.1) == []
+    weights = {w.name: numpy_helper.to_array(w).copy() for w in model.graph.initializer}
+    weights["w_features"][0] *= 1e4
+    weights["w_objectness"][:, 0] = 0
+    weights["w_deltas"][:, 0] = 0
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(weights[tensor.name], tensor.name))
+    onnx.save(model, file)
+    found = sensitive_layers(file, "images", sample, (), 0.1)
+    assert {"node_objectness", "node_deltas"} <= set(found)
+    assert sensitive_layers(file, "images", sample, found, 0.1) == []
+
+
 def test_the_head_is_calibrated_on_real_region_features(bundle_path):
     found = calibration_inputs(open_bundle(bundle_path), images(2), regions=4)
     assert len(found["trunk"]) == len(found["head"]) == 2
@@ -111,7 +131,7 @@ def test_engines_of_older_networks_leave_the_manifest(fresh_bundle_path):
 
     stale = [{"precision": "int8", "file": "engines/a"}, {"precision": "fp16", "file": "engines/b"}]
     amend_bundle(fresh_bundle_path, engines=stale)
-    add_int8(fresh_bundle_path, images(1))
+    add_int8(fresh_bundle_path, images(1), sensitive=0)
     assert [e["precision"] for e in open_bundle(fresh_bundle_path).engines] == ["fp16"]
 
 
