@@ -13,9 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -29,15 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ExportError",
-    "TorchNetworks",
     "check_exportable",
     "check_plain",
     "fold_batch_norm",
     "trace_head",
     "trace_trunk",
 ]
-
-Floats = NDArray[np.float32]
 
 # Operators that depend on values and not on shapes alone, or hide a graph.
 NOT_PLAIN = frozenset(
@@ -219,22 +214,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-class TorchNetworks:
-    """The two networks of a checkpoint for ``zsd_core.pipeline``, on the CPU."""
-
-    def __init__(self, model: ContrastZSD) -> None:
-        self._model = model.eval()
-
-    def trunk(self, images: Floats) -> tuple[Floats, Floats, Floats]:
-        """See ``zsd_core.pipeline.Networks``."""
-        with torch.inference_mode():
-            features, objectness, deltas = self._model.trunk(torch.from_numpy(images))
-        return features.numpy(), objectness.numpy(), deltas.numpy()
-
-    def head(self, region_features: Floats) -> tuple[Floats, Floats]:
-        """See ``zsd_core.pipeline.Networks``."""
-        with torch.inference_mode():
-            embeddings, deltas = self._model.head(torch.from_numpy(region_features))
-        return embeddings.numpy(), deltas.numpy()

@@ -26,7 +26,6 @@ from export.compare import class_table, compare_stages
 from export.compose import compose_detector
 from export.networks import (
     ExportError,
-    TorchNetworks,
     check_exportable,
     check_plain,
     trace_head,
@@ -41,6 +40,7 @@ from runtime.bundle import Bundle, open_bundle, write_bundle
 from zsd_core.checkpoint import Checkpoint, load_checkpoint
 from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, DataError, ZsdError, require
+from zsd_core.models import TorchNetworks
 from zsd_core.progress import Steps
 
 if TYPE_CHECKING:

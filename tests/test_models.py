@@ -18,7 +18,7 @@ from zsd_core.config import (
     ScoringConfig,
 )
 from zsd_core.errors import ConfigError, DataError
-from zsd_core.models import ContrastZSD
+from zsd_core.models import ContrastZSD, TorchNetworks
 from zsd_core.models.backbone import build_backbone
 from zsd_core.scoring import ContrastScorer
 from zsd_core.semantics import seen_similarity
@@ -52,6 +52,19 @@ def test_every_backbone_has_the_documented_shapes(name):
     assert (embeddings >= 0).all()
     assert offsets.shape == (3, 4)
     assert none.shape == (0, 16)
+
+
+def test_networks_of_arrays_do_what_the_modules_do():
+    torch.manual_seed(0)
+    model = ContrastZSD(config()).train()
+    networks = TorchNetworks(model)
+    assert not model.training
+    image, patches = torch.randn(1, 3, 64, 96), torch.randn(3, 256, 4, 4)
+    with torch.no_grad():
+        expected = (*model.trunk(image), *model.head(patches))
+    found = (*networks.trunk(image.numpy()), *networks.head(patches.numpy()))
+    for array, tensor in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(array, tensor.numpy())
 
 
 @pytest.mark.parametrize("levels", [(8,), (8, 16), (4, 8, 16)])

@@ -182,9 +182,8 @@ def checkpoint_predictor(
         DataError: the checkpoint cannot be read, or was trained on a class that ``split`` calls
             unseen: no zero-shot test.
     """
-    import torch
-
     from zsd_core.checkpoint import load_checkpoint
+    from zsd_core.models import TorchNetworks
     from zsd_core.pipeline import run
     from zsd_core.scoring import scorer_for
 
@@ -204,16 +203,7 @@ def checkpoint_predictor(
     is_seen = np.arange(len(class_set.names)) < seen
     hidden = {"zsd": is_seen, "seen": ~is_seen, "gzsd": np.zeros_like(is_seen)}
 
-    class TorchNetworks:
-        @torch.inference_mode()
-        def trunk(self, images: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-            return tuple(part.numpy() for part in model.trunk(torch.from_numpy(images)))
-
-        @torch.inference_mode()
-        def head(self, region_features: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-            return tuple(part.numpy() for part in model.head(torch.from_numpy(region_features)))
-
-    networks: Any = TorchNetworks()
+    networks = TorchNetworks(model)
 
     def predict(image: NDArray[np.uint8], mode: Task) -> Prediction:
         thresholds = np.where(hidden[mode], np.inf, score_threshold).astype(np.float32)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from zsd_core.models.detector import ContrastZSD
 from zsd_core.models.head import Head
+from zsd_core.models.networks import TorchNetworks
 from zsd_core.models.scorer import Scorer
 from zsd_core.models.trunk import Trunk
 
-__all__ = ["ContrastZSD", "Head", "Scorer", "Trunk"]
+__all__ = ["ContrastZSD", "Head", "Scorer", "TorchNetworks", "Trunk"]
