@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.archive import MANIFEST, replacing, safe_name, sha256, unpack, verify
-from runtime.vocabulary import Vocabulary, fold, quantize_rows
+from runtime.vocabulary import Vocabulary, fold
 from zsd_core.config import ModelConfig, from_mapping
 from zsd_core.errors import BundleError, ZsdError
+from zsd_core.semantics import quantize_rows
 
 __all__ = [
     "FORMAT",
@@ -345,7 +346,7 @@ def _fill(target: Path, root: Path, files: Mapping[str, Path | bytes]) -> None:
     for name, source in files.items():
         place = root / safe_name(target, name)
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(source) if isinstance(source, bytes) else shutil.copy(source, place)
+        place.write_bytes(source) if isinstance(source, bytes) else shutil.copyfile(source, place)
 
 
 def _seal(target: Path, root: Path, manifest: dict[str, Any]) -> None:
@@ -427,6 +428,6 @@ def _tensors(bundle: Path, name: str, path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _save(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    save_file(dict(tensors), path)
+    path.write_bytes(save(dict(tensors)))  # save_file would make it readable to its owner only

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,20 +11,12 @@ from numpy.typing import NDArray
 from zsd_core.errors import ClassError
 from zsd_core.semantics import unit_rows
 
-__all__ = ["Vocabulary", "fold", "quantize_rows", "rank_names"]
+__all__ = ["Vocabulary", "fold", "rank_names"]
 
 
 def fold(name: str) -> str:
     """The form names are compared in: lower case, underscores and runs of white space one blank."""
     return " ".join(name.replace("_", " ").split()).casefold()
-
-
-def quantize_rows(vectors: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Store rows ``(V, E)`` as int8 with one float32 scale each: row = int8 * scale."""
-    vectors = np.asarray(vectors, np.float32)
-    largest = np.abs(vectors).max(axis=1, initial=0.0)
-    scales = (np.where(largest > 0, largest, 1) / 127).astype(np.float32)
-    return np.rint(vectors / scales[:, None]).astype(np.int8), scales
 
 
 def rank_names(text: str, names: Iterable[str], count: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -48,6 +49,16 @@ def test_every_file_is_listed_with_hash_and_size(bundle_path):
     there = {p.relative_to(bundle_path).as_posix() for p in bundle_path.rglob("*") if p.is_file()}
     assert set(listed) == there - {"manifest.json"}
     assert all(len(record["sha256"]) == 64 and record["bytes"] > 0 for record in listed.values())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_whoever_may_read_one_file_may_read_all(bundle_path, tmp_path):
+    plain = tmp_path / "plain"
+    plain.write_bytes(b"")
+    (bundle_path / "scorer.safetensors").chmod(0o600)  # as older versions wrote it
+    bundle_module.amend_bundle(bundle_path, metrics={})
+    modes = {p.name: p.stat().st_mode for p in [plain, *bundle_path.rglob("*")] if p.is_file()}
+    assert set(modes.values()) == {modes["plain"]}, modes
 
 
 @pytest.mark.parametrize("folder", ["", "inside/"])

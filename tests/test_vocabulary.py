@@ -12,9 +12,9 @@ from zsd_core import vocabulary
 from zsd_core.data.splits import load_split, split_names
 from zsd_core.errors import DataError, MissingPackageError
 from zsd_core.nouns import everyday_names
-from zsd_core.semantics import unit_rows
+from zsd_core.semantics import quantize_rows, unit_rows
 from zsd_core.vectors import load_vectors
-from zsd_core.vocabulary import main, quantize, wordnet_licence, write_vocabulary
+from zsd_core.vocabulary import main, wordnet_licence, write_vocabulary
 
 
 def unit(rows, width=384):
@@ -23,12 +23,12 @@ def unit(rows, width=384):
 
 def test_one_byte_a_number_keeps_the_direction():
     vectors = unit(50)
-    rows, scales = quantize(vectors)
+    rows, scales = quantize_rows(vectors)
     assert rows.dtype == np.int8 and scales.dtype == np.float32 and scales.shape == (50,)
     assert np.abs(rows).max(axis=1).tolist() == [127] * 50
     restored = unit_rows(rows * scales[:, None])
     assert (restored * vectors).sum(axis=1).min() > 0.9999
-    assert quantize(np.zeros((1, 3), np.float32))[0].tolist() == [[0, 0, 0]]
+    assert quantize_rows(np.zeros((1, 3), np.float32))[0].tolist() == [[0, 0, 0]]
 
 
 def test_file_is_read_back_by_name(tmp_path):

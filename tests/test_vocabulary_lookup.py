@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from runtime.vocabulary import Vocabulary, fold, quantize_rows, rank_names
+from runtime.vocabulary import Vocabulary, fold, rank_names
 from zsd_core.errors import ClassError
+from zsd_core.semantics import quantize_rows
 
 NAMES = ("truck", "trunk", "fire truck", "Teddy bear", "crème brûlée", "TRUCK")
 
@@ -89,3 +90,10 @@ def test_stored_rows_are_within_half_a_step(rows):
     assert small.dtype == np.int8
     error = np.abs(small * scales[:, None] - rows)
     assert (error <= scales[:, None] * 0.5001).all()
+
+
+def test_a_row_of_almost_nothing_is_stored_as_zero():
+    rows = np.array([[3e-45, 0], [1e-36, -1e-37], [1e-35, 0], [0, 0]], np.float32)
+    small, scales = quantize_rows(rows)
+    np.testing.assert_array_equal(small, [[0, 0], [0, 0], [127, 0], [0, 0]])
+    assert (scales >= np.finfo(np.float32).tiny).all()

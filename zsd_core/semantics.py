@@ -1,4 +1,4 @@
-"""What class vectors mean to each other: unit rows and the similarity matrix S (section 3.1).
+"""Class vectors: unit rows, rows stored small, and the similarity matrix S (section 3.1).
 
 numpy only, so that an edge device computes exactly what training saw.
 """
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from zsd_core.errors import ConfigError, DataError, expect_shapes
 
-__all__ = ["seen_similarity", "similarity", "similarity_of_cosines", "unit_rows"]
+__all__ = ["quantize_rows", "seen_similarity", "similarity", "similarity_of_cosines", "unit_rows"]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -32,6 +32,19 @@ def unit_rows(vectors: Floats) -> Floats:
             "every class needs a finite, non-zero vector."
         )
     return np.asarray(vectors / norms, dtype=vectors.dtype)
+
+
+def quantize_rows(vectors: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Store rows ``(V, E)`` as int8 with one float32 scale each: row = int8 * scale.
+
+    A row whose scale would be subnormal in float32, every entry below about 1.5e-36, is stored as
+    zero: it has no direction to speak of, and looking it up is an error.
+    """
+    vectors = np.asarray(vectors, np.float32)
+    largest = np.abs(vectors).max(axis=1, initial=0.0)
+    smallest = 127 * np.finfo(np.float32).tiny
+    scales = (np.where(largest >= smallest, largest, 1) / 127).astype(np.float32)
+    return np.rint(vectors / scales[:, None]).astype(np.int8), scales
 
 
 def seen_similarity(seen: Floats, unseen: Floats, temperature: float) -> Floats:

@@ -27,9 +27,10 @@ from zsd_core.data.splits import load_split, split_names
 from zsd_core.errors import DataError, MissingPackageError, ZsdError
 from zsd_core.nouns import WordNet, choose_nouns
 from zsd_core.progress import Progress, Steps
+from zsd_core.semantics import quantize_rows
 from zsd_core.text import TEMPLATE, encode_names
 
-__all__ = ["main", "quantize", "word_frequency", "wordnet_licence", "write_vocabulary"]
+__all__ = ["main", "word_frequency", "wordnet_licence", "write_vocabulary"]
 
 SOURCE = (
     "WordNet 3.0 nouns (Princeton University) of visible things, the project's list of household "
@@ -38,13 +39,6 @@ SOURCE = (
     "describes as offensive, and people by anything but work, sport and age, are left out"
 )
 LICENCE = "WordNet licence for the names, Apache-2.0 for the encoder"
-
-
-def quantize(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Rows ``(V, E)`` as int8 and one scale ``(V,)`` each: row = integers * scale."""
-    scales = np.abs(vectors).max(axis=1, initial=0) / 127
-    safe = np.where(scales > 0, scales, 1)
-    return np.round(vectors / safe[:, None]).astype(np.int8), safe.astype(np.float32)
 
 
 def write_vocabulary(
@@ -65,7 +59,7 @@ def write_vocabulary(
         )
     if any("\n" in name or not name.strip() for name in names):
         raise DataError("write_vocabulary: a name is empty or holds a line break.")
-    rows, scales = quantize(vectors)
+    rows, scales = quantize_rows(vectors)
     text = np.frombuffer("\n".join(names).encode("utf-8"), dtype=np.uint8)
     save_file({"names": text, "vectors": rows, "scales": scales}, path, metadata=dict(metadata))
 
