@@ -32,7 +32,7 @@ from zsd_core import kernels
 from zsd_core.config import ProposalConfig
 from zsd_core.errors import ZsdError, require
 
-__all__ = ["Row", "main", "measure", "table"]
+__all__ = ["Bench", "Row", "main", "measure", "table"]
 
 Floats = NDArray[np.float32]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -81,7 +81,7 @@ class Bench:
         return self.pair(function, lambda: None)[0]
 
 
-def extra_mb(function: Callable[[], NDArray[Any] | list[NDArray[Any]]]) -> float | None:
+def _extra_mb(function: Callable[[], NDArray[Any] | list[NDArray[Any]]]) -> float | None:
     """Peak resident memory of a call beyond what was there and its result; Linux only."""
     if sys.platform != "linux":
         return None
@@ -100,13 +100,13 @@ def _resident(field: str) -> float:
     raise ZsdError(f"/proc/self/status has no {field}.")
 
 
-def softmax(logits: Floats) -> Floats:
+def _softmax(logits: Floats) -> Floats:
     """Over the last axis."""
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
-def mlp_arrays(regions: int, classes: int, joint: int, hidden: int, zeros: float) -> list[Floats]:
+def _mlp_arrays(regions: int, classes: int, joint: int, hidden: int, zeros: float) -> list[Floats]:
     """Random regions, prototypes (dense, or with a share of exact zeros) and layers."""
     rng = np.random.default_rng(0)
     prototypes = rng.random((classes, joint), np.float32) + np.float32(0.1)
@@ -120,7 +120,7 @@ def mlp_arrays(regions: int, classes: int, joint: int, hidden: int, zeros: float
     return [rng.random((regions, joint), np.float32), prototypes, *layers]
 
 
-def gemm_ms(bench: Bench, rows: int, joint: int, hidden: int) -> tuple[str, float]:
+def _gemm_ms(bench: Bench, rows: int, joint: int, hidden: int) -> tuple[str, float]:
     """The fastest multiplication of (rows, D) by (D, M), by whom, and its milliseconds."""
     torch, onnxruntime = require("torch", "train"), require("onnxruntime", "cpu")
     onnx = require("onnx", "export")
@@ -155,14 +155,14 @@ def gemm_ms(bench: Bench, rows: int, joint: int, hidden: int) -> tuple[str, floa
     return best, times[best]
 
 
-def product_mlp_rows(
+def _product_mlp_rows(
     bench: Bench, regions: int, joint: int, hidden: int, counts: Sequence[int]
 ) -> list[Row]:
     """Every variant of ``product_mlp`` for one model and some numbers of classes."""
     torch = require("torch", "train")
     base, rows = counts[0], []
-    _, gemm = gemm_ms(bench, regions * base, joint, hidden)
-    arrays = mlp_arrays(regions, base, joint, hidden, 0.0)
+    _, gemm = _gemm_ms(bench, regions * base, joint, hidden)
+    arrays = _mlp_arrays(regions, base, joint, hidden, 0.0)
     tensors = [torch.from_numpy(a) for a in arrays]
 
     def eager() -> Floats:
@@ -182,7 +182,7 @@ def product_mlp_rows(
         ):
             if shortlist and classes <= 2 * shortlist:
                 continue
-            data = mlp_arrays(regions, classes, joint, hidden, zeros)
+            data = _mlp_arrays(regions, classes, joint, hidden, zeros)
             packed: list[kernels.PackedMlp] = []
 
             def first(
@@ -192,7 +192,7 @@ def product_mlp_rows(
                 packed.append(kernels.PackedMlp(*data[2:], precision=precision))
                 return kernels.product_mlps(data[0], data[1], [(packed[0], 0)], shortlist=shortlist)
 
-            memory = extra_mb(first)
+            memory = _extra_mb(first)
 
             def ours(data: list[Floats] = data, packed: Any = packed, s: Any = shortlist) -> Floats:
                 return kernels.product_mlps(data[0], data[1], [(packed[0], 0)], shortlist=s)[0]
@@ -216,13 +216,13 @@ def product_mlp_rows(
                 operator="product_mlp", variant=variant, classes=classes, ms=ms, reference=name,
                 reference_ms=reference, gflops=flops / ms, share_of_ceiling=gemm * scale / ms,
                 extra_mb=memory,
-                max_difference=float(np.abs(softmax(scores) - softmax(exact)).max()),
+                max_difference=float(np.abs(_softmax(scores) - _softmax(exact)).max()),
                 top1_agreement=float((scores.argmax(axis=1) == exact.argmax(axis=1)).mean()),
             ))  # fmt: skip
     return rows
 
 
-def roi_align_rows(bench: Bench) -> list[Row]:
+def _roi_align_rows(bench: Bench) -> list[Row]:
     """Forward and backward at the paper's size and the shipped model's."""
     torch, torchvision = require("torch", "train"), require("torchvision", "train")
     rng, rows = np.random.default_rng(0), []
@@ -262,7 +262,7 @@ def roi_align_rows(bench: Bench) -> list[Row]:
     return rows
 
 
-def box_rows(bench: Bench) -> list[Row]:
+def _box_rows(bench: Bench) -> list[Row]:
     """``propose`` and ``detect`` against the same steps with torchvision's operators."""
     torch, torchvision = require("torch", "train"), require("torchvision", "train")
     from torchvision.models.detection._utils import BoxCoder
@@ -337,7 +337,7 @@ def box_rows(bench: Bench) -> list[Row]:
     return rows
 
 
-def preprocess_rows(bench: Bench) -> list[Row]:
+def _preprocess_rows(bench: Bench) -> list[Row]:
     """Against OpenCV's bilinear resize and normalisation in numpy."""
     cv2, rows = require("cv2", "cpu"), []
     cv2.setNumThreads(kernels.get_threads())
@@ -370,12 +370,12 @@ def preprocess_rows(bench: Bench) -> list[Row]:
 
 def measure(bench: Bench, classes: Sequence[int] = (96, 1203)) -> list[Row]:
     """Every row of the table."""
-    rows = product_mlp_rows(bench, 300, 2048, 1024, classes)
+    rows = _product_mlp_rows(bench, 300, 2048, 1024, classes)
     rows += [
         Row(**{**asdict(row), "operator": "product_mlp, shipped model"})
-        for row in product_mlp_rows(bench, 100, 512, 256, (66,))
+        for row in _product_mlp_rows(bench, 100, 512, 256, (66,))
     ]
-    return rows + roi_align_rows(bench) + box_rows(bench) + preprocess_rows(bench)
+    return rows + _roi_align_rows(bench) + _box_rows(bench) + _preprocess_rows(bench)
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -11,7 +11,7 @@ from benchmarks import operators
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_rows_hold_what_the_table_and_the_json_need(capsys):
-    rows = operators.product_mlp_rows(operators.Bench(1), 6, 32, 16, (5, 300))
+    rows = operators._product_mlp_rows(operators.Bench(1), 6, 32, 16, (5, 300))
     variants = [(row.variant, row.classes) for row in rows]
     assert variants == [
         *((v, 5) for v in ("float32 dense", "float32 half zero", "int8 dense")),
@@ -32,6 +32,6 @@ def test_rows_hold_what_the_table_and_the_json_need(capsys):
 
 
 def test_half_zero_prototypes_are_half_zero():
-    prototypes = operators.mlp_arrays(2, 50, 100, 8, 0.5)[1]
+    prototypes = operators._mlp_arrays(2, 50, 100, 8, 0.5)[1]
     assert 0.45 < (prototypes == 0).mean() < 0.55
-    assert not (operators.mlp_arrays(2, 50, 100, 8, 0.0)[1] == 0).any()
+    assert not (operators._mlp_arrays(2, 50, 100, 8, 0.0)[1] == 0).any()
