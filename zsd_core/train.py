@@ -110,6 +110,7 @@ def train(
     with _Log(output, config, dataset, enabled=rank == 0) as log:
         fit(phases, config.training, device=target, position=position, save=save, log=log,
             max_steps=max_steps)  # fmt: skip
+    save(position)  # a finished run resumed with other options keeps those
     if processes > 1:
         torch.distributed.destroy_process_group()
     return path
