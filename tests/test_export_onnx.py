@@ -50,7 +50,7 @@ def random_model(config: ModelConfig) -> ContrastZSD:
     torch.manual_seed(0)
     model = ContrastZSD(config).eval()
     with torch.no_grad():
-        for name, buffer in model.named_buffers():
+        for name, buffer in (*model.trunk.named_buffers(), *model.head.named_buffers()):
             if name.endswith("running_var"):
                 buffer.uniform_(0.3, 1.2)
             elif name.endswith("weight"):
