@@ -1,7 +1,8 @@
-"""Run cases in a process of its own: ``python -m cuda_proof MODULE SCHEDULE PREFIX``.
+"""Run cases in a process of its own: ``python -m cuda_proof MODULE SCHEDULE PREFIX [bare]``.
 
-For builds that may crash (planted bugs, AddressSanitizer). The schedule ``all`` runs each. Exit 0:
-every case agreed with its twin under each of them.
+For builds that may crash (planted bugs, AddressSanitizer). The schedule ``all`` runs each; ``bare``
+leaves out the guards around arrays, for AddressSanitizer's. Exit 0: every case agreed with its
+twin under each of them.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from cuda_proof.engines import SCHEDULES, ShimEngine
 
 
 def main() -> int:
-    path, schedule, prefix = sys.argv[1:]
+    path, schedule, prefix, *bare = sys.argv[1:]
+    assert bare in ([], ["bare"]), sys.argv
     chosen = {name: run for name, run in all_cases().items() if name.startswith(prefix)}
     assert chosen, f"no case is called {prefix}"
     for order in SCHEDULES if schedule == "all" else [schedule]:
-        engine = ShimEngine(Path(path), order)
+        engine = ShimEngine(Path(path), order, guards=not bare)
         for name, run in chosen.items():
             try:
                 run(engine)

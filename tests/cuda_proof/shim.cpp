@@ -344,6 +344,8 @@ cudaError_t run(const void* kernel, dim3 grid, dim3 size, std::size_t shared, in
     own.size = size;
     own.body = &body;
     own.fibers = std::vector<Fiber>(size.x * size.y * size.z);
+    // Locals that were never set are the same garbage everywhere.
+    for (Fiber& fiber : own.fibers) std::memset(fiber.stack.get(), 0xff, kStack);
     for (unsigned z = 0; z < grid.z; ++z) {
       for (unsigned y = 0; y < grid.y; ++y) {
         for (unsigned x = 0; x < grid.x; ++x) {
