@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from export import detector_graph as middle
+from export.scorers import graph_of
 from zsd_core.config import ModelConfig
 from zsd_core.errors import require
 
@@ -57,7 +58,7 @@ def compose_detector(
     """Image tensor and class prototypes in, detections out, in standard ONNX operators.
 
     Inputs: ``images (N, 3, H, W)``, ``image_sizes (N, 2)`` height and width without padding,
-    ``prototypes (K, D)``, ``similarity (K, U)`` in full, and ``score_threshold`` with one value for
+    ``prototypes (K, P)``, ``similarity (K, U)`` in full, and ``score_threshold`` with one value for
     all classes or one for each, infinity hiding a class. Outputs: ``boxes (n, 4)`` in pixels of
     the network input, ``scores``, ``columns`` and ``batch_indices`` ``(n,)``.
 
@@ -66,17 +67,17 @@ def compose_detector(
     """
     import onnx_ir as ir
 
-    builder = new_builder("detector")
+    builder, method = new_builder("detector"), graph_of(config.scoring.method)
     op, dtype = builder.op, ir.DataType.FLOAT
     images = builder.input("images", dtype, ["N", 3, "H", "W"])
     image_sizes = builder.input("image_sizes", dtype, ["N", 2])
-    prototypes = builder.input("prototypes", dtype, ["K", config.scoring.joint_dim])
+    prototypes = builder.input("prototypes", dtype, ["K", method.prototype_width(config.scoring)])
     similarity = builder.input("similarity", dtype, ["K", "U"])
     threshold = builder.input("score_threshold", dtype, ["T"])
     weights = {
         name: builder.initializer(ir.tensor(array, name=f"scorer.{name}"))
         for name, array in scorer_tensors.items()
-        if name.startswith(("score_seen.", "score_unseen."))
+        if name.startswith(method.WEIGHTS)
     }
 
     features, objectness, anchor_deltas = _insert(builder, trunk, "trunk", [images])
@@ -85,7 +86,7 @@ def compose_detector(
     )
     patches = middle.roi_align(op, features, rois, batch_indices, config.regions)
     embeddings, box_deltas = _insert(builder, head, "head", [patches])
-    scores = middle.score(
+    scores = method.score(
         op, embeddings, roi_scores, prototypes, similarity, weights, config.scoring
     )
     outputs = middle.detect(

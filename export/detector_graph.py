@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from onnxscript._internal.builder import OpBuilder
 
-__all__ = ["OPSET", "detect", "fuse", "product_mlp", "propose", "roi_align", "score"]
+__all__ = ["OPSET", "calibrate", "detect", "fuse", "product_mlp", "propose", "roi_align"]
 
 OPSET = 20
 LARGEST_LOG_SCALE = math.log(1000 / 16)  # of dw and dh, so that exp stays finite
@@ -172,42 +172,30 @@ def fuse(
     unseen = op.Shape(similarity, start=1, end=2)  # U
     factor = op.MatMul(unseen_probabilities, op.Transpose(similarity, perm=[1, 0]))  # (R, K)
     factor = op.Where(op.Equal(unseen, [0]), [1.0], factor)  # no unseen class: no factor
-    classes = op.Shape(similarity, start=0, end=1)
     scores = _from_column(op, op.Mul(seen_logits, factor), [1])
+    return calibrate(op, scores, unseen, objectness, config)
+
+
+def calibrate(
+    op: OpBuilder,
+    scores: ir.Value,
+    unseen: ir.Value,
+    objectness: ir.Value,
+    config: ScoringConfig,
+) -> ir.Value:
+    """Scale the seen columns of scores ``(R, Ks + U)``, and all by objectness ``(R,)``.
+
+    ``unseen`` ``(1,)`` is U; the unseen columns are the last ones.
+    """
     if config.seen_scale != 1.0:
-        columns = op.Range(0, op.Squeeze(op.Sub(classes, [1]), [0]), 1)
-        is_seen = op.Less(columns, op.Sub(op.Sub(classes, [1]), unseen))
+        classes = op.Shape(scores, start=1, end=2)
+        columns = op.Range(0, op.Squeeze(classes, [0]), 1)
+        is_seen = op.Less(columns, op.Sub(classes, unseen))
         scores = op.Mul(scores, op.Where(is_seen, [config.seen_scale], [1.0]))
     if config.objectness_power > 0:
         power = op.Pow(objectness, [config.objectness_power])
         scores = op.Mul(scores, op.Unsqueeze(power, [1]))
     return scores
-
-
-def score(
-    op: OpBuilder,
-    embeddings: ir.Value,
-    objectness: ir.Value,
-    prototypes: ir.Value,
-    similarity: ir.Value,
-    weights: dict[str, ir.Value],
-    config: ScoringConfig,
-) -> ir.Value:
-    """``zsd_core.scoring.ContrastScorer.score`` as a graph: g_s over all, g_u over the unseen."""
-
-    def path(name: str, rows: ir.Value) -> ir.Value:
-        parts = (weights[f"{name}.{part}"] for part in ("weight1", "bias1", "weight2", "bias2"))
-        return product_mlp(op, embeddings, rows, *parts)
-
-    seen_logits = path("score_seen", prototypes)
-    if config.seen_activation == "relu":
-        seen_logits = op.Relu(seen_logits)
-    classes, unseen = (op.Shape(similarity, start=i, end=i + 1) for i in range(2))
-    # A Scan needs a row: with no unseen class it scores the last seen one, and the Slice drops it.
-    start = op.Min(op.Sub(classes, unseen), op.Sub(classes, [1]))
-    unseen_logits = path("score_unseen", op.Slice(prototypes, start, classes, [0]))
-    unseen_probabilities = op.Sigmoid(op.Slice(unseen_logits, [0], unseen, [1]))
-    return fuse(op, seen_logits, unseen_probabilities, similarity, objectness, config)
 
 
 def detect(

@@ -10,6 +10,7 @@ import pytest
 
 from export import detector_graph as graph
 from export.compose import new_builder, sealed
+from export.scorers import contrastzsd
 from zsd_core.config import DetectionConfig, ProposalConfig, RegionConfig, ScoringConfig
 from zsd_core.kernels import reference
 
@@ -189,7 +190,9 @@ def test_score_takes_the_unseen_path_over_the_last_rows_only(activation):
             for name, arrays in paths.items()
             for part, array in zip(parts, arrays, strict=True)
         }
-        return graph.score(op, embeddings, objectness, prototypes, similarity, weights, config)
+        return contrastzsd.score(
+            op, embeddings, objectness, prototypes, similarity, weights, config
+        )
 
     run = session(
         build, embeddings=(FLOAT, ["R", 24]), objectness=(FLOAT, ["R"]),

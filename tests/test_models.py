@@ -241,7 +241,7 @@ def test_centred_vectors_mean_the_same_in_training_and_at_run_time():
     ).eval()  # fmt: skip
     vectors = np.random.default_rng(0).random((5, 6), np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    model.scorer.read_seen(torch.from_numpy(vectors[:3]))
+    model.scorer.read_classes(*torch.from_numpy(vectors).split([3, 2]))
     scorer = ContrastScorer(model.scorer_tensors(), scoring)
     classes = scorer.class_set(["a", "b", "c"], vectors[:3], ["d", "e"], vectors[3:])
     with torch.no_grad():

@@ -74,28 +74,29 @@ def test_every_part_that_learns_gets_a_finite_gradient(quality):
 
 def test_weights_of_eq_13_scale_their_terms_and_zero_removes_them():
     f, labels, offsets = torch.randn(9, 512), torch.arange(9) % 4, torch.randn(9, 4)
+    bins = f[:, :0]
     plain = objective(LossConfig(unseen_weight=1, contrast_weight=1)).head_losses(
-        f, labels, offsets
+        f, bins, labels, offsets
     )
     scaled = objective(LossConfig(unseen_weight=0.2, contrast_weight=0.5)).head_losses(
-        f, labels, offsets
+        f, bins, labels, offsets
     )
     torch.testing.assert_close(scaled["unseen"], 0.2 * plain["unseen"])
     torch.testing.assert_close(scaled["contrast"], 0.5 * plain["contrast"])
     torch.testing.assert_close(scaled["seen"], plain["seen"])
     ablated = objective(LossConfig(unseen_weight=0, contrast_weight=0))
-    assert set(ablated.head_losses(f, labels, offsets)) == {"box", "seen"}
+    assert set(ablated.head_losses(f, bins, labels, offsets)) == {"box", "seen"}
 
 
 def test_s_is_the_one_definition():
     own = objective(scoring={"similarity_temperature": 0.3})
-    expected = similarity(own.seen_vectors.numpy(), own.unseen_vectors.numpy(), 0.3)
-    np.testing.assert_allclose(own.similarity.numpy(), expected, rtol=1e-6)
+    expected = similarity(own.model.scorer.seen_vectors.numpy(), own.model.scorer.unseen_vectors.numpy(), 0.3)
+    np.testing.assert_allclose(own.model.scorer.similarity.numpy(), expected, rtol=1e-6)
 
 
 def test_a_fixed_background_is_the_mean_of_the_seen_vectors_at_unit_length():
     own = objective(scoring={"background": "mean"})
-    mean = own.seen_vectors.mean(dim=0)
+    mean = own.model.scorer.seen_vectors.mean(dim=0)
     torch.testing.assert_close(own.model.scorer.background_vector(), mean / mean.norm())
     assert "model.scorer.background" not in dict(own.named_parameters())
 

@@ -90,6 +90,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         config.model, backbone=dataclasses.replace(config.model.backbone, weights="")
     )
     model = ContrastZSD(unloaded)  # the checkpoint holds the backbone's weights
+    seen = len(values["seen"])
+    model.scorer.read_classes(values["vectors"][:seen], values["vectors"][seen:])
     model.load_state_dict(values["model"])
     return Checkpoint(
         config=config, model=model.eval(), seen=tuple(values["seen"]),

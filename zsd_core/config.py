@@ -192,7 +192,8 @@ class ScoringConfig:
     """The visual-semantic alignment: p_v, p_s, g_s, g_u, S and how eq. 14 reads them.
 
     Attributes:
-        method: the scoring method; "contrastzsd" here, more by the registry of methods.
+        method: the scoring method, a file of ``zsd_core/scoring``: "contrastzsd", or "conse", the
+            paper's baseline.
         vector_dim: E, width of a class vector (300 word2vec, 384 MiniLM, 64 aPY).
         joint_dim: D, width of the joint space.
         hidden_dim: M, hidden width of g_s and g_u.
@@ -207,6 +208,7 @@ class ScoringConfig:
         background_unit: a_0 is scaled to unit length before use.
         center: the mean of the seen vectors is subtracted from every class vector, which is then
             scaled to unit length again; sentence encoders give all names a large common part.
+        conse_top: how many of a region's most probable seen classes "conse" combines.
     """
 
     method: str = "contrastzsd"
@@ -222,10 +224,11 @@ class ScoringConfig:
     background: Literal["rpn", "head", "mean"] = "head"
     background_unit: bool = True
     center: bool = False
+    conse_top: int = 10
 
     def __post_init__(self) -> None:
         name = "ScoringConfig"
-        for key in ("vector_dim", "joint_dim", "hidden_dim", "contrast_dim"):
+        for key in ("vector_dim", "joint_dim", "hidden_dim", "contrast_dim", "conse_top"):
             _check(getattr(self, key) > 0, f"{name}.{key}", getattr(self, key), "must be above 0")
         for key in ("similarity_temperature", "seen_scale"):
             _check(getattr(self, key) > 0, f"{name}.{key}", getattr(self, key), "must be above 0")

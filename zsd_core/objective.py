@@ -13,16 +13,9 @@ import torchvision
 from torch import Tensor, nn
 
 from zsd_core import kernels, ops
-from zsd_core.errors import ConfigError
 from zsd_core.experiment import Config
-from zsd_core.losses import (
-    box_regression_loss,
-    contrastive_loss,
-    seen_classification_loss,
-    unseen_classification_loss,
-)
+from zsd_core.losses import box_regression_loss
 from zsd_core.models import ContrastZSD
-from zsd_core.semantics import similarity
 from zsd_core.targets import BOX_WEIGHTS, RPN_WEIGHTS, encode, match, sample
 
 __all__ = ["Objective", "Regions", "Target"]
@@ -79,16 +72,7 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.config = model, config
-        model.scorer.read_seen(seen_vectors)
-        centered = model.scorer.centered
-        table = similarity(
-            centered(seen_vectors).double().cpu().numpy(),
-            centered(unseen_vectors).double().cpu().numpy(),
-            config.model.scoring.similarity_temperature,
-        )  # fmt: skip
-        self.register_buffer("seen_vectors", seen_vectors, persistent=False)
-        self.register_buffer("unseen_vectors", unseen_vectors, persistent=False)
-        self.register_buffer("similarity", torch.from_numpy(table).float(), persistent=False)
+        model.scorer.read_classes(seen_vectors, unseen_vectors)
         anchors = torch.from_numpy(config.model.proposals.anchors())
         self.register_buffer("anchors", anchors, persistent=False)
 
@@ -187,53 +171,19 @@ class Objective(nn.Module):
 
     def head_losses(self, f: Tensor, labels: Tensor, offsets: Tensor) -> dict[str, Tensor]:
         """Eq. 5, 8, 9 and 12 of regions' features ``(R, F)``, weighted as eq. 13 says."""
-        config, scorer = self.config.loss, self.model.scorer
+        config = self.config.loss
         deltas = self.model.head.regressor(f)
         f = F.dropout(f, self.config.training.dropout)
         embeddings = self.model.head.project_visual(f)
-        seen_vectors = cast(Tensor, self.seen_vectors)
-        unseen_vectors = cast(Tensor, self.unseen_vectors)
-        prototypes = scorer.prototypes(torch.cat([seen_vectors, unseen_vectors]))
-        split = 1 + len(seen_vectors)
-        losses = {
+        return {
             "box": box_regression_loss(deltas, offsets, labels, reduction=config.reduction),
-            "seen": seen_classification_loss(
-                scorer.seen_logits(embeddings, prototypes[:split]), labels,
-                reduction=config.reduction,
-            ),
-        }  # fmt: skip
-        if config.unseen_weight and len(unseen_vectors):
-            losses["unseen"] = config.unseen_weight * unseen_classification_loss(
-                scorer.unseen_logits(embeddings, prototypes[split:]), labels,
-                cast(Tensor, self.similarity), background=config.unseen_background,
-                reduction=config.reduction,
-            )  # fmt: skip
-        if config.contrast_weight:
-            losses["contrast"] = config.contrast_weight * contrastive_loss(
-                scorer.contrast_vectors(embeddings), labels,
-                temperature=config.contrast_temperature, normalized=config.contrast_normalized,
-                background=config.contrast_background, reduction=config.reduction,
-            )  # fmt: skip
-        return losses
+            **self.model.scorer.losses(embeddings, labels, config),
+        }
 
     @torch.no_grad()
     def check_alive(self, f: Tensor) -> None:
-        """Refuse to train a g_s whose final ReLU outputs nothing but zeros.
-
-        It has one output neuron shared by all classes: where every logit is 0, so is every
-        gradient, and the loss stays at the logarithm of the class count for ever.
-
-        Raises:
-            ConfigError: more than 99 % of the seen logits of features ``(R, F)`` are exactly 0.
-        """
-        embeddings, _ = self.model.head.embed(f)
-        prototypes = self.model.scorer.prototypes(cast(Tensor, self.seen_vectors))
-        dead = (self.model.scorer.seen_logits(embeddings, prototypes) == 0).float().mean().item()
-        if dead > 0.99:
-            raise ConfigError(
-                f"{dead:.1%} of the seen logits are exactly 0 before training: g_s is dead and "
-                "cannot learn. Set scoring.seen_activation to linear, or try another seed."
-            )
+        """Raise if the scoring method could not learn from features ``(R, F)``, before training."""
+        self.model.scorer.check_alive(self.model.head.project_visual(f))
 
     def _anchor_grid(self, height: int, width: int) -> Tensor:
         stride = self.config.model.proposals.stride

@@ -81,15 +81,15 @@ def train(
     _seed(config.training.seed)
     position, model, begun = Position(), ContrastZSD(config.model), time.time()
     training: dict[str, Any] = {"seconds": 0.0}
+    model.to(target)
+    vectors = torch.from_numpy(table.vectors).float().to(target)
+    seen = len(split.seen)
+    objective = Objective(model, config, vectors[:seen], vectors[seen:]).to(target)
     if resume:
         earlier = load_checkpoint(path)
         model.load_state_dict(earlier.model.state_dict())
         position = Position(**earlier.state["position"])
         training, begun = earlier.training, begun - earlier.training["seconds"]
-    model.to(target)
-    vectors = torch.from_numpy(table.vectors).float().to(target)
-    seen = len(split.seen)
-    objective = Objective(model, config, vectors[:seen], vectors[seen:]).to(target)
     forward = _distribute(objective, target, processes)
     images = TrainingImages(dataset.images, split.seen, config.model.preprocess, config.training)
     training |= _provenance(dataset, split, table)

@@ -9,7 +9,7 @@ from torch import nn
 from zsd_core.config import ModelConfig
 from zsd_core.models.backbone import build_backbone
 from zsd_core.models.head import Head
-from zsd_core.models.scorer import Scorer
+from zsd_core.models.scorers import build_scorer
 from zsd_core.models.trunk import Trunk
 
 __all__ = ["ContrastZSD"]
@@ -33,7 +33,7 @@ class ContrastZSD(nn.Module):
         backbone, region_stage, width = build_backbone(config.backbone, conv5=config.regions.conv5)
         self.trunk = Trunk(config, backbone)
         self.head = Head(config, region_stage, width)
-        self.scorer = Scorer(config.scoring, self.trunk.rpn.background)
+        self.scorer = build_scorer(config.scoring, self.trunk.rpn.background)
 
     def scorer_tensors(self) -> dict[str, NDArray[np.float32]]:
         """The arrays of ``scorer.safetensors``."""

@@ -1,13 +1,14 @@
-"""From class vectors to class scores: the scoring methods a bundle may name (section 3.2, eq. 14).
+"""What every scoring method holds of the classes, and how it grows.
 
-numpy and the kernels only. A user's classes never enter a network: a class is one row of
-``p_s(A)`` and one column of S, so adding one computes that row and nothing of the others.
+A user's classes never enter a network: a class is one row of the prototypes and one column of S, so
+adding one computes that row and nothing of the others.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol
@@ -17,10 +18,10 @@ from numpy.typing import NDArray
 
 from zsd_core import kernels as compiled_kernels
 from zsd_core.config import ScoringConfig
-from zsd_core.errors import BundleError, ClassError, ConfigError, did_you_mean, expect_shapes
-from zsd_core.semantics import similarity_of_cosines, unit_rows
+from zsd_core.errors import BundleError, ClassError, did_you_mean, expect_shapes
+from zsd_core.semantics import unit_rows
 
-__all__ = ["SCORERS", "ClassSet", "ContrastScorer", "Scorer", "scorer_for"]
+__all__ = ["ClassSet", "Scorer", "VectorScorer"]
 
 Floats = NDArray[np.float32]
 
@@ -60,8 +61,9 @@ class ClassSet:
         names: of the columns of every score: all seen classes of the bundle in stored order, then
             the current unseen classes.
         roles: "seen" or "unseen" per name.
-        prototypes: ``(1 + Ks + U, D)``, p_s of background, seen and unseen vectors.
-        seen_similarity: ``(Ks, U)``, the stored block of S.
+        prototypes: ``(1 + Ks + U, P)``, what the method compares regions with: rows of background,
+            seen and unseen classes.
+        seen_similarity: ``(Ks, U)``, what each seen class says of each unseen one.
         version: rises with every change of a detector's classes.
         storage: where prototypes and cosines live, so that a larger set can share their rows.
     """
@@ -112,18 +114,24 @@ class Scorer(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Storage:
     seen_vectors: Floats  # (Ks, E) unit rows
-    prototypes: _GrowingRows  # (1 + Ks + U, D)
+    prototypes: _GrowingRows  # (1 + Ks + U, P)
     cosines: _GrowingRows  # (U, Ks)
 
 
-class ContrastScorer:
-    """ContrastZSD: p_s, then g_s and g_u on element-wise products, fused by eq. 14.
+class VectorScorer(ABC):
+    """A scoring method whose classes are vectors: all of a ``Scorer`` but the method itself.
+
+    A method says which tensors it reads (``shapes``), what a class vector becomes
+    (``prototypes_of``), what S is (``similarity_of``), and how regions are scored.
 
     Args:
-        tensors: ``background`` (E,); ``project_semantic.``, ``score_seen.`` and ``score_unseen.``
-            each with ``weight1``, ``bias1``, ``weight2``, ``bias2``.
+        tensors: the arrays of ``scorer.safetensors``.
         config: the options the model was trained with.
         kernels: the module of operators; ``zsd_core.kernels.reference`` for the numpy twins.
+
+    Raises:
+        BundleError: a tensor is missing.
+        ShapeError: two tensors do not fit each other.
     """
 
     def __init__(
@@ -132,25 +140,43 @@ class ContrastScorer:
         config: ScoringConfig,
         kernels: ModuleType = compiled_kernels,
     ) -> None:
-        self.config, self._kernels = config, kernels
-        shapes = {"background": "E"} | ({"center": "E"} if config.center else {})
-        shapes |= {f"project_semantic.{k}": v for k, v in _layers("D E", "D", "D D", "D").items()}
-        for path in ("score_seen", "score_unseen"):
-            shapes |= {f"{path}.{k}": v for k, v in _layers("M D", "M", "M", "1").items()}
+        self.config, self.kernels = config, kernels
+        shapes, where = self.shapes(), type(self).__name__
+        if config.center:
+            shapes["center"] = "E"
         for name in shapes:
             if name not in tensors:
                 raise BundleError(
-                    f"ContrastScorer: tensor {name!r} is missing{did_you_mean(name, tensors)} "
+                    f"{where}: tensor {name!r} is missing{did_you_mean(name, tensors)} "
                     "Export the checkpoint again."
                 )
         expect_shapes(
-            "ContrastScorer",
+            where,
             "E, D and M must agree with the model's configuration; export the checkpoint again.",
             **{name: (tensors[name], shape) for name, shape in shapes.items()},
         )
-        self._tensors = {name: np.ascontiguousarray(tensors[name], np.float32) for name in shapes}
-        self._seen_mlp = kernels.PackedMlp(*self._mlp("score_seen"))
-        self._unseen_mlp = kernels.PackedMlp(*self._mlp("score_unseen"))
+        self.tensors = {name: np.ascontiguousarray(tensors[name], np.float32) for name in shapes}
+
+    @staticmethod
+    @abstractmethod
+    def shapes() -> dict[str, str]:
+        """The tensors of the method, each with its shape as ``expect_shapes`` reads it."""
+
+    @abstractmethod
+    def background(self) -> Floats:
+        """The vector ``(E,)`` that stands for the background among the class vectors."""
+
+    @abstractmethod
+    def prototypes_of(self, vectors: Floats) -> Floats:
+        """Rows ``(K, P)`` of class vectors ``(K, E)``; no row may depend on another, to the bit."""
+
+    @abstractmethod
+    def similarity_of(self, cosines: Floats) -> Floats:
+        """``ClassSet.seen_similarity`` from the cosines ``(Ks, U)`` of seen and unseen vectors."""
+
+    @abstractmethod
+    def score(self, embeddings: Floats, objectness: Floats, classes: ClassSet) -> Floats:
+        """Scores ``(R, Ks + U)``; see ``Scorer``."""
 
     def class_set(
         self,
@@ -161,9 +187,9 @@ class ContrastScorer:
         version: int = 0,
     ) -> ClassSet:
         """Build a class set; see ``Scorer``."""
-        background = self._tensors["background"]
         seen = self._unit(seen_names, seen_vectors)
-        known = np.concatenate([background[None], seen])
+        known = np.concatenate([self.background()[None], seen])
+        spare = len(unseen_names) + 64
         empty = ClassSet(
             names=tuple(seen_names),
             roles=("seen",) * len(seen),
@@ -171,8 +197,8 @@ class ContrastScorer:
             seen_similarity=np.empty((len(seen), 0), np.float32),
             storage=_Storage(
                 seen,
-                _GrowingRows(self._project(known), spare=len(unseen_names) + 64),
-                _GrowingRows(np.empty((0, len(seen)), np.float32), spare=len(unseen_names) + 64),
+                _GrowingRows(self.prototypes_of(known), spare=spare),
+                _GrowingRows(np.empty((0, len(seen)), np.float32), spare=spare),
             ),
         )
         return self.extend(empty, unseen_names, unseen_vectors, version)
@@ -187,7 +213,7 @@ class ContrastScorer:
         cosines = np.matmul(old.seen_vectors, rows[:, :, None])[:, :, 0]  # (new, Ks)
         storage = _Storage(
             old.seen_vectors,
-            old.prototypes.extended(1 + before, self._project(rows)),
+            old.prototypes.extended(1 + before, self.prototypes_of(rows)),
             old.cosines.extended(classes.unseen_count, cosines),
         )
         return self._sealed(
@@ -206,36 +232,8 @@ class ContrastScorer:
         names = classes.names[:known] + tuple(classes.names[known + i] for i in unseen)
         return self._sealed(names, storage, len(chosen), version)
 
-    def score(self, embeddings: Floats, objectness: Floats, classes: ClassSet) -> Floats:
-        """Scores ``(R, Ks + U)``; see ``Scorer``.
-
-        References:
-            Paper eq. 6 and 14. g_s sees background, seen and unseen prototypes; g_u the unseen.
-        """
-        config = self.config
-        logits, unseen = self._kernels.product_mlps(
-            embeddings,
-            classes.prototypes,
-            [(self._seen_mlp, 0), (self._unseen_mlp, 1 + classes.seen_count)],
-        )
-        if config.seen_activation == "relu":
-            logits = np.maximum(logits, 0)
-        scores: Floats = self._kernels.fuse(
-            logits,
-            _sigmoid(unseen),
-            classes.seen_similarity,
-            fusion=config.fusion,
-            seen_scale=config.seen_scale,
-            objectness=objectness,
-            objectness_power=config.objectness_power,
-        )
-        return scores
-
-    def _mlp(self, path: str) -> tuple[Floats, ...]:
-        return tuple(self._tensors[f"{path}.{layer}"] for layer in _layers())
-
     def _unit(self, names: Sequence[str], vectors: NDArray[Any]) -> Floats:
-        width = self._tensors["background"].size
+        width = self.background().size
         if not len(names):
             return np.empty((0, width), np.float32)
         vectors = np.ascontiguousarray(vectors, np.float32)
@@ -253,17 +251,7 @@ class ContrastScorer:
                     "it must be finite and not zero."
                 )
         rows = unit_rows(vectors)
-        return unit_rows(rows - self._tensors["center"]) if self.config.center else rows
-
-    def _project(self, vectors: Floats) -> Floats:
-        """p_s, one matrix-vector product per class and layer (eq. 3)."""
-        weight1, bias1, weight2, bias2 = self._mlp("project_semantic")
-        hidden = np.maximum(np.matmul(weight1, vectors[:, :, None])[:, :, 0] + bias1, 0)
-        output = np.matmul(weight2, hidden[:, :, None])[:, :, 0]
-        output += bias2
-        np.maximum(output, 0, out=output)
-        rows: Floats = output
-        return rows
+        return unit_rows(rows - self.tensors["center"]) if self.config.center else rows
 
     def _sealed(
         self, names: tuple[str, ...], storage: _Storage, unseen: int, version: int
@@ -274,46 +262,8 @@ class ContrastScorer:
             roles=("seen",) * seen + ("unseen",) * unseen,
             prototypes=storage.prototypes.view(1 + len(names)),
             seen_similarity=np.ascontiguousarray(
-                similarity_of_cosines(
-                    storage.cosines.view(unseen).T, self.config.similarity_temperature
-                ),
-                np.float32,
+                self.similarity_of(storage.cosines.view(unseen).T), np.float32
             ),
             version=version,
             storage=storage,
         )
-
-
-SCORERS: dict[str, Callable[..., Scorer]] = {"contrastzsd": ContrastScorer}
-
-
-def scorer_for(
-    config: ScoringConfig,
-    tensors: Mapping[str, NDArray[Any]],
-    kernels: ModuleType = compiled_kernels,
-) -> Scorer:
-    """The scorer that ``config.method`` names.
-
-    Raises:
-        ConfigError: no such method.
-        BundleError: a tensor of the method is missing.
-    """
-    try:
-        make = SCORERS[config.method]
-    except KeyError:
-        raise ConfigError(
-            f"ScoringConfig.method is {config.method!r}, this version knows "
-            f"{', '.join(map(repr, SCORERS))}{did_you_mean(config.method, SCORERS)}"
-        ) from None
-    return make(tensors, config, kernels)
-
-
-def _layers(
-    weight1: str = "", bias1: str = "", weight2: str = "", bias2: str = ""
-) -> dict[str, str]:
-    return {"weight1": weight1, "bias1": bias1, "weight2": weight2, "bias2": bias2}
-
-
-def _sigmoid(logits: Floats) -> Floats:
-    small = np.exp(-np.abs(logits))  # in (0, 1]: never overflows, keeps tiny probabilities
-    return np.asarray(np.where(logits >= 0, 1, small) / (1 + small), np.float32)
