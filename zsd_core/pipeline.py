@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Literal, Protocol
@@ -21,7 +21,9 @@ from zsd_core.config import ModelConfig
 from zsd_core.errors import ConfigError, expect_shapes
 from zsd_core.scoring import ClassSet, Scorer
 
-__all__ = ["STAGES", "ImageResult", "Networks", "run", "to_original"]
+__all__ = [
+    "STAGES", "Described", "ImageResult", "Networks", "decide", "describe", "run", "to_original",
+]  # fmt: skip
 
 Color = Literal["rgb", "bgr"]
 Floats = NDArray[np.float32]
@@ -63,6 +65,29 @@ class ImageResult:
     columns: NDArray[np.int32]
     best: tuple[float, int] | None
     times_ms: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Described:
+    """Regions of images of one network input size, before anything is known of classes.
+
+    Attributes:
+        rois: ``(R, 4)`` float32, pixels of the network input.
+        batch_indices: ``(R,)`` int32, the image of each.
+        objectness: ``(R,)`` in [0, 1].
+        embeddings: ``(R, D)``, what scoring reads.
+        deltas: ``(R, 4)``, class-agnostic.
+        image_sizes: ``(B, 2)`` height and width of each resized image.
+        originals: height and width of each image itself.
+    """
+
+    rois: Floats
+    batch_indices: NDArray[np.int32]
+    objectness: Floats
+    embeddings: Floats
+    deltas: Floats
+    image_sizes: Floats
+    originals: Sequence[tuple[int, int]]
 
 
 def run(
@@ -114,23 +139,19 @@ def run(
         "run", "Pass one threshold per class column.",
         thresholds=(thresholds, str(len(classes.names))),
     )  # fmt: skip
-    options = _Options(
-        config.detection.nms_threshold if nms_threshold is None else nms_threshold,
-        config.detection.max_detections if max_detections is None else max_detections,
-        color,
-    )
-    sizes, groups = [], dict[tuple[int, int], list[int]]()
+    options = _Options(nms_threshold, max_detections, color)
+    groups = dict[tuple[int, int], list[int]]()
     for index, image in enumerate(images):
         expect_shapes("run", "Pass H x W x 3 uint8.", **{f"image{index}": (image, "H W 3")})
-        sizes.append(config.preprocess.resized(*image.shape[:2]))
-        groups.setdefault(config.preprocess.padded(*sizes[-1]), []).append(index)
+        size = config.preprocess.resized(*image.shape[:2])
+        groups.setdefault(config.preprocess.padded(*size), []).append(index)
     results: dict[int, ImageResult] = {}
-    for padded, members in groups.items():
+    for members in groups.values():
         for start in range(0, len(members), max_batch):
             chunk = members[start : start + max_batch]
             found = _run_group(
-                networks, scorer, classes, config, [images[i] for i in chunk],
-                [sizes[i] for i in chunk], padded, thresholds, options, kernels, clock,
+                networks, scorer, classes, config, [images[i] for i in chunk], thresholds,
+                options, kernels, clock,
             )  # fmt: skip
             results.update(zip(chunk, found, strict=True))
     return [results[index] for index in range(len(images))]
@@ -138,31 +159,37 @@ def run(
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    nms_threshold: float
-    max_detections: int
+    nms_threshold: float | None
+    max_detections: int | None
     color: Color
 
 
-def _run_group(
+def describe(
     networks: Networks,
-    scorer: Scorer,
-    classes: ClassSet,
     config: ModelConfig,
-    images: list[NDArray[np.uint8]],
-    sizes: list[tuple[int, int]],
-    padded: tuple[int, int],
-    thresholds: Floats,
-    options: _Options,
-    kernels: ModuleType,
-    clock: Callable[[], float],
-) -> list[ImageResult]:
-    """Images of one network input size through every stage."""
-    stage, proposals, regions = _Stages(clock), config.proposals, config.regions
+    images: Sequence[NDArray[np.uint8]],
+    *,
+    color: Color = "rgb",
+    kernels: ModuleType = compiled_kernels,
+    stage: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext(),
+) -> Described:
+    """The first half: images of one network input size to regions and what the head says of them.
+
+    Args:
+        networks: trunk and head.
+        config: of the model.
+        images: each ``(H, W, 3)`` uint8.
+        color: channel order of every image.
+        kernels: the module of operators.
+        stage: a context around each of the stages, named as in ``STAGES``.
+    """
+    preprocess, proposals, regions = config.preprocess, config.proposals, config.regions
+    sizes = [preprocess.resized(*image.shape[:2]) for image in images]
     with stage("preprocess"):
         tensors = [
             kernels.preprocess(
-                image, size=size, padded=padded, mean=config.preprocess.mean,
-                std=config.preprocess.std, color=options.color,
+                image, size=size, padded=preprocess.padded(*size), mean=preprocess.mean,
+                std=preprocess.std, color=color,
             )
             for image, size in zip(images, sizes, strict=True)
         ]  # fmt: skip
@@ -177,8 +204,10 @@ def _run_group(
             post_nms_top=proposals.post_nms_top, nms_threshold=proposals.nms_threshold,
             min_size=proposals.min_size,
         )  # fmt: skip
+    originals = [(image.shape[0], image.shape[1]) for image in images]
     if not len(rois):
-        return [_nothing(stage.share(len(images))) for _ in images]
+        nothing = np.zeros((0, 0), np.float32), np.zeros((0, 4), np.float32)
+        return Described(rois, batch_indices, roi_scores, *nothing, image_sizes, originals)
     with stage("roi_align"):
         patches = kernels.roi_align(
             features, rois, batch_indices, output_size=regions.output_size,
@@ -186,26 +215,65 @@ def _run_group(
         )  # fmt: skip
     with stage("head"):
         embeddings, deltas = networks.head(patches)
+    return Described(rois, batch_indices, roi_scores, embeddings, deltas, image_sizes, originals)
+
+
+def decide(
+    scores: Floats,
+    found: Described,
+    config: ModelConfig,
+    thresholds: Floats,
+    *,
+    nms_threshold: float | None = None,
+    max_detections: int | None = None,
+    kernels: ModuleType = compiled_kernels,
+) -> list[tuple[Floats, Floats, NDArray[np.int32]]]:
+    """The end: scores ``(R, C)`` of described regions to each image's boxes, scores and columns."""
+    detection = config.detection
+    boxes, best_scores, columns, owners = kernels.detect(
+        scores, found.deltas, found.rois, found.batch_indices, found.image_sizes, thresholds,
+        nms_threshold=detection.nms_threshold if nms_threshold is None else nms_threshold,
+        max_detections=detection.max_detections if max_detections is None else max_detections,
+        min_size=detection.min_size,
+    )  # fmt: skip
+    results = []
+    for index, original in enumerate(found.originals):
+        own = owners == index
+        resized = found.image_sizes[index]
+        moved = to_original(boxes[own], (int(resized[0]), int(resized[1])), original)
+        results.append((moved, best_scores[own], columns[own]))
+    return results
+
+
+def _run_group(
+    networks: Networks,
+    scorer: Scorer,
+    classes: ClassSet,
+    config: ModelConfig,
+    images: list[NDArray[np.uint8]],
+    thresholds: Floats,
+    options: _Options,
+    kernels: ModuleType,
+    clock: Callable[[], float],
+) -> list[ImageResult]:
+    """Images of one network input size through every stage."""
+    stage = _Stages(clock)
+    found = describe(networks, config, images, color=options.color, kernels=kernels, stage=stage)
+    if not len(found.rois):
+        return [_nothing(stage.share(len(images))) for _ in images]
     with stage("score"):
-        scores = scorer.score(embeddings, roi_scores, classes)
+        scores = scorer.score(found.embeddings, found.objectness, classes)
     with stage("detect"):
-        boxes, best_scores, columns, owners = kernels.detect(
-            scores, deltas, rois, batch_indices, image_sizes, thresholds,
-            nms_threshold=options.nms_threshold, max_detections=options.max_detections,
-            min_size=config.detection.min_size,
+        detections = decide(
+            scores, found, config, thresholds, nms_threshold=options.nms_threshold,
+            max_detections=options.max_detections, kernels=kernels,
         )  # fmt: skip
     times = stage.share(len(images))
     results = []
-    for index, (image, size) in enumerate(zip(images, sizes, strict=True)):
-        own = owners == index
-        found = int(np.count_nonzero(own))
-        best = None if found else _best(scores[batch_indices == index], thresholds)
-        results.append(
-            ImageResult(
-                to_original(boxes[own], size, image.shape[:2]),
-                best_scores[own], columns[own], best, dict(times),
-            )
-        )  # fmt: skip
+    for index, (boxes, best_scores, columns) in enumerate(detections):
+        empty = not len(boxes)
+        best = _best(scores[found.batch_indices == index], thresholds) if empty else None
+        results.append(ImageResult(boxes, best_scores, columns, best, dict(times)))
     return results
 
 
