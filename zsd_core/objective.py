@@ -173,12 +173,17 @@ class Objective(nn.Module):
         """Eq. 5, 8, 9 and 12 of regions' features ``(R, F)``, weighted as eq. 13 says."""
         config = self.config.loss
         deltas = self.model.head.regressor(f)
-        f = F.dropout(f, self.config.training.dropout)
-        embeddings = self.model.head.project_visual(f)
         return {
             "box": box_regression_loss(deltas, offsets, labels, reduction=config.reduction),
-            **self.model.scorer.losses(embeddings, labels, config),
+            **self.scoring_losses(f, labels),
         }
+
+    def scoring_losses(self, f: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The same without the box regression's."""
+        f = F.dropout(f, self.config.training.dropout)
+        return self.model.scorer.losses(
+            self.model.head.project_visual(f), labels, self.config.loss
+        )  # fmt: skip
 
     @torch.no_grad()
     def check_alive(self, f: Tensor) -> None:

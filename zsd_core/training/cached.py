@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from zsd_core.experiment import Config
+from zsd_core.experiment import Config, TrainingConfig
 from zsd_core.objective import Objective, Target
 from zsd_core.progress import Progress
 from zsd_core.training.batches import TrainingImages
 
-__all__ = ["CachedProposals", "CachedRegions", "class_weights"]
+__all__ = ["CachedProposals", "CachedRegions", "class_weights", "region_batches"]
 
 Losses = dict[str, Tensor]
 
@@ -147,14 +147,7 @@ class CachedRegions:
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """Indices of kept regions."""
         assert self.columns is not None
-        training, labels = self.config.training, self.columns[1]
-        generator = torch.Generator().manual_seed(training.seed * 100_003 + epoch)
-        if training.balance:
-            weights = class_weights(labels, training.balance, training.foreground)
-            order = torch.multinomial(weights, len(labels), replacement=True, generator=generator)
-        else:
-            order = torch.randperm(len(labels), generator=generator)
-        yield from order.split(training.head_batch)
+        yield from region_batches(self.columns[1], self.config.training, epoch)
 
     def losses(self, batch: Tensor) -> Losses:
         """Eq. 13 without the RPN's."""
@@ -168,6 +161,17 @@ class CachedRegions:
         of_rpn = {id(p) for p in model.trunk.rpn.parameters()}
         trained = [*model.head.parameters(), *model.scorer.parameters()]
         return [p for p in trained if p.requires_grad and id(p) not in of_rpn]
+
+
+def region_batches(labels: Tensor, training: TrainingConfig, epoch: int) -> Iterator[Tensor]:
+    """Batches of indices of kept regions with labels ``(R,)``, for one epoch."""
+    generator = torch.Generator().manual_seed(training.seed * 100_003 + epoch)
+    if training.balance:
+        weights = class_weights(labels, training.balance, training.foreground)
+        order = torch.multinomial(weights, len(labels), replacement=True, generator=generator)
+    else:
+        order = torch.randperm(len(labels), generator=generator)
+    yield from order.split(training.head_batch)
 
 
 def class_weights(labels: Tensor, balance: float, foreground: float) -> Tensor:
