@@ -67,8 +67,7 @@ def trace_trunk(model: ContrastZSD) -> ir.Model:
 
 def trace_head(model: ContrastZSD) -> ir.Model:
     """``region_features (R, C, PH, PW)`` to ``embeddings`` and ``deltas``; R dynamic, from 0."""
-    channels = model.trunk.backbone.channels[model.config.regions.stride]
-    sample = torch.zeros(3, channels, *model.config.regions.output_size)
+    sample = torch.zeros(3, model.trunk.channels, *model.config.regions.output_size)
     regions = torch.export.Dim("R", min=0, max=1 << 20)
     return _trace(model.head, sample, "region_features", ("embeddings", "deltas"), {0: regions})
 

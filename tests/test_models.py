@@ -145,6 +145,46 @@ def test_conv5_s_map_needs_conv5_on_the_map():
         ModelConfig(regions=RegionConfig(stride=32))
 
 
+@pytest.fixture(scope="module")
+def precise():
+    """A detector whose boxes come from the bins of the proposal network's hidden map."""
+    torch.manual_seed(0)
+    regions = RegionConfig(conv5="map", output_size=(2, 2), box_hidden=8)
+    model = ContrastZSD(dataclasses.replace(config(), regions=regions)).eval()
+    torch.nn.init.normal_(model.head.regressor[-1].weight)
+    return model
+
+
+def test_conv5_s_map_is_enlarged_and_the_hidden_map_follows_it(precise):
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        features, _, _ = precise.trunk(image)
+        maps = precise.trunk.backbone(image)
+        *_, hidden = precise.trunk.rpn(maps)
+    assert features.shape == (1, precise.trunk.channels, 4, 6) == (1, 512 + 16, 4, 6)
+    twice = maps[32].repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    torch.testing.assert_close(features[:, :512], twice, rtol=0, atol=0)
+    torch.testing.assert_close(features[:, 512:], hidden, rtol=0, atol=0)
+
+
+def test_boxes_come_from_where_things_are_and_embeddings_do_not(precise):
+    patches = torch.randn(3, 528, 2, 2)
+    turned, other = patches.clone(), patches.clone()
+    turned[:, 512:] = turned[:, 512:].flip(3)  # the hidden map's bins, left and right swapped
+    other[:, :512] += 1
+    with torch.no_grad():
+        (v, boxes), (same_v, moved), (other_v, same) = map(precise.head, (patches, turned, other))
+    torch.testing.assert_close(same_v, v, rtol=0, atol=0)
+    torch.testing.assert_close(same, boxes, rtol=0, atol=0)
+    assert ((moved - boxes).abs() > 1e-3).any(dim=1).all()
+    assert ((other_v - v).abs() > 1e-3).any(dim=1).all()
+
+
+def test_boxes_of_the_hidden_map_need_regions_of_its_stride():
+    with pytest.raises(ConfigError, match="make them equal"):
+        dataclasses.replace(config(), regions=RegionConfig(conv5="map", stride=32, box_hidden=8))
+
+
 def test_weights_that_do_not_fit_are_named(tmp_path):
     path = _weights(tmp_path, "resnet18")
     with pytest.raises(DataError, match=r"do not fit: missing \["):

@@ -90,8 +90,9 @@ def test_weights_of_eq_13_scale_their_terms_and_zero_removes_them():
 
 def test_s_is_the_one_definition():
     own = objective(scoring={"similarity_temperature": 0.3})
-    expected = similarity(own.model.scorer.seen_vectors.numpy(), own.model.scorer.unseen_vectors.numpy(), 0.3)
-    np.testing.assert_allclose(own.model.scorer.similarity.numpy(), expected, rtol=1e-6)
+    scorer = own.model.scorer
+    expected = similarity(scorer.seen_vectors.numpy(), scorer.unseen_vectors.numpy(), 0.3)
+    np.testing.assert_allclose(scorer.similarity.numpy(), expected, rtol=1e-6)
 
 
 def test_a_fixed_background_is_the_mean_of_the_seen_vectors_at_unit_length():

@@ -104,6 +104,7 @@ def test_a_run_leaves_logs_and_provenance(data, tmp_path):
         ("model.scoring.background=mean", {"contrast", "unseen"}),
         ("training.amp=false", {"contrast", "unseen"}),
         ("model.regions={conv5: map, stride: 32, output_size: [2, 2]}", {"contrast", "unseen"}),
+        ("model.regions={conv5: map, output_size: [2, 2], box_hidden: 8}", {"contrast", "unseen"}),
     ],
 )
 def test_every_option_trains(data, tmp_path, override, tags):

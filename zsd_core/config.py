@@ -173,11 +173,16 @@ class RegionConfig:
     Attributes:
         conv5: "region" runs conv5 on every region, as the paper does; "map" runs it once on the
             whole map, which costs a small model far less and sees around a region.
-        stride: pixels of the network input per cell of the map: 16, or 32 after conv5.
+        stride: pixels of the network input per cell of the map that regions are cut from: 16, or
+            32 after conv5. The map of a conv5 that runs on the image is enlarged to 16 if asked.
         output_size: bins ``(PH, PW)``.
         sampling_ratio: samples per bin side; 0 takes ceil(box side / bins) per region.
         pooling: "align" (RoIAlign) or "pool" (RoI pooling, as the paper says; training and
             PyTorch only, the kernels and bundles know "align").
+        box_hidden: 0 regresses boxes linearly from the pooled f, as the paper does. Above 0, the
+            hidden units of a regressor that reads the bins of the proposal network's hidden map,
+            which know where in the region things are; it needs the map's stride to be that of the
+            proposals.
     """
 
     conv5: Literal["region", "map"] = "region"
@@ -185,6 +190,10 @@ class RegionConfig:
     output_size: tuple[int, int] = (14, 14)
     sampling_ratio: int = 2
     pooling: Literal["align", "pool"] = "align"
+    box_hidden: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self.box_hidden >= 0, "RegionConfig.box_hidden", self.box_hidden, "must be >= 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,6 +298,12 @@ class ModelConfig:
         if self.regions.stride == 32 and self.regions.conv5 == "region":
             raise ConfigError(
                 "RegionConfig.stride is 32, but that map is conv5's output; set conv5 to 'map'."
+            )
+        if self.regions.box_hidden and self.regions.stride != self.proposals.stride:
+            raise ConfigError(
+                f"RegionConfig.box_hidden is {self.regions.box_hidden}, which cuts boxes from the "
+                f"proposal network's map of stride {self.proposals.stride}, but RegionConfig.stride"
+                f" is {self.regions.stride}; make them equal."
             )
         learned_there = self.proposals.objectness == "background"
         if self.scoring.background == "rpn" and not learned_there:

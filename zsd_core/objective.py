@@ -85,11 +85,11 @@ class Objective(nn.Module):
         self, maps: Mapping[int, Tensor], targets: Sequence[Target]
     ) -> dict[str, Tensor]:
         """The same from the backbone's maps, which a frozen backbone lets one keep."""
-        objectness, deltas = self.model.trunk.rpn(maps)
+        features, objectness, deltas = self.model.trunk.read(maps)
         losses = self.rpn_losses(objectness, deltas, targets)
         regions = self.sample_regions(objectness.detach(), deltas.detach(), targets)
-        f = self.model.head.describe(self.region_features(maps, regions))
-        return losses | self.head_losses(f, regions.labels, regions.offsets)
+        described = self.model.head.describe(self.region_features(features, regions))
+        return losses | self.head_losses(*described, regions.labels, regions.offsets)
 
     def rpn_losses(
         self, objectness: Tensor, deltas: Tensor, targets: Sequence[Target]
@@ -157,10 +157,9 @@ class Objective(nn.Module):
             parts.append((boxes[chosen], where, labels, offsets))
         return Regions(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
-    def region_features(self, maps: Mapping[int, Tensor], regions: Regions) -> Tensor:
-        """Cut regions ``(R, C, PH, PW)`` from the map that ``regions.stride`` names."""
+    def region_features(self, features: Tensor, regions: Regions) -> Tensor:
+        """Cut regions ``(R, C, PH, PW)`` from the trunk's features ``(N, C, h, w)``."""
         config = self.config.model.regions
-        features = maps[config.stride]
         if config.pooling == "pool":
             rois = torch.cat([regions.batch_indices[:, None].to(features), regions.boxes], dim=1)
             return torchvision.ops.roi_pool(features, rois, config.output_size, 1 / config.stride)
@@ -169,10 +168,12 @@ class Objective(nn.Module):
             spatial_scale=1 / config.stride, sampling_ratio=config.sampling_ratio,
         )  # fmt: skip
 
-    def head_losses(self, f: Tensor, labels: Tensor, offsets: Tensor) -> dict[str, Tensor]:
-        """Eq. 5, 8, 9 and 12 of regions' features ``(R, F)``, weighted as eq. 13 says."""
+    def head_losses(
+        self, f: Tensor, bins: Tensor, labels: Tensor, offsets: Tensor
+    ) -> dict[str, Tensor]:
+        """Eq. 5, 8, 9 and 12, weighted as eq. 13 says, of what ``Head.describe`` returns."""
         config = self.config.loss
-        deltas = self.model.head.regressor(f)
+        deltas = self.model.head.regress(f, bins)
         return {
             "box": box_regression_loss(deltas, offsets, labels, reduction=config.reduction),
             **self.scoring_losses(f, labels),

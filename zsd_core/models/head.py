@@ -32,20 +32,37 @@ class Head(nn.Module):
 
     def __init__(self, config: ModelConfig, region_stage: nn.Module, width: int) -> None:
         super().__init__()
+        regions = config.regions
         self.region_stage = region_stage
         self.project_visual = Projection(width, config.scoring.joint_dim)
-        self.regressor = nn.Linear(width, 4)
-        nn.init.normal_(self.regressor.weight, std=0.001)
-        nn.init.zeros_(self.regressor.bias)
+        self.box_channels = config.proposals.channels if regions.box_hidden else 0
+        self.regressor: nn.Module
+        if regions.box_hidden:
+            bins = self.box_channels * regions.output_size[0] * regions.output_size[1]
+            last = nn.Linear(regions.box_hidden, 4)
+            self.regressor = nn.Sequential(nn.Linear(bins, regions.box_hidden), nn.ReLU(), last)
+        else:
+            self.regressor = last = nn.Linear(width, 4)
+        nn.init.normal_(last.weight, std=0.001)
+        nn.init.zeros_(last.bias)
 
-    def describe(self, region_features: Tensor) -> Tensor:
-        """Region features ``(R, C, PH, PW)`` to f, ``(R, F)``: conv5 and the mean over its bins."""
-        return self.region_stage(region_features).mean(dim=(2, 3))
+    def describe(self, region_features: Tensor) -> tuple[Tensor, Tensor]:
+        """Region features ``(R, C, PH, PW)`` to what can be kept of a frozen backbone.
 
-    def embed(self, f: Tensor) -> tuple[Tensor, Tensor]:
-        """F ``(R, F)`` to p_v(f) ``(R, D)`` and class-agnostic box deltas ``(R, 4)``."""
-        return self.project_visual(f), self.regressor(f)
+        Returns:
+            f ``(R, F)``, conv5's mean over its bins; and ``(R, B)``, the bins of the proposal
+            network's hidden map for the regressor, B = 0 where it reads f.
+        """
+        own = region_features.shape[1] - self.box_channels
+        f = self.region_stage(region_features[:, :own]).mean(dim=(2, 3))
+        return f, region_features[:, own:].flatten(1)
+
+    def regress(self, f: Tensor, bins: Tensor) -> Tensor:
+        """Class-agnostic box deltas ``(R, 4)`` from what ``describe`` returns."""
+        deltas: Tensor = self.regressor(bins if self.box_channels else f)
+        return deltas
 
     def forward(self, region_features: Tensor) -> tuple[Tensor, Tensor]:
         """Region features ``(R, C, PH, PW)`` to embeddings ``(R, D)`` and deltas ``(R, 4)``."""
-        return self.embed(self.describe(region_features))
+        f, bins = self.describe(region_features)
+        return self.project_visual(f), self.regress(f, bins)

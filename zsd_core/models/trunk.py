@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import torch
@@ -47,17 +48,18 @@ class RegionProposalNetwork(nn.Module):
         for lateral in (*self.laterals, *(self.hidden[1:] if config.depth > 1 else ())):
             nn.init.kaiming_normal_(lateral.weight)
 
-    def forward(self, maps: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
-        """Map ``{stride: (N, C, H, W)}`` to logits ``(N, A, h, w)`` and deltas ``(N, 4A, h, w)``.
+    def forward(self, maps: Mapping[int, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Map ``{stride: (N, C, H, W)}`` to logits, deltas and the hidden map they come from.
 
+        Logits are ``(N, A, h, w)``, deltas ``(N, 4A, h, w)``, the hidden map ``(N, C', h, w)``.
         Channel ``4 a + k`` of the deltas holds dx, dy, dw, dh (k = 0 .. 3) of anchor a.
         """
         x = self._merge(maps)
         for layer in self.hidden:
             x = F.relu(layer(x))
-        return self._score(x), self.deltas(x)
+        return self._score(x), self.deltas(x), x
 
-    def _merge(self, maps: dict[int, Tensor]) -> Tensor:
+    def _merge(self, maps: Mapping[int, Tensor]) -> Tensor:
         if len(self.levels) == 1:
             return maps[self.levels[0]]
         total = None
@@ -83,7 +85,11 @@ class RegionProposalNetwork(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Backbone and region proposal network: everything that runs once per image."""
+    """Backbone and region proposal network: everything that runs once per image.
+
+    Attributes:
+        channels: of the features that regions are cut from.
+    """
 
     def __init__(self, config: ModelConfig, backbone: Backbone) -> None:
         super().__init__()
@@ -91,10 +97,27 @@ class Trunk(nn.Module):
         self.rpn = RegionProposalNetwork(
             config.proposals, backbone.channels, config.scoring.vector_dim
         )
-        self.feature_stride = config.regions.stride
+        self.regions = config.regions
+        self.source_stride = 32 if config.regions.conv5 == "map" else config.regions.stride
+        self.channels = backbone.channels[self.source_stride]
+        if config.regions.box_hidden:
+            self.channels += config.proposals.channels
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map ``(N, 3, H, W)`` to features ``(N, C, h, w)``, objectness logits and deltas."""
-        maps = self.backbone(images)
-        objectness, deltas = self.rpn(maps)
-        return maps[self.feature_stride], objectness, deltas
+        return self.read(self.backbone(images))
+
+    def read(self, maps: Mapping[int, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """The same from the backbone's maps, which a frozen backbone lets one keep.
+
+        The last channels of the features are the proposal network's hidden map, where boxes are
+        regressed from it.
+        """
+        objectness, deltas, hidden = self.rpn(maps)
+        features = maps[self.source_stride]
+        if self.source_stride > self.regions.stride:
+            scale = self.source_stride // self.regions.stride
+            features = F.interpolate(features, scale_factor=scale, mode="nearest")
+        if self.regions.box_hidden:
+            features = torch.cat([features, hidden], dim=1)
+        return features, objectness, deltas

@@ -74,7 +74,7 @@ class CachedProposals:
         for index in batch:
             maps = {s: m.to(self.device).float() for s, m in self.maps[index].items()}
             target = self.targets[index]
-            objectness, deltas = self.objective.model.trunk.rpn(maps)
+            objectness, deltas, _ = self.objective.model.trunk.rpn(maps)
             for name, value in self.objective.rpn_losses(objectness, deltas, [target]).items():
                 total[name] = total.get(name, torch.zeros_like(value)) + value / len(batch)
         return total
@@ -97,7 +97,7 @@ class CachedRegions:
         self.proposals, self.objective, self.file = proposals, proposals.objective, file
         self.config, self.device = proposals.config, proposals.device
         self.epochs = self.config.training.head_epochs
-        self.columns: tuple[Tensor, Tensor, Tensor] | None = None
+        self.columns: tuple[Tensor, ...] | None = None  # f, bins, labels, offsets
 
     @torch.no_grad()
     def prepare(self) -> None:
@@ -107,7 +107,8 @@ class CachedRegions:
         if kept.get("fingerprint") != fingerprint:
             kept = {"fingerprint": fingerprint, "columns": self._describe_regions()}
             torch.save(kept, self.file)
-        self.columns = f, _, _ = kept["columns"]
+        self.columns = kept["columns"]
+        f = self.columns[0]
         self.objective.check_alive(f[: self.config.training.head_batch].to(self.device).float())
 
     def _fingerprint(self) -> str:
@@ -126,18 +127,18 @@ class CachedRegions:
         digest.update(repr(parts).encode())
         return digest.hexdigest()
 
-    def _describe_regions(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _describe_regions(self) -> tuple[Tensor, ...]:
         """Sample regions of every kept image and run the frozen region stage over them."""
         self.proposals.maps.clear()  # the largest thing in memory, not needed again
         objective, columns = self.objective, []
         torch.manual_seed(self.config.training.seed)
         for maps, target in self.proposals.run_backbone("keep region features"):
-            objectness, deltas = objective.model.trunk.rpn(maps)
+            features, objectness, deltas = objective.model.trunk.read(maps)
             regions = objective.sample_regions(objectness, deltas, [target])
-            f = objective.model.head.describe(objective.region_features(maps, regions))
-            columns.append((f.half().cpu(), regions.labels.cpu(), regions.offsets.cpu()))
-        f, labels, offsets = (torch.cat(column) for column in zip(*columns, strict=True))
-        return f, labels, offsets
+            described = objective.model.head.describe(objective.region_features(features, regions))
+            kept = (*(x.half() for x in described), regions.labels, regions.offsets)
+            columns.append([x.cpu() for x in kept])
+        return tuple(torch.cat(column) for column in zip(*columns, strict=True))
 
     def steps(self) -> int:
         """Batches of an epoch."""
@@ -147,13 +148,13 @@ class CachedRegions:
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """Indices of kept regions."""
         assert self.columns is not None
-        yield from region_batches(self.columns[1], self.config.training, epoch)
+        yield from region_batches(self.columns[2], self.config.training, epoch)
 
     def losses(self, batch: Tensor) -> Losses:
         """Eq. 13 without the RPN's."""
         assert self.columns is not None
-        f, labels, offsets = (column[batch].to(self.device) for column in self.columns)
-        return self.objective.head_losses(f.float(), labels, offsets)
+        f, bins, labels, offsets = (column[batch].to(self.device) for column in self.columns)
+        return self.objective.head_losses(f.float(), bins.float(), labels, offsets)
 
     def parameters(self) -> list[nn.Parameter]:
         """The head (its region stage is frozen) and the scorer; a_0 too, unless the RPN owns it."""

@@ -74,9 +74,10 @@ class EndToEnd:
         images, targets = next(self.batches(0))
         with torch.no_grad():
             maps = self.objective.model.trunk.backbone(images)
-            objectness, deltas = self.objective.model.trunk.rpn(maps)
+            features, objectness, deltas = self.objective.model.trunk.read(maps)
             regions = self.objective.sample_regions(objectness, deltas, targets)
-            f = self.objective.model.head.describe(self.objective.region_features(maps, regions))
+            patches = self.objective.region_features(features, regions)
+            f, _ = self.objective.model.head.describe(patches)
         self.objective.check_alive(f)
 
     def steps(self) -> int:
