@@ -113,7 +113,9 @@ def pipeline_trace(
         def call(*arguments: Any, **options: Any) -> Any:
             result = function(*arguments, **options)
             parts = result if isinstance(result, tuple) else (result,)
-            trace.update(zip(names, (np.array(part) for part in parts), strict=True))
+            for name, part in zip(names, parts, strict=True):  # a head may see portions
+                earlier = [trace[name]] if name in trace else []
+                trace[name] = np.concatenate([*earlier, part])
             return result
 
         return call
@@ -128,9 +130,12 @@ def pipeline_trace(
         roi_align=noted(kernels.roi_align, "patches"),
         detect=noted(kernels.detect, *DETECTIONS),
     )
+    watched_scorer = SimpleNamespace(
+        score=noted(scorer.score, "class_scores"), least_objectness=lambda threshold: 0.0
+    )
     pipeline.run(
         cast(pipeline.Networks, watched_networks),
-        cast(Scorer, SimpleNamespace(score=noted(scorer.score, "class_scores"))),
+        cast(Scorer, watched_scorer),
         classes, config, images, thresholds, max_batch=len(images),
         kernels=cast(ModuleType, watched_kernels),
     )  # fmt: skip

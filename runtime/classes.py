@@ -82,6 +82,10 @@ class ClassTable:
             )
         self._seen = {fold(name): column for column, name in enumerate(bundle.seen)}
         self._unseen = {fold(name): row for row, name in enumerate(bundle.unseen)}
+        # What every set begins with: computed once, and shared by all.
+        self._known = scorer.class_set(
+            bundle.seen, bundle.class_vectors[: len(bundle.seen)], (), np.empty((0, 0), np.float32)
+        )
 
     def activate(self, classes: Classes | None, mode: Mode, version: int) -> ActiveClasses:
         """Active classes from scratch.
@@ -98,9 +102,7 @@ class ClassTable:
         bundle = self._bundle
         wanted = _named(bundle.seen + bundle.unseen if classes is None else classes)
         unseen, vectors = self._resolve(wanted, {})
-        class_set = self._scorer.class_set(
-            bundle.seen, bundle.class_vectors[: len(bundle.seen)], unseen, vectors, version
-        )
+        class_set = self._scorer.extend(self._known, unseen, vectors, version)
         columns = self._seen | {fold(n): len(self._seen) + i for i, n in enumerate(unseen)}
         return _activated(tuple(wanted), columns, class_set, mode)
 
@@ -142,7 +144,8 @@ class ClassTable:
         ids: NDArray[np.int64] | None = None,
     ) -> tuple[list[str], NDArray[np.float32]]:
         """Names and vectors of the classes that are unseen; refuses those already active."""
-        names, rows = [], []
+        names: list[str] = []
+        rows: list[NDArray[np.float32] | None] = []  # None: a word of the vocabulary
         for name, vector in wanted.items():
             folded = fold(name)
             column = taken.get(folded, -1)
@@ -157,14 +160,20 @@ class ClassTable:
                 continue
             names.append(name)
             rows.append(self._vector(name, folded, vector))
-        width = self._bundle.model_config.scoring.vector_dim
-        return names, np.stack(rows) if rows else np.empty((0, width), np.float32)
+        vectors = np.empty((len(names), self._bundle.model_config.scoring.vector_dim), np.float32)
+        words = [index for index, row in enumerate(rows) if row is None]
+        if words:
+            vectors[words] = self._words([names[index] for index in words])
+        for index, row in enumerate(rows):
+            if row is not None:
+                vectors[index] = row
+        return names, vectors
 
-    def _vector(self, name: str, folded: str, vector: Any) -> NDArray[np.float32]:
+    def _vector(self, name: str, folded: str, vector: Any) -> NDArray[np.float32] | None:
         if vector is None:
             row = self._unseen.get(folded)
             if row is None:
-                return self._word(name)
+                return None
             known: NDArray[np.float32] = self._bundle.class_vectors[len(self._seen) + row]
             return known
         width = self._bundle.model_config.scoring.vector_dim
@@ -177,16 +186,21 @@ class ClassTable:
             )
         return array.astype(np.float32)
 
-    def _word(self, name: str) -> NDArray[np.float32]:
+    def _words(self, names: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of names by the vocabulary, or by the text encoder where it has none of them."""
         vocabulary = self._bundle.vocabulary
-        if name in vocabulary or not self._phrases:
+        if not self._phrases or all(name in vocabulary for name in names):
             hint = " Any phrase works with phrases=True (pip install 'contrastzsd[text]')."
-            return vocabulary.lookup(name, hint if ENCODER in self._encoder else "")
+            return vocabulary.lookup_all(names, hint if ENCODER in self._encoder else "")
         from zsd_core.text import TEMPLATE, encode_names  # imports torch once it is called
 
         template = str(self._bundle.vocabulary_info.get("template") or TEMPLATE)
-        vector: NDArray[np.float32] = encode_names([name], template=template)[0]
-        return vector
+        rows = [
+            vocabulary.lookup(name) if name in vocabulary
+            else encode_names([name], template=template)[0]
+            for name in names
+        ]  # fmt: skip
+        return np.stack(rows)
 
 
 def _named(classes: Classes) -> dict[str, Any]:

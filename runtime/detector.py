@@ -51,6 +51,8 @@ class Detector:
             ``contrastzsd[text]``, and torch with it, once such a name comes.
         precision: of the networks: "float32", or "fp16" or "int8" where the bundle holds them
             (``python -m export.precision`` and ``export.quantize`` make them).
+        scoring_precision: "float32", or "int8", which is faster where classes are many and moves
+            scores a little.
         threads: CPU threads of the backend, and of the kernels in this process.
         backend_options: of the backend, such as {"providers": ["CUDAExecutionProvider"]}.
 
@@ -72,12 +74,15 @@ class Detector:
         max_detections: int | None = None,
         phrases: bool = False,
         precision: str = "float32",
+        scoring_precision: str = "float32",
         threads: int | None = None,
         backend_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.bundle = open_bundle(bundle)
         self._config = self.bundle.model_config
-        self._scorer = scorer_for(self._config.scoring, self.bundle.scorer_tensors())
+        self._scorer = scorer_for(
+            self._config.scoring, self.bundle.scorer_tensors(), precision=scoring_precision
+        )
         self._table = ClassTable(self.bundle, self._scorer, phrases)
         self._write = threading.Lock()
         active = self._table.activate(classes, mode, version=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from zsd_core.semantics import unit_rows
 __all__ = ["Vocabulary", "fold", "rank_names"]
 
 
+@lru_cache(maxsize=1 << 16)
 def fold(name: str) -> str:
     """The form names are compared in: lower case, underscores and runs of white space one blank."""
     return " ".join(name.replace("_", " ").split()).casefold()
@@ -82,10 +83,16 @@ class Vocabulary:
         Raises:
             ClassError: the name is not there; the message lists the nearest.
         """
-        row = self._rows.get(fold(name))
-        if row is None:
+        vector: NDArray[np.float32] = self.lookup_all([name], hint)[0]
+        return vector
+
+    def lookup_all(self, names: Sequence[str], hint: str = "") -> NDArray[np.float32]:
+        """The unit vectors ``(n, E)`` of names; see ``lookup``."""
+        rows = [self._rows.get(fold(name), -1) for name in names]
+        if -1 in rows:
+            name = names[rows.index(-1)]
             raise ClassError(f"{name!r} is not in the vocabulary{self._hint(name)}{hint}")
-        return np.asarray(unit_rows(self._vectors[row][None] * self._scales[row])[0], np.float32)
+        return np.asarray(unit_rows(self._vectors[rows] * self._scales[rows, None]), np.float32)
 
     def search(self, text: str, count: int = 10, also: Sequence[str] = ()) -> list[str]:
         """The nearest names by spelling, ``also`` (a class table) counted in, best first."""

@@ -122,9 +122,9 @@ def test_adding_computes_the_new_class_only(detector, monkeypatch):
 
     monkeypatch.setattr(type(detector._scorer), "class_set", forbidden)
     rows = []
-    project = type(detector._scorer)._project
+    project = type(detector._scorer).prototypes_of
     monkeypatch.setattr(
-        type(detector._scorer), "_project", lambda s, v: rows.append(len(v)) or project(s, v)
+        type(detector._scorer), "prototypes_of", lambda s, v: rows.append(len(v)) or project(s, v)
     )
     detector.add_classes(["zebra"])
     assert rows == [1]

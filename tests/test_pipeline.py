@@ -1,6 +1,7 @@
 """One definition of inference: grouping, coordinates, empty images, times."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -201,3 +202,43 @@ def test_objectness_power_reaches_the_scores(parts):
         networks, scorer, classes, config, [image(64, 64)], everything(parts)
     )
     assert weighted.scores[0] < plain.scores[0]
+
+
+@pytest.mark.parametrize("threshold", [0.005, 0.01])
+def test_regions_that_objectness_rules_out_change_no_detection(parts, threshold, monkeypatch):
+    networks, scorer, classes, config = parts
+    proposals = dataclasses.replace(config.proposals, pre_nms_top=1000, post_nms_top=200)
+    config = dataclasses.replace(config, proposals=proposals)
+    scoring = dataclasses.replace(config.scoring, objectness_power=1.0)
+    scorer = type(scorer)(scorer.tensors, scoring)
+    images = [image(64, 96, 1), image(64, 96, 2), image(30, 90, 3)]
+    thresholds = np.full(len(classes.names), threshold, np.float32)
+    seen = []
+
+    def spread(images):
+        features, objectness, deltas = networks.trunk(images)
+        objectness -= objectness.mean()  # objectness from nearly 0 to nearly 1
+        return features, 4 * objectness / objectness.std(), deltas
+
+    counting = SimpleNamespace(trunk=spread, head=lambda x: seen.append(len(x)) or networks.head(x))
+
+    fewer = pipeline.run(counting, scorer, classes, config, images, thresholds)
+    pruned = sum(seen)
+    monkeypatch.setattr(type(scorer), "least_objectness", lambda self, threshold: 0.0)
+    every = pipeline.run(counting, scorer, classes, config, images, thresholds)
+
+    assert 0 < pruned < sum(seen) - pruned
+    assert sum(len(result.boxes) for result in every) > 0
+    for ours, full in zip(fewer, every, strict=True):
+        np.testing.assert_array_equal(ours.columns, full.columns)
+        np.testing.assert_allclose(ours.scores, full.scores, rtol=1e-6)
+        np.testing.assert_allclose(ours.boxes, full.boxes, rtol=1e-5, atol=1e-4)
+
+
+def test_portions_of_regions_change_nothing(parts, monkeypatch):
+    whole = pipeline.run(*parts, [image(64, 96)], everything(parts))
+    monkeypatch.setattr(pipeline, "PORTION", 3 * 4 * tiny.CHANNELS * 9)  # three regions
+    (result,) = pipeline.run(*parts, [image(64, 96)], everything(parts))
+    assert len(result.boxes) > 3
+    np.testing.assert_array_equal(result.columns, whole[0].columns)
+    np.testing.assert_allclose(result.boxes, whole[0].boxes, rtol=1e-5, atol=1e-4)

@@ -199,3 +199,34 @@ def test_a_vector_without_direction_is_named(bad):
 def test_a_vector_of_the_wrong_width_says_the_right_one():
     with pytest.raises(ShapeError, match="width 8"):
         class_set(scorer(), np.ones((1, 9), np.float32))
+
+
+@pytest.mark.parametrize("fusion", ["softmax", "sigmoid"])
+@pytest.mark.parametrize(("scale", "power"), [(1.0, 1.0), (2.5, 3.0), (0.3, 0.5)])
+def test_less_objectness_than_the_bound_gives_no_score_above_the_threshold(fusion, scale, power):
+    made = scorer(fusion=fusion, seen_scale=scale, objectness_power=power)
+    embeddings = 50 * np.abs(tiny.random(0).normal(size=(300, tiny.JOINT))).astype(np.float32)
+    classes = class_set(made, tiny.unit_vectors(2, 8))
+    for threshold in (0.01, 0.2, 0.9):
+        least = made.least_objectness(threshold)
+        below = np.full(len(embeddings), np.nextafter(np.float32(least), np.float32(0)))
+        assert 0 < least < 1
+        assert made.score(embeddings, below, classes).max() <= threshold
+
+
+def test_objectness_bounds_nothing_where_scores_are_raw_or_ignore_it():
+    assert scorer(fusion="raw", objectness_power=1.0).least_objectness(0.5) == 0
+    assert scorer(objectness_power=0.0).least_objectness(0.5) == 0
+    assert scorer(objectness_power=1.0).least_objectness(0.0) == 0
+
+
+def test_int8_scores_are_near_and_other_precisions_are_refused():
+    embeddings = np.abs(tiny.random(0).normal(size=(40, tiny.JOINT))).astype(np.float32)
+    objectness = np.ones(40, np.float32)
+    exact = scorer_for(CONFIG, tiny.scorer_tensors())
+    small = scorer_for(CONFIG, tiny.scorer_tensors(), precision="int8")
+    classes = class_set(exact, tiny.unit_vectors(2, 8))
+    expected, got = (made.score(embeddings, objectness, classes) for made in (exact, small))
+    assert 0 < np.abs(expected - got).max() < 0.05
+    with pytest.raises(ConfigError, match="'float32' or 'int8'"):
+        scorer_for(CONFIG, tiny.scorer_tensors(), precision="int4")

@@ -28,6 +28,7 @@ __all__ = [
 Color = Literal["rgb", "bgr"]
 Floats = NDArray[np.float32]
 
+PORTION = 24 << 20  # bytes of region features that go through the head together
 STAGES = ("preprocess", "trunk", "propose", "roi_align", "head", "score", "detect")
 
 
@@ -55,7 +56,8 @@ class ImageResult:
         scores: ``(n,)`` float32.
         columns: ``(n,)`` int32, positions in ``ClassSet.names``.
         best: where nothing was found, the highest score of a class that was asked for and its
-            column, to explain the empty result; None where there is none.
+            column, to explain the empty result; None where there is none. Regions whose objectness
+            rules out a detection are not looked at, but for the best one.
         times_ms: milliseconds per stage; images that went through a stage together share its time
             equally.
     """
@@ -170,16 +172,20 @@ def describe(
     images: Sequence[NDArray[np.uint8]],
     *,
     color: Color = "rgb",
+    least_objectness: float = 0.0,
     kernels: ModuleType = compiled_kernels,
     stage: Callable[[str], AbstractContextManager[None]] = lambda name: nullcontext(),
 ) -> Described:
     """The first half: images of one network input size to regions and what the head says of them.
+
+    A large head sees the regions in portions, so that their features stay in the cache.
 
     Args:
         networks: trunk and head.
         config: of the model.
         images: each ``(H, W, 3)`` uint8.
         color: channel order of every image.
+        least_objectness: regions below it are dropped, but for the best one of every image.
         kernels: the module of operators.
         stage: a context around each of the stages, named as in ``STAGES``.
     """
@@ -204,17 +210,29 @@ def describe(
             post_nms_top=proposals.post_nms_top, nms_threshold=proposals.nms_threshold,
             min_size=proposals.min_size,
         )  # fmt: skip
+        if least_objectness > 0:
+            kept = roi_scores >= least_objectness
+            kept |= np.diff(batch_indices, prepend=-1) != 0  # the first of an image is its best
+            rois, batch_indices, roi_scores = rois[kept], batch_indices[kept], roi_scores[kept]
     originals = [(image.shape[0], image.shape[1]) for image in images]
     if not len(rois):
         nothing = np.zeros((0, 0), np.float32), np.zeros((0, 4), np.float32)
         return Described(rois, batch_indices, roi_scores, *nothing, image_sizes, originals)
-    with stage("roi_align"):
-        patches = kernels.roi_align(
-            features, rois, batch_indices, output_size=regions.output_size,
-            spatial_scale=1 / regions.stride, sampling_ratio=regions.sampling_ratio,
-        )  # fmt: skip
-    with stage("head"):
-        embeddings, deltas = networks.head(patches)
+    floats = features.shape[1] * regions.output_size[0] * regions.output_size[1]
+    step, parts = max(1, PORTION // (4 * floats)), []
+    for start in range(0, len(rois), step):
+        portion = slice(start, start + step)
+        with stage("roi_align"):
+            patches = kernels.roi_align(
+                features, rois[portion], batch_indices[portion], output_size=regions.output_size,
+                spatial_scale=1 / regions.stride, sampling_ratio=regions.sampling_ratio,
+            )  # fmt: skip
+        with stage("head"):
+            parts.append(networks.head(patches))
+    if len(parts) == 1:
+        embeddings, deltas = parts[0]
+    else:
+        embeddings, deltas = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Described(rois, batch_indices, roi_scores, embeddings, deltas, image_sizes, originals)
 
 
@@ -258,7 +276,11 @@ def _run_group(
 ) -> list[ImageResult]:
     """Images of one network input size through every stage."""
     stage = _Stages(clock)
-    found = describe(networks, config, images, color=options.color, kernels=kernels, stage=stage)
+    lowest = float(thresholds.min(initial=np.inf))
+    found = describe(
+        networks, config, images, color=options.color,
+        least_objectness=scorer.least_objectness(lowest), kernels=kernels, stage=stage,
+    )  # fmt: skip
     if not len(found.rois):
         return [_nothing(stage.share(len(images))) for _ in images]
     with stage("score"):

@@ -81,8 +81,11 @@ def similarity_of_cosines(cosines: Floats, temperature: float) -> Floats:
         raise ConfigError(f"similarity temperature is {temperature}, must be above 0.")
     if not cosines.size:
         return np.zeros(cosines.shape, cosines.dtype)
-    weights = np.exp((cosines - cosines.max(axis=1, keepdims=True)) / temperature)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=cosines.dtype)
+    weights = cosines - cosines.max(axis=1, keepdims=True)
+    weights /= temperature  # in place: with many classes, new memory costs more than the sums
+    np.exp(weights, out=weights)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.asarray(weights)
 
 
 def similarity(seen: Floats, unseen: Floats, temperature: float) -> Floats:

@@ -60,6 +60,8 @@ class OnnxRuntimeBackend:
         wanted = list(providers or [p for p in ("CUDAExecutionProvider", CPU) if p in available])
         options = ort.SessionOptions()
         options.log_severity_level = 3  # errors; warnings would be about our own graph
+        # A network's idle workers must not spin while the kernels or the other network run.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         if threads is not None:
             options.intra_op_num_threads = threads
         self._trunk = _Session(ort, bundle, "trunk", precision, options, wanted)

@@ -1,7 +1,7 @@
 """From class vectors to class scores: the scoring methods a bundle may name.
 
 numpy and the kernels only. A method is one file of this folder whose ``make(tensors, config,
-kernels)`` gives its ``Scorer``; its training half is the file of the same name in
+kernels, precision)`` gives its ``Scorer``; its training half is the file of the same name in
 ``zsd_core/models/scorers``, its graph that in ``export/scorers``.
 """
 
@@ -51,13 +51,20 @@ def scorer_for(
     config: ScoringConfig,
     tensors: Mapping[str, NDArray[Any]],
     kernels: ModuleType = compiled_kernels,
+    precision: str = "float32",
 ) -> Scorer:
     """The scorer that ``config.method`` names.
+
+    Args:
+        config: of the model.
+        tensors: the arrays of ``scorer.safetensors``.
+        kernels: the module of operators.
+        precision: "float32", or "int8" where the method has it.
 
     Raises:
         ConfigError: no such method.
         BundleError: a tensor of the method is missing.
     """
     module = importlib.import_module(f"zsd_core.scoring.{check_method(config.method)}")
-    scorer: Scorer = module.make(tensors, config, kernels)
+    scorer: Scorer = module.make(tensors, config, kernels, precision)
     return scorer

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from zsd_core import kernels as compiled_kernels
 from zsd_core.config import ScoringConfig
-from zsd_core.errors import BundleError, ClassError, did_you_mean, expect_shapes
+from zsd_core.errors import BundleError, ClassError, ConfigError, did_you_mean, expect_shapes
 from zsd_core.semantics import unit_rows
 
 __all__ = ["ClassSet", "Scorer", "VectorScorer"]
@@ -110,6 +110,9 @@ class Scorer(Protocol):
     def score(self, embeddings: Floats, objectness: Floats, classes: ClassSet) -> Floats:
         """Scores ``(R, Ks + U)`` of embeddings ``(R, D)`` with objectness ``(R,)`` in [0, 1]."""
 
+    def least_objectness(self, threshold: float) -> float:
+        """Regions with less objectness than this have no score above ``threshold``; or 0."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Storage:
@@ -128,18 +131,28 @@ class VectorScorer(ABC):
         tensors: the arrays of ``scorer.safetensors``.
         config: the options the model was trained with.
         kernels: the module of operators; ``zsd_core.kernels.reference`` for the numpy twins.
+        precision: of the scoring, one of ``PRECISIONS``.
 
     Raises:
         BundleError: a tensor is missing.
+        ConfigError: the method does not have that precision.
         ShapeError: two tensors do not fit each other.
     """
+
+    PRECISIONS: tuple[str, ...] = ("float32",)
 
     def __init__(
         self,
         tensors: Mapping[str, NDArray[Any]],
         config: ScoringConfig,
         kernels: ModuleType = compiled_kernels,
+        precision: str = "float32",
     ) -> None:
+        if precision not in self.PRECISIONS:
+            raise ConfigError(
+                f"{type(self).__name__}: scoring precision is {precision!r}, must be "
+                f"{' or '.join(map(repr, self.PRECISIONS))} for this method."
+            )
         self.config, self.kernels = config, kernels
         shapes, where = self.shapes(), type(self).__name__
         if config.center:
@@ -177,6 +190,10 @@ class VectorScorer(ABC):
     @abstractmethod
     def score(self, embeddings: Floats, objectness: Floats, classes: ClassSet) -> Floats:
         """Scores ``(R, Ks + U)``; see ``Scorer``."""
+
+    def least_objectness(self, threshold: float) -> float:
+        """See ``Scorer``; a method whose scores objectness bounds says by how much."""
+        return 0.0
 
     def class_set(
         self,

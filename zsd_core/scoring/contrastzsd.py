@@ -17,6 +17,7 @@ from zsd_core.semantics import similarity_of_cosines
 __all__ = ["ContrastScorer", "make"]
 
 Floats = NDArray[np.float32]
+GROUP = 8
 LAYERS = ("weight1", "bias1", "weight2", "bias2")
 SHAPES = {
     "project_semantic": ("D E", "D", "D D", "D"),
@@ -32,15 +33,19 @@ class ContrastScorer(VectorScorer):
     each with ``weight1``, ``bias1``, ``weight2``, ``bias2``.
     """
 
+    PRECISIONS = ("float32", "int8")
+
     def __init__(
         self,
         tensors: Mapping[str, NDArray[Any]],
         config: ScoringConfig,
         kernels: ModuleType = compiled_kernels,
+        precision: str = "float32",
     ) -> None:
-        super().__init__(tensors, config, kernels)
-        self._seen_mlp = kernels.PackedMlp(*self._mlp("score_seen"))
-        self._unseen_mlp = kernels.PackedMlp(*self._mlp("score_unseen"))
+        super().__init__(tensors, config, kernels, precision)
+        packing = {} if precision == "float32" else {"precision": precision}
+        self._seen_mlp = kernels.PackedMlp(*self._mlp("score_seen"), **packing)
+        self._unseen_mlp = kernels.PackedMlp(*self._mlp("score_unseen"), **packing)
 
     @staticmethod
     def shapes() -> dict[str, str]:
@@ -56,13 +61,18 @@ class ContrastScorer(VectorScorer):
         return self.tensors["background"]
 
     def prototypes_of(self, vectors: Floats) -> Floats:
-        """p_s, one matrix-vector product per class and layer (eq. 3)."""
+        """p_s (eq. 3), for eight classes at a time and never more or fewer.
+
+        A product of another shape may sum in another order, so the last eight are filled up.
+        """
         weight1, bias1, weight2, bias2 = self._mlp("project_semantic")
-        hidden = np.maximum(np.matmul(weight1, vectors[:, :, None])[:, :, 0] + bias1, 0)
-        output = np.matmul(weight2, hidden[:, :, None])[:, :, 0]
-        output += bias2
-        np.maximum(output, 0, out=output)
-        rows: Floats = output
+        padded = np.zeros((-(-len(vectors) // GROUP), GROUP, vectors.shape[1]), np.float32)
+        padded.reshape(-1, vectors.shape[1])[: len(vectors)] = vectors
+        hidden = np.matmul(weight1, padded.transpose(0, 2, 1))  # (groups, D, 8)
+        np.maximum(hidden + bias1[:, None], 0, out=hidden)
+        output = np.matmul(weight2, hidden)
+        np.maximum(output + bias2[:, None], 0, out=output)
+        rows: Floats = output.transpose(0, 2, 1).reshape(-1, len(bias2))[: len(vectors)]
         return rows
 
     def similarity_of(self, cosines: Floats) -> Floats:
@@ -94,6 +104,14 @@ class ContrastScorer(VectorScorer):
             objectness_power=config.objectness_power,
         )
         return scores
+
+    def least_objectness(self, threshold: float) -> float:
+        """See ``Scorer``: activations and factors of eq. 14 are at most 1, but for a raw o_s."""
+        config = self.config
+        if config.fusion == "raw" or config.objectness_power <= 0 or threshold <= 0:
+            return 0.0
+        bound = threshold / max(1.0, config.seen_scale)
+        return 0.999 * float(min(bound, 1.0) ** (1 / config.objectness_power))  # float32 rounds
 
     def _mlp(self, path: str) -> tuple[Floats, ...]:
         return tuple(self.tensors[f"{path}.{layer}"] for layer in LAYERS)
