@@ -46,7 +46,7 @@ from zsd_core.progress import Steps
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["compare_with_torch", "export_bundle", "main", "parse"]
+__all__ = ["compare_with_torch", "describe_graph", "export_bundle", "main", "parse"]
 
 
 def export_bundle(
@@ -106,7 +106,7 @@ def export_bundle(
                 + [(name, "unseen") for name in checkpoint.unseen],
                 "class_vectors": checkpoint.vectors,
                 "scorer": scorer,
-                "stages": {name: _described(name, graph) for name, graph in graphs.items()},
+                "stages": {name: describe_graph(name, graph) for name, graph in graphs.items()},
                 "created": datetime.datetime.now(datetime.timezone.utc).isoformat(
                     timespec="seconds"
                 ),
@@ -147,7 +147,9 @@ def compare_with_torch(
     )  # fmt: skip
 
 
-def _described(name: str, graph: ir.Model) -> dict[str, Any]:
+def describe_graph(name: str, graph: ir.Model) -> dict[str, Any]:
+    """The manifest's entry of a stage: its file, inputs and outputs."""
+
     def values(items: Sequence[ir.Value]) -> list[dict[str, Any]]:
         return [
             {

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import cv2
 import pytest
 
 from benchmarks import latency
+from runtime.bundle import open_bundle
+from zsd_core.errors import ConfigError
 from zsd_core.pipeline import STAGES
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -16,38 +26,95 @@ def photo_path(photo, tmp_path):
     return path
 
 
-def test_percentiles_of_known_samples():
-    rows = latency.table({"trunk": list(range(1, 102))}).splitlines()
-    assert rows[2] == "| trunk | 51.000 | 91.000 | 100.000 | 101 |"
+@pytest.fixture
+def case(bundle_path):
+    return latency.Case(bundle=str(bundle_path), classes=4, threads=1)
 
 
-def test_every_stage_is_measured_and_fits_into_the_call(detector, photo_path):
-    samples = latency.stage_ms(detector, photo_path, calls=3)
-    assert set(samples) == {*STAGES, "whole call"}
-    for call in zip(*samples.values(), strict=True):
-        *stages, whole = call
-        assert 0 < sum(stages) <= whole
+@pytest.fixture
+def row(case, photo):
+    return latency.measure(case, photo, calls=3, warmup=1)
 
 
-def test_a_class_change_is_measured_and_undone(detector):
-    before = detector.classes, detector.class_set_version
-    samples = latency.class_change_ms(detector, calls=3)
-    assert [len(values) for values in samples.values()] == [3, 3]
-    assert detector.classes == before[0]
-    assert detector.class_set_version == before[1] + 6
+def test_every_stage_is_measured_and_fits_into_the_call(row):
+    assert set(row["stages"]) == {*STAGES, "whole call"}
+    medians = {name: cuts["p50_ms"] for name, cuts in row["stages"].items()}
+    assert 0 < max(medians[name] for name in STAGES) < medians["whole call"]
+    assert row["images_per_s"] == pytest.approx(1e3 / medians["whole call"])
+    assert row["calls"] == 3 and row["open_ms"] > 0 and row["first_ms"] > 0
 
 
-def test_the_command_prints_table_and_conditions(bundle_path, photo_path, capsys):
-    arguments = [str(photo_path), "--bundle", str(bundle_path), "--calls", "2", "--warmup", "0"]
-    assert latency.main(arguments) == 0
-    printed = capsys.readouterr().out
-    assert "| whole call |" in printed and "| classes +1 |" in printed
-    assert "kernels: " in printed and "cores" in printed
+def test_a_batch_is_one_call(case, photo):
+    row = latency.measure(dataclasses.replace(case, batch=3), photo, calls=2, warmup=0)
+    whole = row["stages"]["whole call"]["p50_ms"]
+    assert row["images_per_s"] == pytest.approx(3e3 / whole)
+    assert sum(row["stages"][name]["p50_ms"] for name in STAGES) < 1.5 * whole
+
+
+def test_time_limit_ends_a_case_after_five_calls(case, photo):
+    assert latency.measure(case, photo, calls=50, warmup=0, seconds=0)["calls"] == 5
+
+
+def test_size_and_proposals_reach_the_model(case, photo):
+    changed = dataclasses.replace(case, size=32, proposals=2)
+    row = latency.measure(changed, photo, calls=2, warmup=0)
+    assert (row["size"], row["proposals"]) == (32, 2)
+    assert row["detections"] <= 2 * 5  # two regions, five classes
+
+
+def test_class_names_come_from_table_then_vocabulary(bundle_path):
+    bundle = open_bundle(bundle_path)
+    names = latency.class_names(bundle, 7)
+    assert names[:5] == [*bundle.unseen, *bundle.seen]
+    assert len({name.casefold() for name in names}) == 7
+    with pytest.raises(ConfigError, match=r"knows \d+ names, 999 are wanted"):
+        latency.class_names(bundle, 999)
+
+
+def test_sweeps_change_one_number(case):
+    for axis, cases in latency.sweeps(case).items():
+        for changed in cases:
+            assert dataclasses.replace(changed, **{axis: getattr(case, axis)}) == case
+
+
+def test_comparison_pairs_equal_configurations(row):
+    slower = json.loads(json.dumps(row))
+    for cuts in slower["stages"].values():
+        cuts["p50_ms"] *= 2
+    printed = latency.compare([row], [slower])
+    assert "| whole call |" in printed and "| 2.00 |" in printed
+    with pytest.raises(ConfigError, match="no configuration"):
+        latency.compare([row], [{**row, "classes": 5}])
+
+
+def test_the_command_measures_compares_and_draws(bundle_path, photo_path, tmp_path):
+    monkey = {"classes": (4,), "proposals": (2, 3), "batch": (1, 2)}
+    arguments = [str(photo_path), "--bundle", str(bundle_path), "--classes", "4", "--calls", "2",
+                 "--warmup", "0", "--backend", "onnxruntime", "--threads", "1"]  # fmt: skip
+    table = tmp_path / "rows.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / "latency.py"), *arguments]
+    done = subprocess.run(
+        [*command, "--json", str(table)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "p99 ms" in done.stdout and "kernels: " in done.stdout and "cores" in done.stdout
+    (row,) = json.loads(table.read_text())
+    assert row["classes"] == 4 and row["backend"] == "onnxruntime"
+
+    from benchmarks.curves import draw_curves
+
+    rows = {
+        axis: [{**row, axis: value} for value in values] for axis, values in monkey.items()
+    }  # fmt: skip
+    draw_curves(rows, tmp_path / "curves.png")
+    picture = cv2.imread(str(tmp_path / "curves.png"))
+    assert picture is not None and picture.std() > 10
 
 
 def test_errors_are_sentences(tmp_path, capsys):
-    assert latency.main(["photo.jpg", "--bundle", str(tmp_path / "none")]) == 1
+    assert latency.main(["--bundle", str(tmp_path / "none")]) == 1
     assert capsys.readouterr().err.startswith("error: ")
-    with pytest.raises(SystemExit):
-        latency.main(["photo.jpg", "--calls", "1"])
-    assert "--calls must be at least 2" in capsys.readouterr().err
+    for wrong, message in (("--calls", "--calls must be"), ("--batch", "must be at least 1")):
+        with pytest.raises(SystemExit):
+            latency.main([wrong, "0"])
+        assert message in capsys.readouterr().err

@@ -1,0 +1,134 @@
+"""What the benchmarks share: samples and their percentiles, memory, energy, and the conditions."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zsd_core import kernels
+from zsd_core.errors import ZsdError, require
+
+__all__ = [
+    "Energy", "conditions", "interleaved", "markdown", "percentiles", "photograph", "resident_mb",
+    "write_rows",
+]  # fmt: skip
+
+RAPL = Path("/sys/class/powercap")
+
+
+def percentiles(samples: Sequence[float]) -> dict[str, float]:
+    """``p50_ms``, ``p90_ms`` and ``p99_ms`` of at least two samples, interpolated."""
+    cuts = quantiles(samples, n=100, method="inclusive")
+    return {f"p{p}_ms": cuts[p - 1] for p in (50, 90, 99)}
+
+
+def interleaved(
+    functions: Mapping[str, Callable[[], Any]],
+    calls: Mapping[str, int],
+    *,
+    warmup: int = 1,
+    done: Callable[[str], None] = lambda name: None,
+) -> dict[str, list[float]]:
+    """Milliseconds of every call, the functions in turns, so that all see the same machine.
+
+    Args:
+        functions: by name.
+        calls: measured calls of each; those with fewer are spread evenly over the rounds.
+        warmup: calls of each before.
+        done: told the name after every call, warm-up included.
+    """
+    samples: dict[str, list[float]] = {name: [] for name in functions}
+    rounds = max(calls.values(), default=0)
+    for round_ in range(-warmup, rounds):
+        for name, function in functions.items():
+            due = -(-calls[name] * (round_ + 1) // rounds)  # by the end of this round
+            if round_ >= 0 and len(samples[name]) >= due:
+                continue
+            start = time.perf_counter()
+            function()
+            if round_ >= 0:
+                samples[name].append(1e3 * (time.perf_counter() - start))
+            done(name)
+    return samples
+
+
+def resident_mb(field: str) -> float:
+    """``VmRSS`` (now) or ``VmHWM`` (its peak) of this process in megabytes; Linux only."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise ZsdError(f"/proc/self/status has no {field}.")
+
+
+class Energy:
+    """Joules the processor packages used since this was made, where the kernel reports them."""
+
+    def __init__(self, root: Path = RAPL) -> None:
+        self._zones: list[tuple[Path, int, int]] = []
+        for zone in sorted(root.glob("intel-rapl:[0-9]*")):
+            if zone.name.count(":") > 1:  # a part of a package, counted with it
+                continue
+            try:
+                limit = int((zone / "max_energy_range_uj").read_text())
+                self._zones.append(
+                    (zone / "energy_uj", int((zone / "energy_uj").read_text()), limit)
+                )
+            except OSError:  # root only on most systems
+                continue
+
+    def joules(self) -> float | None:
+        """None where nothing is reported."""
+        if not self._zones:
+            return None
+        used = ((int(path.read_text()) - start) % (limit + 1) for path, start, limit in self._zones)
+        return sum(used) / 1e6
+
+
+def photograph(path: Path | None = None) -> NDArray[np.uint8]:
+    """An image ``(H, W, 3)`` RGB: the file, or a packaged photograph brought to 640 x 480."""
+    if path is not None:
+        from runtime.images import read_image
+
+        return read_image(path, "rgb")
+    cv2 = require("cv2", "cpu")
+    picture = require("skimage.data", "demo").coffee()  # 600 x 400
+    return np.ascontiguousarray(cv2.resize(picture, (640, 480)))
+
+
+def conditions() -> str:
+    """What numbers depend on, in one line: processor, load, threads, versions."""
+    built = ", ".join(f"{key} {value}" for key, value in kernels.build_info().items())
+    return (
+        f"{_processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; "
+        f"kernels: {built}; numpy {np.__version__}; Python {platform.python_version()}"
+    )
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; columns of numbers, named by a leading ``>``, are aligned right."""
+    titles = [column.removeprefix(">") for column in columns]
+    rule = ["---:" if column.startswith(">") else "---" for column in columns]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (titles, rule, *rows))
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the rows as a JSON list."""
+    path.write_text(json.dumps(list(rows), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,74 @@
+"""The benchmark of class changes: it leaves things as they were, and a soak finds mixed frames."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import tiny
+
+from benchmarks import vocabulary
+from runtime import Detector
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """The tiny detector with enough words for the sets of the soak test."""
+    words = tuple(f"word {i}" for i in range(40))
+    path = tmp_path_factory.mktemp("wide") / "tiny"
+    tiny.tiny_bundle(path, vocabulary=(words, tiny.unit_vectors(len(words), 9)))
+    with Detector(path, backend="onnxruntime", threads=1) as detector:
+        yield detector
+
+
+def test_changes_are_measured(wide):
+    rows = vocabulary.changes(wide, 10, calls=20)
+    assert [(row.operation, row.classes, row.calls) for row in rows] == [
+        ("add one, by name", 10, 20), ("add one, by vector", 10, 20), ("remove one", 10, 20),
+        ("replace all", 10, 3),
+    ]  # fmt: skip
+    assert all(0 < row.p50_ms <= row.p99_ms for row in rows)
+    assert len(wide.classes) == 10
+
+
+def test_frames_are_measured_at_rest_and_while_classes_change(wide, photo):
+    before = wide.class_set_version
+    rest, changing = vocabulary.stream(wide, photo, 10, calls=10)
+    assert rest.calls == changing.calls == 10
+    assert wide.class_set_version > before + 1  # set once, then changed by the thread
+
+
+def test_soak_compares_every_frame(wide, photo):
+    result = vocabulary.soak(wide, photo, swaps=200, count=4)
+    assert result.swaps == 200 == len(result.swap_ms)
+    assert result.wrong == 0 and result.frames > 0 and result.detections > result.frames
+
+
+def test_soak_notices_a_frame_of_another_set(wide, photo, monkeypatch):
+    real, turn = Detector.__call__, iter(range(1 << 30))
+
+    def mixed(self, image, **options):
+        result = real(self, image, **options)
+        if self is wide and next(turn) == 1:
+            return result[:-1]  # as if a class had been missed
+        return result
+
+    monkeypatch.setattr(Detector, "__call__", mixed)
+    assert vocabulary.soak(wide, photo, swaps=300, count=4).wrong == 1
+
+
+def test_the_command_writes_rows(wide, tmp_path, capsys):
+    path = tmp_path / "rows.json"
+    arguments = ["--bundle", str(wide.bundle.path), "--classes", "10", "--calls", "5", "--frames",
+                 "2", "--threads", "1", "--json", str(path)]  # fmt: skip
+    assert vocabulary.main(arguments) == 0
+    rows = json.loads(path.read_text())
+    assert {"operation", "classes", "p50_ms", "p99_ms"} <= set(rows[0]) and len(rows) == 6
+    assert "| add one, by name | 10 |" in capsys.readouterr().out
+
+
+def test_errors_are_sentences(tmp_path, capsys):
+    assert vocabulary.main(["--bundle", str(tmp_path / "none")]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+    with pytest.raises(SystemExit):
+        vocabulary.main(["--calls", "1"])
