@@ -4,14 +4,16 @@
 
 Backends want int8 written differently, so each family has its own file, named in the manifest:
 
-* onnxruntime: unsigned activations with a zero point, int32 biases, which its CPU kernels fuse;
-* openvino and tensorrt: signed symmetric activations and float biases, which the TensorRT parser
-  asks for and OpenVINO fuses.
+* onnxruntime and openvino: unsigned activations with a zero point, int32 biases, and weights of 7
+  bits: on CPUs without VNNI the sum of two 8-bit products does not fit into the 16 bits it is given
+  (``--full-range`` for CPUs with VNNI);
+* tensorrt: signed symmetric activations, float biases and 8-bit weights, as its parser asks for.
 
-Weights are signed, symmetric, one scale per channel. The last layers of the box deltas and of the
-objectness stay float32, and so does every layer that alone, in int8, would disturb an output of its
-network by more than ``--sensitive`` of the output's size (a network with folded batch norm may
-have a few such, mostly the first). Prints what it costs (``export.tradeoff``) on every family
+Weights are signed, symmetric, one scale per channel. Before rounding, channels are equalised
+(``export.equalize``); biases take back the mean error of the rounding (``export.rounding``). The
+last layers of the box deltas and of the objectness stay float32, and so does every layer that
+alone, in int8, would disturb an output of its network by more than ``--sensitive`` of the output's
+size (in MobileNetV2 the first few). Prints what it costs (``export.tradeoff``) on every family
 installed here.
 """
 
@@ -25,14 +27,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from export.compare import class_table
 from export.copies import STAGES, add_networks, record_tradeoff, working_copy
+from export.equalize import equalize
 from export.precision import COMPUTE, compute_types, final_layers, name_nodes
+from export.rounding import correct_biases, layer_noise
 from export.stages import NamedImage, folder_images, inputs_of, pipeline_trace
 from export.tradeoff import photographs, tradeoff, tradeoff_table
 from runtime.backends import installed_backends, open_backend
@@ -40,9 +44,12 @@ from runtime.bundle import Bundle, open_bundle
 from zsd_core.errors import ConfigError, ZsdError, require
 from zsd_core.progress import Steps
 
+if TYPE_CHECKING:
+    import onnx
+
 __all__ = [
     "FLAVOURS", "METHODS", "SENSITIVE", "Flavour", "add_int8", "calibration_inputs", "main",
-    "parse", "sensitive_layers",
+    "parse",
 ]  # fmt: skip
 
 Floats = NDArray[np.float32]
@@ -58,21 +65,27 @@ class Flavour:
     Attributes:
         families: of backends that want it.
         symmetric: signed activations with zero point 0, and float biases.
+        cpu: weights have 7 bits unless the CPU is known to sum 8-bit products exactly.
         operators: that are quantised.
     """
 
     families: tuple[str, ...]
     symmetric: bool
+    cpu: bool
     operators: tuple[str, ...]
+
+    def levels(self, full_range: bool) -> int:
+        """The integer of the largest weight."""
+        return 64 if self.cpu and not full_range else 127
 
 
 FLAVOURS = {
     "asymmetric": Flavour(
-        families=("onnxruntime",), symmetric=False,
+        families=("onnxruntime", "openvino"), symmetric=False, cpu=True,
         operators=("Conv", "Gemm", "MatMul", "Add", "Clip", "Relu", "MaxPool"),
     ),
     "symmetric": Flavour(
-        families=("openvino", "tensorrt"), symmetric=True,
+        families=("tensorrt",), symmetric=True, cpu=False,
         operators=("Conv", "Gemm", "MatMul", "Add"),
     ),
 }  # fmt: skip
@@ -84,7 +97,7 @@ def add_int8(
     *,
     method: str = "minmax",
     regions: int = 64,
-    reduce_range: bool = False,
+    full_range: bool = False,
     keep: Sequence[str] = (),
     sensitive: float = SENSITIVE,
 ) -> dict[str, Any]:
@@ -95,7 +108,7 @@ def add_int8(
         images: to calibrate on; what the camera will see.
         method: how ranges are taken from activations, one of ``METHODS``.
         regions: most regions of an image that the head is calibrated on.
-        reduce_range: 7-bit weights, for CPUs without VNNI, whose int8 products may saturate.
+        full_range: 8-bit weights on CPUs too; where they have no VNNI, products will saturate.
         keep: names of further nodes that stay float32.
         sensitive: largest noise that one layer in int8 may make, as a share of the signal; above
             it the layer stays float32. 0 asks no layer and quantises all.
@@ -120,38 +133,44 @@ def add_int8(
     }
     inputs = calibration_inputs(bundle, images, regions)
     files: dict[str, bytes] = {}
-    networks: dict[str, dict[str, str]] = {}
-    with tempfile.TemporaryDirectory(prefix="contrastzsd-") as work:
-        for stage, model in models.items():
-            onnx.save(model, Path(work) / f"{stage}.onnx")
-            if sensitive:
-                kept[stage] += sensitive_layers(
-                    Path(work) / f"{stage}.onnx", INPUTS[stage], inputs[stage][0], kept[stage],
-                    sensitive,
-                )  # fmt: skip
-        for name, flavour in FLAVOURS.items():
-            stages = {stage: f"{stage}.int8.{name}.onnx" for stage in STAGES}
-            for stage, file in stages.items():
-                target = Path(work) / file
-                _quantize(
-                    Path(work) / f"{stage}.onnx", target, flavour, INPUTS[stage], inputs[stage],
-                    kept[stage], method, reduce_range,
-                )  # fmt: skip
-                if not compute_types(onnx.load(target)).get("int8"):
-                    raise ConfigError(f"{stage}: no layer became int8; keep fewer nodes.")
-                files[file] = target.read_bytes()
-            networks |= dict.fromkeys(flavour.families, stages)
+    for stage, model in models.items():
+        name, samples = INPUTS[stage], inputs[stage]
+        equalize(model, name, samples)
+        layers = [n.name for n in model.graph.node if n.op_type in COMPUTE]
+        layers = [layer for layer in layers if layer not in kept[stage]]
+        if sensitive:
+            found = layer_noise(
+                model, name, samples[0], layers, FLAVOURS["asymmetric"].levels(full_range)
+            )
+            kept[stage] += [layer for layer, noise in found.items() if noise > sensitive]
+            layers = [layer for layer in layers if layer not in kept[stage]]
+        if not layers:
+            raise ConfigError(f"{stage}: no layer would become int8; keep fewer nodes.")
+        for flavour_name, flavour in FLAVOURS.items():
+            levels = flavour.levels(full_range)
+            corrected = onnx.ModelProto.FromString(model.SerializeToString())
+            correct_biases(corrected, name, samples, layers, levels)
+            files[f"{stage}.int8.{flavour_name}.onnx"] = _quantize(
+                corrected, flavour, name, samples, kept[stage], method, levels < 127
+            )
+    networks = {
+        family: {stage: f"{stage}.int8.{name}.onnx" for stage in STAGES}
+        for name, flavour in FLAVOURS.items() for family in flavour.families
+    }  # fmt: skip
     entry = {
         "networks": networks,
         "method": f"ONNX Runtime {require('onnxruntime', 'cpu').__version__} static quantisation, "
-        f"{method}, int8 weights per channel",
-        "reduce_range": reduce_range,
+        f"{method}, int8 weights per channel, equalised channels, corrected biases",
+        "weight_levels": {
+            family: flavour.levels(full_range)
+            for flavour in FLAVOURS.values() for family in flavour.families
+        },
         "calibration": {
             "images": [image.name for image in images],
             "regions": int(sum(len(array) for array in inputs["head"])),
         },
         "float32": kept,
-    }
+    }  # fmt: skip
     add_networks(path, "int8", entry, files)
     return entry
 
@@ -177,53 +196,22 @@ def calibration_inputs(
     return found
 
 
-def sensitive_layers(
-    network: Path, name: str, sample: Floats, kept: Sequence[str], limit: float
-) -> list[str]:
-    """The layers that alone make more noise in an output than ``limit``, by name.
-
-    Each is quantised by itself in the symmetric form, on one sample, and the outputs compared.
-    """
-    onnx = require("onnx", "export")
-    layers = [n.name for n in onnx.load(network).graph.node if n.op_type in COMPUTE]
-    truth = _outputs(network, name, sample)
-    target = network.with_suffix(".alone.onnx")
-    found = []
-    for layer in layers:
-        if layer in kept:
-            continue
-        _quantize(network, target, FLAVOURS["symmetric"], name, [sample], (), METHODS[0], False,
-                  only=[layer])  # fmt: skip
-        noise = max(
-            float(np.sqrt(((a - b) ** 2).sum() / max(float((a**2).sum()), 1e-30)))
-            for a, b in zip(truth, _outputs(target, name, sample), strict=True)
-        )
-        if noise > limit:
-            found.append(layer)
-    return found
-
-
-def _outputs(network: Path, name: str, sample: Floats) -> list[NDArray[np.float64]]:
-    ort = require("onnxruntime", "cpu")
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(str(network), options, providers=["CPUExecutionProvider"])
-    return [output.astype(np.float64) for output in session.run(None, {name: sample})]
-
-
 def _quantize(
-    source: Path, target: Path, flavour: Flavour, name: str, inputs: Sequence[Floats],
-    kept: Sequence[str], method: str, reduce_range: bool, only: Sequence[str] = (),
-) -> None:  # fmt: skip
-    tools = require("onnxruntime.quantization", "cpu")
+    model: onnx.ModelProto, flavour: Flavour, name: str, inputs: Sequence[Floats],
+    kept: Sequence[str], method: str, reduce_range: bool,
+) -> bytes:  # fmt: skip
+    """The library's work: the network with its ranges measured and its Q/DQ nodes set."""
+    onnx, tools = require("onnx", "export"), require("onnxruntime.quantization", "cpu")
     kinds = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
-    with _quiet():
+    with tempfile.TemporaryDirectory(prefix="contrastzsd-") as work, _quiet():
+        source, target = Path(work) / "float32.onnx", Path(work) / "int8.onnx"
+        onnx.save(model, source)
         tools.quantize_static(
             str(source), str(target), _Reader(name, inputs),
             quant_format=tools.QuantFormat.QDQ, per_channel=True, reduce_range=reduce_range,
             activation_type=tools.QuantType.QInt8 if flavour.symmetric else tools.QuantType.QUInt8,
             weight_type=tools.QuantType.QInt8, op_types_to_quantize=list(flavour.operators),
-            nodes_to_exclude=list(kept), nodes_to_quantize=list(only),
+            nodes_to_exclude=list(kept),
             calibrate_method=getattr(tools.CalibrationMethod, kinds[method]),
             extra_options={
                 "ActivationSymmetric": flavour.symmetric,
@@ -231,6 +219,10 @@ def _quantize(
                 "QuantizeBias": not flavour.symmetric,
             },
         )  # fmt: skip
+        quantised = onnx.load(target)
+    if not compute_types(quantised).get("int8"):
+        raise ConfigError(f"{model.graph.name}: no layer became int8; keep fewer nodes.")
+    return bytes(quantised.SerializeToString())
 
 
 class _Reader:
@@ -266,7 +258,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--calibration", type=Path, metavar="DIR", help="images (default: packaged photographs)")
     add("--method", choices=METHODS, default=METHODS[0], help="how ranges are taken (minmax)")
     add("--regions", type=int, default=64, metavar="N", help="of an image, for the head (64)")
-    add("--reduce-range", action="store_true", help="7-bit weights, for CPUs without VNNI")
+    add("--full-range", action="store_true", help="8-bit weights on CPUs too: they need VNNI")
     add("--keep", nargs="+", default=[], metavar="NODE", help="stay float32 too")
     add("--sensitive", type=float, default=SENSITIVE, metavar="X",
         help="layers that alone make more noise stay float32; 0: none (%(default)s)")  # fmt: skip
@@ -287,7 +279,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with step(f"calibrate on {len(images)} images and quantise"):
             add_int8(
                 path, images, method=args.method, regions=args.regions,
-                reduce_range=args.reduce_range, keep=args.keep,
+                full_range=args.full_range, keep=args.keep,
                 sensitive=args.sensitive,
             )  # fmt: skip
         with step("measure the loss"):
