@@ -1,0 +1,451 @@
+"""Side by side with what people would use instead: same images, same threads, calls in turns.
+
+    python -m benchmarks.peers
+    python -m benchmarks.peers --json peers.json --only shipped yolo
+
+Peers run as their users run them on a CPU: ``pip install 'contrastzsd[peers]'`` (torchvision
+BSD-3-Clause, transformers Apache-2.0, ultralytics AGPL-3.0). Nothing is downloaded: every peer has
+its package's own configuration and RANDOM weights, and so has our paper-sized model, so this is
+about time alone; few boxes then reach a peer's last NMS, to the peer's advantage. Text encoders
+read made-up tokens, as many as the names of COCO have. The shipped bundle runs as its manifest
+says. These models differ in accuracy and in what they were trained on: see each one's own report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import count, cycle
+from pathlib import Path
+from typing import Any
+
+if not __package__:  # run as a file
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.measure import conditions, interleaved, markdown, percentiles, write_rows
+from runtime.backends import installed_backends
+from runtime.bundle import Bundle, open_bundle
+from runtime.detector import Detector
+from zsd_core import kernels
+from zsd_core.errors import ZsdError, require
+from zsd_core.progress import Progress, Steps
+
+__all__ = ["BARS", "GROUPS", "Bar", "Entry", "Row", "judge", "main", "parse", "rows_of", "table"]
+
+Pixels = NDArray[np.uint8]
+CLASSES = 80
+SHIPPED, PAPER = "contrastzsd shipped", "contrastzsd paper (ResNet-101)"
+EAGER = "same paper model in PyTorch"
+# Tokens of the 80 names of COCO: CLIP pads each to 77 and OWLv2 to 16; BERT reads one caption
+# "person . bicycle . ... toothbrush ." of about so many.
+CLIP_TOKENS, OWL_TOKENS, BERT_TOKENS = 77, 16, 195
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """Something to time.
+
+    Attributes:
+        model: its name in the table.
+        backend: what runs it.
+        precision: of its networks.
+        task: "detect" (one image to boxes) or "set_classes" (80 new names).
+        call: once.
+        share: of the calls asked for; slow ones take fewer.
+    """
+
+    model: str
+    backend: str
+    precision: str
+    task: str
+    call: Callable[[], Any]
+    share: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """Model, backend, precision and task."""
+        return f"{self.model}, {self.backend}, {self.precision}, {self.task}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table."""
+
+    model: str
+    backend: str
+    precision: str
+    task: str
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    calls: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """How many times as fast one model must be as another, by the medians of one run.
+
+    The fastest row of ``ours`` counts, and of every model in ``theirs`` its fastest row.
+    """
+
+    ours: str
+    precision: str
+    task: str
+    theirs: tuple[str, ...]
+    factor: float
+
+
+YOLO_WORLD, OWL, DINO = "YOLO-World-S v2", "OWLv2 base", "Grounding DINO tiny"
+BARS = (
+    Bar(ours=SHIPPED, precision="float32", task="detect", theirs=(YOLO_WORLD,), factor=5),
+    Bar(ours=SHIPPED, precision="int8", task="detect", theirs=(YOLO_WORLD,), factor=8),
+    Bar(ours=SHIPPED, precision="float32", task="detect", theirs=(OWL,), factor=60),
+    Bar(ours=PAPER, precision="float32", task="detect", theirs=(EAGER,), factor=2.2),
+    Bar(ours=PAPER, precision="int8", task="detect", theirs=(EAGER,), factor=5),
+    Bar(
+        ours=SHIPPED, precision="float32", task="set_classes", theirs=(YOLO_WORLD, OWL, DINO),
+        factor=500,
+    ),
+)  # fmt: skip
+
+
+def _photographs() -> list[Pixels]:
+    """Three packaged photographs, each brought to 640 x 480."""
+    cv2, data = require("cv2", "cpu"), require("skimage.data", "demo")
+    pictures = (data.coffee(), data.chelsea(), data.astronaut())
+    return [np.ascontiguousarray(cv2.resize(picture, (640, 480))) for picture in pictures]
+
+
+def _shipped(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]:
+    yield from _ours(SHIPPED, open_bundle(), images, threads, 1.0)
+
+
+def _ours(
+    model: str, bundle: Bundle, images: Sequence[Pixels], threads: int, share: float
+) -> Iterator[Entry]:
+    table = {name.casefold() for name in (*bundle.seen, *bundle.unseen)}
+    words = [name for name in bundle.vocabulary.names if name.casefold() not in table]
+    for backend in (b for b in installed_backends() if not b.startswith("tensorrt")):
+        for precision in ("float32", *bundle.manifest.get("precisions", {})):
+            if precision == "fp16":
+                continue  # no CPU computes in it
+            detector = Detector(
+                bundle, backend=backend, precision=precision, threads=threads,
+                scoring_precision="int8" if precision == "int8" else "float32",
+            )  # fmt: skip
+            detect = _over(images, detector)
+            yield Entry(
+                model=model, backend=backend, precision=precision, task="detect", call=detect,
+                share=share,
+            )  # fmt: skip
+    other, turn = Detector(bundle, threads=threads), count()
+
+    def set_classes() -> None:  # other names every time
+        start = next(turn) * CLASSES % (len(words) - CLASSES)
+        other.set_classes(words[start : start + CLASSES])
+
+    yield Entry(
+        model=model, backend="numpy", precision="float32", task="set_classes", call=set_classes
+    )
+
+
+def _over(images: Sequence[Pixels], function: Callable[[Pixels], Any]) -> Callable[[], Any]:
+    """A call with the next of the images."""
+    turn = cycle(images)
+    return lambda: function(next(turn))
+
+
+def _paper(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]:
+    from benchmarks.paper import EagerDetector, paper_model, write_paper_bundle
+    from export.quantize import add_int8
+    from export.stages import NamedImage
+
+    model = paper_model()
+    bundle = write_paper_bundle(work / "paper", model)
+    # Accuracy means nothing here, so one image calibrates, and no layer is spared.
+    add_int8(work / "paper", [NamedImage("calibration", images[0])], regions=8, sensitive=0)
+    eager = EagerDetector(
+        model, bundle.class_vectors[: len(bundle.seen)], bundle.class_vectors[len(bundle.seen) :]
+    )
+    yield Entry(
+        model=EAGER, backend="torch", precision="float32", task="detect",
+        call=_over(images, eager), share=0.2,
+    )  # fmt: skip
+    yield from _ours(PAPER, open_bundle(work / "paper"), images, threads, 0.25)
+
+
+def _torchvision(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]:
+    torch, detection = require("torch", "train"), require("torchvision.models.detection", "train")
+    for model, name, share in (
+        ("Faster R-CNN R50-FPN", "fasterrcnn_resnet50_fpn", 0.25),
+        ("Faster R-CNN MobileNetV3-320", "fasterrcnn_mobilenet_v3_large_320_fpn", 1.0),
+    ):
+        network = getattr(detection, name)(weights=None, weights_backbone=None).eval()
+
+        def detect(image: Pixels, network: Any = network) -> Any:
+            with torch.inference_mode():
+                tensor = torch.from_numpy(image).permute(2, 0, 1).float() / 255
+                return network([tensor])
+
+        yield Entry(
+            model=model, backend="torch", precision="float32", task="detect",
+            call=_over(images, detect), share=share,
+        )  # fmt: skip
+
+
+def _yolo(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]:
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # it would change this environment
+    os.environ.setdefault("YOLO_OFFLINE", "true")
+    os.environ.setdefault("YOLO_CONFIG_DIR", str(work))
+    torch, ultralytics = require("torch", "train"), require("ultralytics", "peers")
+    torch.set_num_threads(threads)  # importing it may change that
+    frames = [np.ascontiguousarray(image[:, :, ::-1]) for image in images]  # it expects BGR
+    for model, file, make in (
+        ("YOLOv8n", "yolov8n.yaml", ultralytics.YOLO),
+        (YOLO_WORLD, "yolov8s-worldv2.yaml", ultralytics.YOLOWorld),
+    ):
+        network = make(file)
+        yield Entry(
+            model=model, backend="torch", precision="float32", task="detect",
+            call=_over(frames, partial(_predict, network)), share=0.6,
+        )  # fmt: skip
+        _predict(network, frames[0])
+        network.model.pt_path = str(work / f"{model}.pt")  # where the export goes
+        exported = ultralytics.YOLO(
+            network.export(format="onnx", imgsz=640, simplify=False, device="cpu", verbose=False),
+            task="detect",
+        )
+        yield Entry(
+            model=model, backend="onnxruntime", precision="float32", task="detect",
+            call=_over(frames, partial(_predict, exported)), share=0.6,
+        )  # fmt: skip
+    transformers = require("transformers", "peers")
+    encoder = transformers.CLIPTextModelWithProjection(transformers.CLIPTextConfig()).eval()
+    tokens = torch.randint(1, 40000, (CLASSES, CLIP_TOKENS))
+    yield _text_entry(YOLO_WORLD, lambda: encoder(input_ids=tokens), 0.15)
+
+
+def _predict(network: Any, image: Pixels) -> Any:
+    return network.predict(image, imgsz=640, device="cpu", verbose=False)
+
+
+def _text_entry(model: str, call: Callable[[], Any], share: float) -> Entry:
+    torch = require("torch", "train")
+
+    def encode() -> Any:
+        with torch.inference_mode():
+            return call()
+
+    return Entry(
+        model=model, backend="torch", precision="float32", task="set_classes", call=encode,
+        share=share,
+    )  # fmt: skip
+
+
+def _transformers(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]:
+    torch, package = require("torch", "train"), require("transformers", "peers")
+    yield from _owl(torch, package, images)
+    yield from _dino(torch, package, images)
+
+
+def _owl(torch: Any, package: Any, images: Sequence[Pixels]) -> Iterator[Entry]:
+    """google/owlv2-base-patch16: 960 x 960, patches of 16; its queries are encoded before."""
+    vision = {"image_size": 960, "patch_size": 16}
+    model = package.Owlv2ForObjectDetection(package.Owlv2Config(vision_config=vision)).eval()
+    processor = package.Owlv2ImageProcessor()
+    tokens = torch.randint(1, 40000, (CLASSES, OWL_TOKENS))
+    text = model.owlv2.get_text_features
+
+    def embed() -> Any:
+        found = text(input_ids=tokens, attention_mask=torch.ones_like(tokens))
+        return getattr(found, "pooler_output", found)
+
+    with torch.inference_mode():
+        queries = embed()[None]
+
+    def detect(image: Pixels) -> Any:
+        with torch.inference_mode():
+            pixels = processor(images=image, return_tensors="pt")["pixel_values"]
+            features = model.image_embedder(pixel_values=pixels)[0]
+            flat = features.reshape(1, -1, features.shape[-1])
+            logits = model.class_predictor(flat, queries)[0]
+            boxes = model.box_predictor(flat, features)
+            scores, labels = logits.sigmoid().max(dim=-1)
+            kept = scores > 0.99  # random weights would give thousands
+            return boxes[kept], scores[kept], labels[kept]
+
+    yield Entry(
+        model=OWL, backend="torch", precision="float32", task="detect", call=_over(images, detect),
+        share=0.08,
+    )  # fmt: skip
+    yield _text_entry(OWL, embed, 0.3)
+
+
+def _dino(torch: Any, package: Any, images: Sequence[Pixels]) -> Iterator[Entry]:
+    """IDEA-Research/grounding-dino-tiny: Swin-T; BERT reads the caption with every image."""
+    model = package.GroundingDinoForObjectDetection(package.GroundingDinoConfig()).eval()
+    processor = package.GroundingDinoImageProcessor()
+    tokens = torch.full((1, BERT_TOKENS), 1012)  # "."
+    tokens[0, ::2] = torch.arange(2000, 2000 + len(tokens[0, ::2]))
+    tokens[0, 0], tokens[0, -1] = 101, 102  # [CLS], [SEP]
+    mask = torch.ones_like(tokens)
+
+    def detect(image: Pixels) -> Any:
+        with torch.inference_mode():
+            pixels = processor(images=image, return_tensors="pt")
+            found = model(
+                pixel_values=pixels["pixel_values"], pixel_mask=pixels["pixel_mask"],
+                input_ids=tokens, attention_mask=mask, token_type_ids=torch.zeros_like(tokens),
+            )  # fmt: skip
+            scores = found.logits.sigmoid().amax(dim=-1)
+            kept = scores > 0.99
+            return found.pred_boxes[kept], scores[kept]
+
+    yield Entry(
+        model=DINO, backend="torch", precision="float32", task="detect",
+        call=_over(images, detect), share=0.1,
+    )  # fmt: skip
+    bert = model.model.text_backbone
+    yield _text_entry(DINO, lambda: bert(input_ids=tokens, attention_mask=mask), 0.3)
+
+
+GROUPS: dict[str, Callable[[Sequence[Pixels], int, Path], Iterator[Entry]]] = {
+    "shipped": _shipped,
+    "yolo": _yolo,
+    "torchvision": _torchvision,
+    "transformers": _transformers,
+    "paper": _paper,
+}
+
+
+def rows_of(entries: Sequence[Entry], calls: int) -> list[Row]:
+    """Time all entries in turns; at least three calls of each, after one that warms up."""
+    counts = {entry.name: max(3, round(calls * entry.share)) for entry in entries}
+    with Progress("calls", sum(counts.values()) + len(entries)) as bar:
+        samples = interleaved(
+            {entry.name: entry.call for entry in entries}, counts,
+            done=lambda name: bar.advance(values={"now": name}),
+        )  # fmt: skip
+    return [
+        Row(
+            model=entry.model, backend=entry.backend, precision=entry.precision, task=entry.task,
+            calls=counts[entry.name], **percentiles(samples[entry.name]),
+        )
+        for entry in entries
+    ]  # fmt: skip
+
+
+def judge(rows: Sequence[Row], bars: Sequence[Bar] = BARS) -> list[str]:
+    """A sentence per bar and model it is about: met, missed, or not measured."""
+    lines = []
+    for bar in bars:
+        ours = _fastest(rows, bar.ours, bar.task, bar.precision)
+        for theirs in bar.theirs:
+            other = _fastest(rows, theirs, bar.task, None)
+            what = f"{bar.task}: {bar.ours}, {bar.precision}, against {theirs}"
+            if ours is None or other is None:
+                missing = f"{bar.ours} in {bar.precision}" if ours is None else theirs
+                lines.append(f"{what}: not measured, {missing} is not in this run")
+                continue
+            factor = other.p50_ms / ours.p50_ms
+            verdict = "met" if factor >= bar.factor else "MISSED"
+            lines.append(
+                f"{what}: {factor:.2f} times as fast (bar {bar.factor:g}): {verdict}, "
+                f"{ours.p50_ms:.2f} ms on {ours.backend}, {other.p50_ms:.2f} ms on {other.backend}"
+            )
+    return lines
+
+
+def _fastest(rows: Sequence[Row], model: str, task: str, precision: str | None) -> Row | None:
+    found = [
+        row for row in rows
+        if row.model == model and row.task == task and precision in (None, row.precision)
+    ]  # fmt: skip
+    return min(found, key=lambda row: row.p50_ms, default=None)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows in Markdown, by task and median."""
+    columns = (
+        "task", "model", "backend", "precision", ">p50 ms", ">p90 ms", ">p99 ms", ">calls"
+    )  # fmt: skip
+    return markdown(columns, [
+        [
+            row.task, row.model, row.backend, row.precision, f"{row.p50_ms:.2f}",
+            f"{row.p90_ms:.2f}", f"{row.p99_ms:.2f}", str(row.calls),
+        ]
+        for row in sorted(rows, key=lambda row: (row.task, row.p50_ms))
+    ])  # fmt: skip
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.peers", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--only", nargs="+", choices=tuple(GROUPS), default=list(GROUPS), help="default: all")
+    add("--threads", type=int, metavar="N", help="of everything; default: one per core")
+    add("--calls", type=int, default=30, metavar="N",
+        help="of the fastest; slow models take fewer, at least 3 (%(default)s)")  # fmt: skip
+    add("--json", type=Path, metavar="FILE", help="write the rows here too")
+    args = parser.parse_args(argv)
+    if args.calls < 3:
+        parser.error("--calls must be at least 3")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 on success, 1 with a sentence on stderr."""
+    args = parse(argv)
+    threads, step = args.threads or os.cpu_count() or 1, Steps(len(args.only))
+    work = Path(tempfile.mkdtemp(prefix="contrastzsd-"))
+    try:
+        kernels.set_threads(threads)
+        torch, images = require("torch", "train"), _photographs()
+        torch.set_num_threads(threads)
+        torch.manual_seed(0)
+        entries: list[Entry] = []
+        for name in args.only:
+            with step(f"make {name}"):
+                entries += GROUPS[name](images, threads, work)
+        torch.set_num_threads(threads)
+        rows = rows_of(entries, args.calls)
+    except (ZsdError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    if args.json:
+        write_rows(args.json, [asdict(row) for row in rows])
+    print(f"{conditions()}; {_versions()}; {threads} threads; images 640 x 480, in turns\n")
+    print(table(rows))
+    print(
+        "\nRandom weights in all but the shipped bundle: times only. The models differ in accuracy"
+    )
+    print("and training data; see each one's own report.\n")
+    print("\n".join(judge(rows)))
+    return 0
+
+
+def _versions() -> str:
+    names: Mapping[str, str] = {
+        name: sys.modules[name].__version__
+        for name in ("torch", "torchvision", "ultralytics", "transformers", "onnxruntime")
+        if name in sys.modules
+    }
+    return ", ".join(f"{name} {version}" for name, version in names.items())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
