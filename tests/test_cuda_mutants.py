@@ -45,6 +45,10 @@ MUTANTS = {
         "valid ? pair % (p.num_classes - (p.num_classes > 1)) : -1"),
     "one rounding step lost in int8": (
         "product_mlp-int8", MLP, "product * inverse + 0.5f", "product * inverse"),
+    "another number of levels in int8": (
+        "product_mlp-int8", "kernels/mlp_int8.h", "kInt8Levels = 127", "kInt8Levels = 126"),
+    "what is not finite lost in int8": (
+        "product_mlp-int8", MLP, "a > b || a != a ? a : b", "fmaxf(a, b)"),
     "low parts of float dropped": (
         "product_mlp-float32", "kernels/primitives.cuh", "multiply_tf32(sums, a_low, b_high);", ""),
     "missing barrier in the histogram": (

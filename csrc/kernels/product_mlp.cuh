@@ -15,8 +15,7 @@
 // Precision   half, bfloat16: the product is rounded once to T, as torch does; sums are float.
 //             float: each operand is split in two TF32 parts and three products are summed, which
 //             keeps float accuracy for finite values.
-//             int8: a pair's products are scaled by 255 / their largest and rounded to 8 bits;
-//             they must not be negative (regions and prototypes are outputs of ReLUs).
+//             int8: as mlp_int8.h defines it.
 // Edges       D and M divide nothing; rows that are not 16-byte aligned take a slower path.
 // Twin        zsd_core/kernels/reference.py::product_mlp; change both in one commit.
 #pragma once
@@ -25,6 +24,7 @@
 #include <type_traits>
 
 #include "launch.h"
+#include "mlp_int8.h"
 #include "primitives.cuh"
 
 namespace zsd {
@@ -69,11 +69,13 @@ ZSD_DEVICE void multiply(float, float (&sums)[4], const std::uint32_t (&a)[4],
   multiply_float(sums, a, b);
 }
 
-// A non-negative product as an unsigned byte; `inverse` is 255 / the largest of its pair.
+// A product as an integer; `inverse` is kInt8Levels / the largest of its pair.
 ZSD_DEVICE std::uint32_t quantize(float product, float inverse) {
   const float scaled = product * inverse + 0.5f;
-  return static_cast<std::uint32_t>(scaled > 0.f ? (scaled < 255.f ? scaled : 255.f) : 0.f);
+  return static_cast<std::uint32_t>(scaled > 0.f ? fminf(scaled, kInt8Levels) : 0.f);
 }
+
+ZSD_DEVICE float larger_or_nan(float a, float b) { return a > b || a != a ? a : b; }
 
 // One thread's share of a stage's products: the same 16 bytes of two rows, 64 rows apart. Only one
 // row at a time is held in registers, between its loads and its store.
@@ -155,18 +157,19 @@ struct ProductLoader {
     }
   }
 
-  // The largest product of each row, shared by the four lanes that load it.
+  // The largest product of each row, shared by the four lanes that load it; NaN stays NaN, and
+  // infinity makes its row NaN.
   ZSD_DEVICE void find_largest(const Arguments& p, int chunk, float (&largest)[2]) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       largest[i] = 0.f;
       for (int at = chunk; region[i] >= 0 && at < p.depth; at += 4) {
-        largest[i] =
-            fmaxf(largest[i], to_float(region_row(p, i)[at]) * to_float(prototype_row(p, i)[at]));
+        largest[i] = larger_or_nan(
+            largest[i], to_float(region_row(p, i)[at]) * to_float(prototype_row(p, i)[at]));
       }
-      largest[i] = fmaxf(largest[i], shuffle_xor(largest[i], 1));
-      largest[i] = fmaxf(largest[i], shuffle_xor(largest[i], 2));
-      inverse[i] = largest[i] > 0.f ? 255.f / largest[i] : 0.f;
+      largest[i] = larger_or_nan(largest[i], shuffle_xor(largest[i], 1));
+      largest[i] = larger_or_nan(largest[i], shuffle_xor(largest[i], 2));
+      inverse[i] = largest[i] > 0.f ? kInt8Levels / largest[i] : 0.f;
     }
   }
 };
@@ -219,8 +222,8 @@ __global__ void __launch_bounds__(kThreads, (kBlocks<T, Weight, kAligned>))
     float largest[2];
     loader.find_largest(p, chunk, largest);
     if (chunk == 0) {
-      scales[row] = largest[0] / 255.f;
-      scales[row + kRows / 2] = largest[1] / 255.f;
+      scales[row] = largest[0] / kInt8Levels;
+      scales[row + kRows / 2] = largest[1] / kInt8Levels;
     }
     sync_block();
 #pragma unroll

@@ -29,9 +29,7 @@ struct MlpWeights {
 
 struct SimdKernels;
 
-// kInt8: products are scaled per pair to 0 .. 127, so they must not be negative (regions and
-// prototypes are outputs of ReLUs); weight1 is scaled per hidden unit to at most -127 .. 127, less
-// where its neighbours would overflow a 16-bit sum. Sums are exact. Zeros are not skipped.
+// kInt8: as mlp_int8.h defines it; zeros are not skipped.
 enum class MlpPrecision { kFloat32, kInt8 };
 
 // weight1 in panels of hidden units, as the inner loop reads it: set once, asked many times.

@@ -27,6 +27,7 @@ __all__ = [
     "product_mlp_int8",
     "product_mlps",
     "propose",
+    "quantize_weights",
     "roi_align",
     "roi_align_backward",
 ]
@@ -36,6 +37,8 @@ Integers = NDArray[np.integer[Any]]
 
 # A box may grow by this factor at most, so that exp cannot overflow (Faster R-CNN's constant).
 LOG_SIZE_LIMIT = math.log(1000.0 / 16)
+
+_INT8_LEVELS = 127
 
 
 def preprocess(
@@ -297,20 +300,33 @@ def product_mlp_int8(
     weight2: Floats,
     bias2: Floats,
 ) -> Floats:
-    """``product_mlp`` of products rounded to 0 .. 127 and weights to at most -127 .. 127."""
+    """``product_mlp`` of products rounded to 0 .. 127 and weights to at most -127 .. 127.
+
+    The integers of every instruction set and GPU; ``csrc/kernels/mlp_int8.h`` says why they are
+    these.
+    """
     products = regions[:, None] * prototypes  # (R, K, D), not negative
-    scales = products.max(axis=2, keepdims=True, initial=0) / 127  # one per pair
-    rounded = np.floor(products / np.where(scales > 0, scales, 1) + 0.5)
-    columns = np.abs(weight1).max(axis=1, keepdims=True, initial=0) / 127  # one per hidden unit
-    # Every second pair of 16 neighbours is summed in 16 bits: its weights may reach 258 - 4.
+    largest = products.max(axis=2, keepdims=True, initial=0)
+    factors = np.divide(_INT8_LEVELS, largest, out=np.zeros_like(largest), where=largest > 0)
+    rounded = np.floor(products * factors + regions.dtype.type(0.5))
+    weights, scales = quantize_weights(weight1)
+    steps = largest / regions.dtype.type(_INT8_LEVELS) * scales  # (R, K, M), of a sum
+    hidden = np.maximum(rounded @ weights.T.astype(regions.dtype) * steps + bias1, 0)
+    return np.asarray(hidden @ weight2 + bias2)
+
+
+def quantize_weights(weight1: Floats) -> tuple[NDArray[np.int8], Floats]:
+    """``weight1`` (M, D) as integers and the scale (M,) of each hidden unit, for int8."""
+    scales = np.abs(weight1).max(axis=1, initial=0) / weight1.dtype.type(_INT8_LEVELS)
+    # Every second pair of 16 neighbours is summed in 16 bits: its weights may reach 258, and half
+    # a step of rounding less for each of the eight.
     padded = np.pad(weight1, ((0, 0), (0, -weight1.shape[1] % 16)))
     sums = padded.reshape(len(weight1), -1, 4, 2, 2)
     for signed in (np.maximum(sums, 0), np.maximum(-sums, 0)):
         total = signed.sum(axis=(2, 4)).reshape(len(weight1), -1)
-        columns = np.maximum(columns, total.max(axis=1, keepdims=True, initial=0) / 254)
-    weights = np.round(weight1 / np.where(columns > 0, columns, 1))
-    hidden = np.maximum(rounded @ weights.T * (scales * columns[:, 0]) + bias1, 0)
-    return np.asarray(hidden @ weight2 + bias2)
+        scales = np.maximum(scales, total.max(axis=1, initial=0) / weight1.dtype.type(254))
+    integers = np.round(weight1 / np.where(scales > 0, scales, 1)[:, None])
+    return integers.astype(np.int8), scales
 
 
 def fuse(

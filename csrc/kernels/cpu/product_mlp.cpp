@@ -22,7 +22,7 @@ std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * 
 struct Workspace {
   std::vector<std::int32_t> entries, offsets;  // d of the entries that are not 0
   std::vector<float> values, sums;
-  std::vector<float> products, hidden;
+  std::vector<float> products, hidden, gathered;
   std::vector<std::int32_t> products_int8, hidden_int8;
   std::vector<float> scales, factors;  // by row
 };
@@ -77,7 +77,7 @@ void PackedMlp::pack_row_int8(const float* row, std::int64_t m) {
       const std::int64_t sum = d / 2 % 2;
       positive[sum] += std::max(row[d], 0.0f);
       negative[sum] += std::max(-row[d], 0.0f);
-      scale = std::max(scale, std::abs(row[d]) / 127.0f);
+      scale = std::max(scale, std::abs(row[d]) / kInt8Levels);
     }
     for (const float total : {positive[0], positive[1], negative[0], negative[1]})
       scale = std::max(scale, total / kSum);
@@ -217,8 +217,8 @@ class ProductMlpRun {
     kernels_.max_products(rows.data, joint_, rows.count, prototype, scales);
     for (std::int64_t r = 0; r < padded; ++r) {
       if (r >= rows.count) scales[r] = 0.0f;
-      factors[r] = scales[r] > 0.0f ? 127.0f / scales[r] : 0.0f;
-      scales[r] /= 127.0f;
+      factors[r] = scales[r] > 0.0f ? kInt8Levels / scales[r] : 0.0f;
+      scales[r] /= kInt8Levels;
     }
   }
 
@@ -246,6 +246,11 @@ class ProductMlpRun {
     float* hidden = int8_ ? nullptr : grow(space.hidden, hidden_size);
     std::int32_t* hidden_int8 = int8_ ? grow(space.hidden_int8, hidden_size) : nullptr;
     const std::int64_t padded = round_up(joint_, kInt8Block);
+    const bool gaps = !int8_ && block.count > 0 &&
+                      space.entries[std::size_t(block.begin + block.count - 1)] -
+                              space.entries[std::size_t(block.begin)] >=
+                          block.count;
+    float* gathered = gaps ? grow(space.gathered, block.count * columns) : nullptr;
     for (std::int64_t panel = 0; panel < mlp.panels_; ++panel) {
       const std::int64_t at = partial ? first_tile + panel * tiles : 0;
       const float* bias1 = mlp.bias1_.data() + panel * columns;
@@ -258,8 +263,10 @@ class ProductMlpRun {
              mlp.column_scales_.data() + panel * columns, space.scales.data(), sums, block.first,
              block.last});
       } else {
-        kernels_.mlp_tiles({space.products.data(), mlp.weight1_.data() + panel * joint_ * columns,
-                            space.offsets.data() + block.begin, block.count, block.panels,
+        const float* weights = mlp.weight1_.data() + panel * joint_ * columns;
+        const float* next = panel + 1 < mlp.panels_ ? weights + joint_ * columns : weights;
+        kernels_.mlp_tiles({space.products.data(), weights, next,
+                            space.offsets.data() + block.begin, gathered, block.count, block.panels,
                             hidden + at, bias1, weight2, sums, block.first, block.last});
       }
     }

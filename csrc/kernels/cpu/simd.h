@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "../mlp_int8.h"
+
 namespace zsd {
 
 // Channels that roi_align handles together, and the innermost axis of its copy of the map.
@@ -24,7 +26,9 @@ struct AxisTaps {
 struct MlpTiles {
   const float* rows;            // [panel][depth][tile_rows]: region * prototype
   const float* weights;         // [d][tile_columns]: weight1 of one panel, all d
+  const float* next_weights;    // of the panel to come, to be fetched early
   const std::int32_t* offsets;  // (depth,): d * tile_columns of each row of the panel
+  float* gathered;              // (depth, tile_columns) of room; null if the rows are neighbours
   std::int64_t depth, panels;
   float* hidden;         // [panel][tile]: partial sums, read unless `first`, written unless `last`
   const float* bias1;    // (tile_columns,)
@@ -33,13 +37,7 @@ struct MlpTiles {
   bool first, last;      // of the blocks over d
 };
 
-// Entries whose products are summed in 16 bits before they are summed in 32. Within a block two
-// sums are kept per hidden unit: of entries 0 1 4 5 8 9 12 13, and of the others.
-constexpr int kInt8Block = 16;
-// What the positive weights of one such sum may add up to, and the negative: 127 x 258 < 2^15.
-constexpr int kInt8SumLimit = 258;
-
-// The same in integers: products in 0 .. 127, weights in -127 .. 127.
+// The same in integers, as mlp_int8.h defines them.
 struct MlpTilesInt8 {
   const std::int32_t* rows;    // [panel][block][group of 4 entries][int8_rows]
   const std::int8_t* weights;  // [block][group][tile_columns][4]

@@ -46,22 +46,25 @@ void pack_products(const float* regions, std::int64_t joint, std::int64_t panels
 }
 
 template <bool First, bool Last>
-inline void mlp_tile(const MlpTiles& t, const float* rows, float* hidden, float* sums) {
-  V c[MR][2];
-#pragma GCC unroll 16
-  for (int r = 0; r < MR; ++r) {
-    c[r][0] = First ? V{} : load(hidden + r * NR);
-    c[r][1] = First ? V{} : load(hidden + r * NR + W);
-  }
-  const std::int32_t* offset = t.offsets;
-  for (std::int64_t i = 0; i < t.depth; ++i, rows += MR) {
-    const float* weights = t.weights + offset[i];
+inline void mlp_tile(const MlpTiles& t, const float* weights, const float* rows, float* hidden,
+                     float* sums) {
+  if (!First || !Last)  // wanted at the end of this tile
+    for (int i = 0; i < MR * NR; i += 16) __builtin_prefetch(hidden + i, 1);
+  V c[MR][2] = {};
+  for (std::int64_t i = 0; i < t.depth; ++i, rows += MR, weights += NR) {
     const V low = load(weights), high = load(weights + W);
 #pragma GCC unroll 16
     for (int r = 0; r < MR; ++r) {
       const V row = spread(rows[r]);
       c[r][0] += row * low;
       c[r][1] += row * high;
+    }
+  }
+  if (!First) {
+#pragma GCC unroll 16
+    for (int r = 0; r < MR; ++r) {
+      c[r][0] += load(hidden + r * NR);
+      c[r][1] += load(hidden + r * NR + W);
     }
   }
   if (!Last) {
@@ -85,10 +88,24 @@ inline void mlp_tile(const MlpTiles& t, const float* rows, float* hidden, float*
 
 template <bool First, bool Last>
 void mlp_column(const MlpTiles& t) {
-  const std::int64_t step = t.depth * MR;
-  for (std::int64_t panel = 0; panel < t.panels; ++panel)
-    mlp_tile<First, Last>(t, t.rows + panel * step, t.hidden + panel * MR * NR,
+  const float* weights = t.depth ? t.weights + t.offsets[0] : t.weights;
+  if (t.gathered) {
+    // Rows with gaps between them would share the first-level cache with what fills the gaps.
+    for (std::int64_t i = 0; i < t.depth; ++i) {
+      store(t.gathered + i * NR, load(t.weights + t.offsets[i]));
+      store(t.gathered + i * NR + W, load(t.weights + t.offsets[i] + W));
+    }
+    weights = t.gathered;
+  }
+  const std::int64_t step = t.depth * MR, share = (t.depth + t.panels - 1) / t.panels;
+  for (std::int64_t panel = 0; panel < t.panels; ++panel) {
+    // A share of the next weights, into the second-level cache.
+    const std::int64_t end = (panel + 1) * share < t.depth ? (panel + 1) * share : t.depth;
+    for (std::int64_t i = panel * share; i < end; ++i)
+      for (int c = 0; c < NR; c += 16) __builtin_prefetch(t.next_weights + t.offsets[i] + c, 0, 2);
+    mlp_tile<First, Last>(t, weights, t.rows + panel * step, t.hidden + panel * MR * NR,
                           t.sums + panel * MR * W);
+  }
 }
 
 void mlp_tiles(const MlpTiles& t) {

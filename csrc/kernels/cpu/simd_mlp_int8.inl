@@ -1,7 +1,7 @@
 // product_mlp in integers, for simd.h; included by simd.inl, in whose namespace it is.
 //
-// Products are 0 .. 127 and four of them fill one 32-bit word of a row. Whatever an instruction set
-// multiplies with, the integers are the same; only the float epilogue's rounding differs. Where
+// Four products fill one 32-bit word of a row. Whatever an instruction set multiplies with, the
+// integers are those of mlp_int8.h; only the float epilogue's rounding differs. Where
 // 16-bit sums are kept for kInt8Block entries, they cannot overflow: PackedMlp bounds the weights.
 
 typedef std::int32_t I __attribute__((vector_size(W * 4)));
@@ -115,7 +115,9 @@ void pack_products_int8(const float* regions, std::int64_t joint, std::int64_t c
                         const float* values, std::int64_t begin, std::int64_t depth,
                         const float* factors, std::int32_t* rows) {
   constexpr int N = W / 4;  // words of a vector
-  typedef std::int8_t B __attribute__((vector_size(W)));
+  typedef std::uint64_t Pairs __attribute__((vector_size(W * 4)));
+  I shift;
+  for (int i = 0; i < W; ++i) shift[i] = 8 * (i % 4);
   const std::int64_t groups = (depth + kInt8Block - 1) / kInt8Block * (kInt8Block / 4);
   const std::int64_t padded = (count + MR8 - 1) / MR8 * MR8;
   for (std::int64_t r = 0; r < padded; ++r) {
@@ -126,12 +128,14 @@ void pack_products_int8(const float* regions, std::int64_t joint, std::int64_t c
       const std::int64_t d = 4 * i, present = r < count ? depth - d : 0;
       V product = load_some(from + d, present) * load_some(values + begin + d, present);
       product = product * factor + 0.5f;
-      product = product < 127.5f ? product : spread(127.0f);  // NaN too
+      product = product < kInt8Levels + 0.5f ? product : spread(kInt8Levels);  // NaN too
       product = product > 0.0f ? product : V{};
-      const B bytes = __builtin_convertvector(__builtin_convertvector(product, I), B);
-      std::int32_t words[N];
-      __builtin_memcpy(words, &bytes, sizeof(B));
-      for (int n = 0; n < N; ++n) to[(i + n) * MR8] = words[n];
+      Pairs pairs = Pairs(__builtin_convertvector(product, I) << shift);
+      pairs |= pairs >> 32;
+      std::uint64_t halves[2 * N];  // of words
+      __builtin_memcpy(halves, &pairs, sizeof(pairs));
+      for (int n = 0; n < N; ++n)
+        to[(i + n) * MR8] = std::int32_t(halves[2 * n] | halves[2 * n + 1]);
     }
   }
 }

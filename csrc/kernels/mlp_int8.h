@@ -1,0 +1,27 @@
+// The integers of product_mlp in int8: one definition for the CPU, for CUDA and for the twin.
+//
+// Products    of a (region, class) pair must not be negative (regions and prototypes are outputs of
+//             ReLUs). They are multiplied by kInt8Levels / the largest of the pair, and rounded,
+//             halves up: 0 .. 127. A pair with a product that is not finite scores NaN.
+// Weights     of a hidden unit are divided by its scale and rounded, halves to even: at most
+//             -127 .. 127, less where neighbours would overflow the sums below.
+// Sums        are exact, hence the same integers on every instruction set and GPU.
+// Why 127     AVX2 multiplies unsigned by signed bytes and adds neighbours in 16 bits (vpmaddubsw),
+//             which saturates, silently: 2 x 255 x 127 does not fit. With 127 not only a pair but
+//             half a block of kInt8Block fits, and Arm's signed dot product takes the bytes as
+//             well.
+// Twin        zsd_core/kernels/reference.py::product_mlp_int8 and quantize_weights.
+// Includes    nothing: simd.h is compiled once per instruction set and may see constants only.
+#pragma once
+
+namespace zsd {
+
+constexpr int kInt8Levels = 127;
+// Entries whose products are summed in 16 bits before they are summed in 32. Within a block two
+// sums are kept per hidden unit: of entries 0 1 4 5 8 9 12 13, and of the others.
+constexpr int kInt8Block = 16;
+// What the positive weights of one such sum may add up to, and the negative.
+constexpr int kInt8SumLimit = 258;
+static_assert(kInt8Levels * kInt8SumLimit < 1 << 15, "16-bit sums must not saturate");
+
+}  // namespace zsd
