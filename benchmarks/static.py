@@ -65,6 +65,22 @@ class Gpu:
     reserved: int = 1024
 
 
+# Peaks, from NVIDIA's own documents; what they give with sparsity is halved, and with half
+# accumulation on GeForce cards halved again.
+#   75   T4 datasheet: 65 TFLOPS, 320 GB/s.
+#   80   A100 80GB SXM datasheet: 312 TFLOPS, 2,039 GB/s.
+#   86   Ampere GA102 whitepaper, appendix A: 71 TFLOPS with FP32 accumulation, 936 GB/s.
+#   87   Jetson AGX Orin series technical brief: GPU of 170 sparse INT8 TOPS, so 85 dense and half
+#        of that in FP16; 204.8 GB/s.
+#   89   Ada GPU architecture whitepaper: 165.2 TFLOPS with FP32 accumulation, 1,008 GB/s.
+#   90   H100 SXM datasheet: 1,979 TFLOPS with sparsity, 3.35 TB/s.
+#   100  DGX B200 datasheet: of one of its eight GPUs 4.5 PFLOPS with sparsity, 8 TB/s (HGX: 7.7).
+#   110  Jetson Thor series datasheet, T5000: 2,070 FP4 TFLOPS with sparsity, an eighth of it in
+#        dense FP16; 273 GB/s.
+#   120  RTX Blackwell GPU architecture whitepaper: 209.5 TFLOPS with FP32 accumulation (838 with
+#        half accumulation and sparsity), 1,792 GB/s.
+# Multiprocessors: CUDA C++ Programming Guide, technical specifications per compute capability, and
+# the toolkit's cuda_occupancy.h, with which a test compares them.
 GPUS = {
     75: Gpu(name="T4", tflops=65, gigabytes=320, threads=1024, blocks=16, shared=64, reserved=0),
     80: Gpu(name="A100 80GB", tflops=312, gigabytes=2039, threads=2048, blocks=32, shared=164),
