@@ -31,7 +31,7 @@ from zsd_core.data.dataset import Dataset
 from zsd_core.data.protocol import check_leakage, test_set, training_set
 from zsd_core.data.read import read_dataset
 from zsd_core.data.splits import Split
-from zsd_core.errors import DataError, ZsdError
+from zsd_core.errors import ConfigError, DataError, ZsdError
 from zsd_core.training.kept import (
     Kept,
     class_set_of,
@@ -135,6 +135,7 @@ def fit(
     return {
         "seen_scale": best[1],
         "similarity_temperature": best[0],
+        "method": scoring.method,
         "number": NUMBER,
         "before": {"similarity_temperature": start[0], "seen_scale": 1.0, **totals[start]},
         "after": totals[best],
@@ -210,17 +211,20 @@ def _measure(
 
 def calibrated(checkpoint: Checkpoint, result: Mapping[str, Any]) -> Checkpoint:
     """The checkpoint with the two numbers in its configuration and their story in its training."""
-    config = checkpoint.config
-    scoring = dataclasses.replace(
-        config.model.scoring, seen_scale=result["seen_scale"],
+    changed = _with_scoring(
+        checkpoint, seen_scale=result["seen_scale"],
         similarity_temperature=result["similarity_temperature"],
     )  # fmt: skip
-    model = dataclasses.replace(config.model, scoring=scoring)
     return dataclasses.replace(
-        checkpoint,
-        config=dataclasses.replace(config, model=model),
-        training={**checkpoint.training, "calibration": dict(result)},
-    )
+        changed, training={**checkpoint.training, "calibration": dict(result)}
+    )  # fmt: skip
+
+
+def _with_scoring(checkpoint: Checkpoint, **changes: Any) -> Checkpoint:
+    config = checkpoint.config
+    scoring = dataclasses.replace(config.model.scoring, **changes)
+    model = dataclasses.replace(config.model, scoring=scoring)
+    return dataclasses.replace(checkpoint, config=dataclasses.replace(config, model=model))
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -232,7 +236,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="what zsd_core.train wrote")
     add("--regions", type=Path, help="its kept regions (regions.pt beside the checkpoint)")
-    add("--output", type=Path, required=True, help="the calibrated checkpoint to write")
+    add("--output", type=Path, help="the calibrated checkpoint to write")
+    add("--method", help="fit for another scoring method over the same regions; --json only")
     add("--json", type=Path, help="also write what was measured to this file")
     add("--photographs", type=int, default=120, help="held out per draw (120)")
     add("--steps", type=int, default=200, help="of training per draw (200)")
@@ -245,7 +250,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 1 with a sentence on stderr."""
     args = parse(argv)
     try:
+        if not (args.json if args.method else args.output):
+            raise ConfigError("calibrate: give --output for the checkpoint; --method needs --json.")
         checkpoint = load_checkpoint(args.checkpoint)
+        if args.method:
+            checkpoint = _with_scoring(checkpoint, method=args.method)
         data = checkpoint.config.data
         # The split comes from the checkpoint without its unseen names' vectors or boxes.
         split = Split(name=data.split, seen=checkpoint.seen, unseen=checkpoint.unseen)
@@ -258,7 +267,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             checkpoint, kept, training, split, photographs=args.photographs, steps=args.steps,
             draws=args.draws, seed=args.seed,
         )  # fmt: skip
-        save_checkpoint(calibrated(checkpoint, result), args.output)
+        if not args.method:
+            save_checkpoint(calibrated(checkpoint, result), args.output)
         if args.json:
             args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     except ZsdError as error:
@@ -271,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"U {before['unseen']:.1f} / HM {before['hm']:.1f} become S {after['seen']:.1f} / "
         f"U {after['unseen']:.1f} / HM {after['hm']:.1f} ({NUMBER})"
     )
-    print(args.output)
+    print(args.json if args.method else args.output)
     return 0
 
 

@@ -162,7 +162,7 @@ def train_scoring(
     last: dict[str, list[float]] = {}
 
     def log(tag: str, value: float, step: int) -> None:
-        if tag.startswith("loss/") and step >= 0.9 * steps:
+        if tag.startswith("loss/") and step >= int(0.9 * steps):
             last.setdefault(tag.removeprefix("loss/"), []).append(value)
 
     fit(

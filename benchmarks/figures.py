@@ -1,0 +1,117 @@
+"""The paper's figures from the logs of ``benchmarks.experiments``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zsd_core.errors import require
+
+__all__ = ["detections", "region_maps", "seen_unseen", "sweeps"]
+
+Logs = Sequence[Mapping[str, Any]]
+
+
+def sweeps(points: Mapping[str, Mapping[float, Mapping[str, Sequence[float]]]], path: Path) -> None:
+    """Figure 3: mAP against lambda and beta.
+
+    Args:
+        points: sweep to value to line to one number per seed.
+        path: of the picture.
+    """
+    plt = _pyplot()
+    figure, axes = plt.subplots(1, len(points), figsize=(4.5 * len(points), 3.2), squeeze=False)
+    for axis, (title, values) in zip(axes[0], points.items(), strict=True):
+        for line in next(iter(values.values())):
+            xs = sorted(x for x in values if values[x][line])
+            means = [float(np.mean(values[x][line])) for x in xs]
+            spread = [float(np.std(values[x][line])) for x in xs]
+            axis.errorbar(xs, means, spread, marker="o", capsize=3, label=line)
+        axis.set_xlabel(title)
+        axis.set_ylabel("mAP@0.5, %")
+        axis.set_ylim(bottom=0)
+        axis.legend()
+    _save(figure, path)
+
+
+def seen_unseen(curves: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
+    """Seen against unseen mAP as the factor of seen scores varies; a dot marks the factor 1."""
+    plt = _pyplot()
+    figure, axis = plt.subplots(figsize=(4.5, 3.4))
+    for name, points in curves.items():
+        (line,) = axis.plot([p["unseen"] for p in points], [p["seen"] for p in points], label=name)
+        for point in points:
+            if point["seen_scale"] == 1:
+                axis.plot(point["unseen"], point["seen"], "o", color=line.get_color())
+    axis.set_xlabel("unseen mAP@0.5, %")
+    axis.set_ylabel("seen mAP@0.5, %")
+    axis.set_xlim(left=0)
+    axis.set_ylim(bottom=0)
+    axis.legend()
+    _save(figure, path)
+
+
+def region_maps(maps: Mapping[str, Mapping[str, Any]], unseen: Sequence[str], path: Path) -> None:
+    """Figure 4: regions as points; seen classes above, unseen below; the methods side by side."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(2, len(maps), figsize=(5 * len(maps), 8), squeeze=False)
+    for column, (name, content) in enumerate(maps.items()):
+        labels = content["labels"]
+        xy = np.asarray(content["points"], np.float64).reshape(-1, 2)
+        for row, side in enumerate(("seen", "unseen")):
+            axis = axes[row][column]
+            names = [n for n in dict.fromkeys(labels) if (n in unseen) == (side == "unseen")]
+            for number, label in enumerate(names):
+                own = np.flatnonzero([other == label for other in labels])
+                axis.scatter(xy[own, 0], xy[own, 1], s=9, color=plt.cm.tab20(number % 20),
+                             marker="ox^s"[number // 20 % 4], label=label)  # fmt: skip
+            axis.set_title(f"{name}, {side} classes", fontsize=9)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.legend(fontsize=5, ncol=2, loc="upper right")
+    _save(figure, path)
+
+
+def detections(
+    found: Mapping[str, Mapping[str, Sequence[Sequence[Any]]]], unseen: Sequence[str], path: Path
+) -> None:
+    """Figures 5 and 6: photographs of scikit-image, a row per method, seen red, unseen green."""
+    from export.stages import sample_images
+
+    plt = _pyplot()
+    pictures = {image.name: image.pixels for image in sample_images()}
+    names = list(next(iter(found.values())))
+    figure, axes = plt.subplots(
+        len(found), len(names), figsize=(3.4 * len(names), 3 * len(found)), squeeze=False
+    )
+    for row, (method, boxes) in enumerate(found.items()):
+        for axis, name in zip(axes[row], names, strict=True):
+            axis.imshow(pictures[name])
+            axis.axis("off")
+            axis.set_title(f"{method}: {name}", fontsize=8)
+            for left, top, right, bottom, score, label in reversed(boxes[name]):
+                color = "#148728" if label in unseen else "#d72828"
+                axis.add_patch(
+                    plt.Rectangle((left, top), right - left, bottom - top, fill=False, color=color)
+                )
+                axis.text(left, top, f"{label} {score:.2f}", fontsize=6, color="white",
+                          va="bottom", clip_on=True,
+                          bbox={"facecolor": color, "pad": 0.5, "lw": 0})  # fmt: skip
+    _save(figure, path)
+
+
+def _pyplot() -> Any:
+    matplotlib = require("matplotlib", "report")
+    matplotlib.use("Agg")
+    return require("matplotlib.pyplot", "report")
+
+
+def _save(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    options = {"pil_kwargs": {"quality": 80}} if path.suffix == ".jpg" else {}
+    figure.savefig(path, dpi=110, **options)
+    _pyplot().close(figure)

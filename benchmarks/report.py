@@ -1,0 +1,365 @@
+r"""Turn the logs of ``benchmarks.experiments`` into a report in the paper's layout.
+
+    python -m benchmarks.report logs/ --output docs/report.md
+
+Tables 1 to 6 with the paper's numbers beside ours, figures 3 to 6 and the seen-unseen curve. Every
+number of ours is computed here from the logs that its row links to; what has no log says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import figures, published
+from zsd_core.data.splits import load_split
+from zsd_core.errors import DataError, ZsdError
+
+__all__ = ["Logs", "main", "parse", "report"]
+
+AP, RECALL = "mAP@0.5 voc11", "Recall@100 IoU 0.5"
+GROUPS = ("seen", "unseen", "hm")
+SWEEP = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+METHODS = {"ConSE-ZSD, ours": "conse", "ContrastZSD, ours": "contrastzsd"}
+VARIANTS = {"without RRCL": "without-rrcl", "without RCCL_u": "without-rccl-u",
+            "ContrastZSD": "contrastzsd"}  # fmt: skip
+OTHERS = {
+    "as shipped": "contrastzsd", "temperature of S 0.03": "temperature-0.03",
+    "temperature of S 0.3": "temperature-0.3", "temperature of S 1": "temperature-1",
+    "ReLU ends g_s": "relu", "GloVe vectors": "vectors-glove",
+    "word2vec vectors": "vectors-word2vec", "MiniLM vectors": "vectors-minilm",
+}  # fmt: skip
+Rows = list[list[str]]
+HEAD = """# Experiments
+
+Written by `python -m benchmarks.report` from {count} logs; do not edit. What is measured is in
+[training](training.md#4-evaluate), how to run it with the paper's data in
+[reproduce](reproduce.md).
+
+**Not comparable with the paper's numbers, and why.** The paper: ResNet-101 trained end to end,
+images of 600 px, human boxes of PASCAL VOC and COCO, thousands of test photographs. Ours: a small
+backbone frozen whole, small images, machine-made training boxes, p_v and the scoring trained for
+{steps} steps on kept features with the proposals and the box regression of one checkpoint, and few
+test photographs ({tests}), with the best 100 detections of each. The backbone's ImageNet weights
+have seen several unseen classes, as the paper's have. What can be compared is one row of ours with
+another. mAP is at IoU 0.5 by VOC's 11 points, as in the paper; all numbers are percent, ours as
+mean ± standard deviation over the seeds whose logs are linked.
+
+Made by:
+
+```sh
+{commands}
+```"""
+
+
+class Logs:
+    """The logs of one split, by run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.split = folder.name
+        self.runs: dict[str, list[dict[str, Any]]] = {}
+        self.paths: dict[str, list[Path]] = {}
+        for path in sorted(folder.glob("*.json")):
+            try:
+                log = json.loads(path.read_text(encoding="utf-8"))
+                self.runs.setdefault(log["run"], []).append(log)
+            except (ValueError, KeyError) as error:
+                raise DataError(f"{path} is no log of benchmarks.experiments: {error}") from error
+            self.paths.setdefault(log["run"], []).append(path)
+
+    def values(self, run: str, pick: Callable[[Mapping[str, Any]], Any]) -> list[float]:
+        """One number per seed that has it; a run that died has none."""
+        found = []
+        for log in self.runs.get(run, []):
+            if "results" in log and (value := pick(log)) is not None:
+                found.append(float(value))
+        return found
+
+    def cell(self, run: str, pick: Callable[[Mapping[str, Any]], Any]) -> str:
+        """Mean and, over seeds, standard deviation."""
+        values = self.values(run, pick)
+        if not values:
+            return "-"
+        mean = f"{np.mean(values):.1f}"
+        return f"{mean} ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else mean
+
+    def link(self, run: str, home: Path) -> str:
+        """Links to the logs of a run, one per seed."""
+        paths = self.paths.get(run, [])
+        if not paths:
+            return "not run"
+        return " ".join(
+            f"[{log['seed']}{' (dead)' if 'dead' in log else ''}]"
+            f"({Path(os.path.relpath(path, home)).as_posix()})"
+            for log, path in zip(self.runs[run], paths, strict=True)
+        )
+
+
+def metric(task: str, number: str, group: str) -> Callable[[Mapping[str, Any]], Any]:
+    """Picks one mean from a log."""
+    return lambda log: log["results"].get(task, {}).get("values", {}).get(number, {}).get(group)
+
+
+def by_class(task: str, name: str, column: int) -> Callable[[Mapping[str, Any]], Any]:
+    """Picks a class's number: 1 AP area, 2 AP voc11, 3 recall at IoU 0.5."""
+    return lambda log: (log["results"][task]["classes"].get(name) or [None] * 4)[column]
+
+
+def report(folder: Path, output: Path) -> str:
+    """The text of the report; pictures are written beside ``output``, under ``images/``.
+
+    Raises:
+        DataError: there is no log, or a file that is none.
+    """
+    splits = {path.name: Logs(path) for path in sorted(folder.iterdir()) if path.is_dir()}
+    splits = {name: logs for name, logs in splits.items() if logs.runs}
+    if not splits:
+        raise DataError(f"{folder} holds no logs; python -m benchmarks.experiments writes them.")
+    home, pictures = output.parent, output.parent / "images"
+    parts = [_head(splits)]
+    empty = Logs(folder / "nothing")
+    parts.append(_table1(splits.get("voc_16_4", empty), home))
+    parts.append(_table2(splits.get("voc_16_4", empty), home))
+    coco = ("coco_48_17", "coco_65_15")
+    for table in (_table3, _table4, _table5):
+        parts += [table(splits.get(name, empty), name, home) for name in coco]
+    for name, logs in splits.items():
+        parts.append(_table6(logs, home))
+        parts.append(_options(logs, home))
+        parts.append(_figures(name, logs, pictures, home))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _head(splits: Mapping[str, Logs]) -> str:
+    every = [(logs, log) for logs in splits.values() for runs in logs.runs.values() for log in runs]
+    steps = sorted({log["steps"] for _, log in every})
+    commands = "\n".join(sorted({log["command"] for _, log in every}))
+    tests = []
+    for name, logs in splits.items():
+        log = next((x for runs in logs.runs.values() for x in runs if "results" in x), None)
+        if log:
+            counts = ", ".join(
+                f"{task} {result['images']} photographs and {result['boxes']} boxes"
+                for task, result in log["results"].items()
+            )
+            tests.append(f"`{name}`: {counts}")
+    return HEAD.format(
+        count=len(every), steps=" / ".join(map(str, steps)), tests="; ".join(tests),
+        commands=commands,
+    )  # fmt: skip
+
+
+def _rows(
+    paper: Mapping[str, Sequence[float | None]], logs: Logs, home: Path,
+    picks: Sequence[Callable[[Mapping[str, Any]], Any]], ours: Mapping[str, str],
+) -> Rows:  # fmt: skip
+    rows = [[name, *("-" if v is None else f"{v:.1f}" for v in values), "paper"]
+            for name, values in paper.items()]  # fmt: skip
+    for name, run in ours.items():
+        rows.append([f"**{name}**", *(logs.cell(run, p) for p in picks), logs.link(run, home)])
+    return rows
+
+
+def _table(title: str, note: str, header: Sequence[str], rows: Rows) -> str:
+    lines = [f"## {title}", "", *([note, ""] if note else [])]
+    lines.append("| " + " | ".join(header) + " |")
+    lines.append("| --- " + "| ---: " * (len(header) - 2) + "| --- |")
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _table1(logs: Logs, home: Path) -> str:
+    picks = [metric("seen", AP, "seen"), metric("zsd", AP, "unseen"),
+             *(metric("gzsd", AP, group) for group in GROUPS)]  # fmt: skip
+    return _table(
+        "Table 1: VOC 16/4, mAP", "Ours: VOC's classes on COCO photographs, with aPY's attributes.",
+        ["model", "Seen", "ZSD", "S", "U", "HM", "source"],
+        _rows(published.VOC, logs, home, picks, METHODS),
+    )  # fmt: skip
+
+
+def _table2(logs: Logs, home: Path) -> str:
+    names = load_split("voc_16_4").unseen
+    picks = [*(by_class("zsd", name, 2) for name in names), metric("zsd", AP, "unseen")]
+    return _table(
+        "Table 2: VOC 16/4, AP of the unseen classes", "", ["model", *names, "mean", "source"],
+        _rows(published.VOC_BY_CLASS, logs, home, picks, METHODS),
+    )  # fmt: skip
+
+
+def _table3(logs: Logs, split: str, home: Path) -> str:
+    picks = [metric("zsd", f"Recall@100 IoU {t}", "unseen") for t in (0.4, 0.5, 0.6)]
+    return _table(
+        f"Table 3: {split}, ZSD", "",
+        ["model", "Recall@100 IoU 0.4", "0.5", "0.6", "mAP", "source"],
+        _rows(published.COCO_ZSD[split], logs, home, [*picks, metric("zsd", AP, "unseen")],
+              METHODS),
+    )  # fmt: skip
+
+
+def _table4(logs: Logs, split: str, home: Path) -> str:
+    picks = [metric("gzsd", number, group) for number in (RECALL, AP) for group in GROUPS]
+    rows = _rows(published.COCO_GZSD[split], logs, home, picks, METHODS)
+    for name, run in METHODS.items():
+        fitted = [log["calibrated"] for log in logs.runs.get(run, []) if "calibrated" in log]
+        if fitted:
+            title = (f"{name}, calibrated: seen x {fitted[0]['seen_scale']:.3g}, temperature "
+                     f"{fitted[0]['similarity_temperature']:g}")  # fmt: skip
+            cells = [logs.cell(run, _calibrated(n, g)) for n in (RECALL, AP) for g in GROUPS]
+            rows.append([title, *cells, logs.link(run, home)])
+    return _table(
+        f"Table 4: {split}, GZSD", "",
+        ["model", "Recall S", "U", "HM", "mAP S", "U", "HM", "source"], rows,
+    )  # fmt: skip
+
+
+def _calibrated(number: str, group: str) -> Callable[[Mapping[str, Any]], Any]:
+    return lambda log: log.get("calibrated", {}).get("gzsd", {}).get(number, {}).get(group)
+
+
+def _table5(logs: Logs, split: str, home: Path) -> str:
+    names, paper = published.RECALL_BY_CLASS[split]
+    rows = []
+    for name, values in zip(names, zip(*paper.values(), strict=True), strict=True):
+        ours = [logs.cell(run, by_class("gzsd", name, 3)) for run in METHODS.values()]
+        boxes = logs.values("contrastzsd", by_class("gzsd", name, 0))
+        rows.append(
+            [name, *(f"{v:.1f}" for v in values), *ours, f"{boxes[0]:.0f}" if boxes else "0"]
+        )
+    means = [f"{np.mean(values):.1f}" for values in paper.values()]
+    ours = [logs.cell(run, metric("gzsd", RECALL, "unseen")) for run in METHODS.values()]
+    rows.append(["mean", *means, *ours, ""])
+    links = ", ".join(f"{name} {logs.link(run, home)}" for name, run in METHODS.items())
+    return _table(
+        f"Table 5: {split}, Recall@100 of the unseen classes in GZSD", f"Logs: {links}.",
+        ["class", *(f"{name}, paper" for name in paper), *METHODS, "boxes here"], rows,
+    )  # fmt: skip
+
+
+def _table6(logs: Logs, home: Path) -> str:
+    picks = [metric("zsd", AP, "unseen"), *(metric("gzsd", AP, group) for group in GROUPS)]
+    paper = {f"{name}, paper on VOC": values for name, values in published.ABLATIONS.items()}
+    ours = {f"{name}, ours": run for name, run in VARIANTS.items()}
+    return _table(
+        f"Table 6: ablations, mAP; ours on {logs.split}", "",
+        ["variant", "ZSD", "S", "U", "HM", "source"], _rows(paper, logs, home, picks, ours),
+    )  # fmt: skip
+
+
+def _options(logs: Logs, home: Path) -> str:
+    picks = [metric("zsd", AP, "unseen"), *(metric("gzsd", AP, group) for group in GROUPS),
+             metric("zsd", RECALL, "unseen")]  # fmt: skip
+    rows = _rows({}, logs, home, picks, {k: v for k, v in OTHERS.items() if v in logs.runs})
+    fusions: dict[str, Any] = next((log["fusions"] for log in logs.runs.get("contrastzsd", [])
+                    if "fusions" in log), {})  # fmt: skip
+    for fusion in fusions:
+        cells = [
+            logs.cell("contrastzsd", _fusion(fusion, task, number, group))
+            for task, number, group in (
+                ("zsd", AP, "unseen"), *(("gzsd", AP, group) for group in GROUPS),
+                ("zsd", RECALL, "unseen"),
+            )
+        ]  # fmt: skip
+        rows.append([f"o_s in eq. 14: {fusion}", *cells, logs.link("contrastzsd", home)])
+    return _table(
+        f"Other options on {logs.split}, mAP and ZSD recall", "",
+        ["option", "ZSD", "S", "U", "HM", "ZSD Recall@100", "source"], rows,
+    )  # fmt: skip
+
+
+def _fusion(
+    fusion: str, task: str, number: str, group: str
+) -> Callable[[Mapping[str, Any]], Any]:  # fmt: skip
+    return lambda log: (
+        log.get("fusions", {}).get(fusion, {}).get(task, {}).get(number, {}).get(group)
+    )
+
+
+def _figures(split: str, logs: Logs, pictures: Path, home: Path) -> str:
+    unseen = load_split(split).unseen
+    lines: list[str] = []
+
+    def show(title: str, name: str, runs: Iterable[str]) -> None:
+        links = ", ".join(f"{run} {logs.link(run, home)}" for run in runs if run in logs.runs)
+        file = pictures / name
+        lines.extend([f"## {title}", "",
+                      f"![{title}]({Path(os.path.relpath(file, home)).as_posix()})", "",
+                      f"Logs: {links}.", ""])  # fmt: skip
+
+    sweep = {
+        title: {
+            value: {
+                "ZSD": logs.values(_point(kind, value), metric("zsd", AP, "unseen")),
+                "GZSD HM": logs.values(_point(kind, value), metric("gzsd", AP, "hm")),
+            }
+            for value in SWEEP
+        }
+        for title, kind in (("λ", "lambda"), ("β", "beta"))
+    }
+    if any(numbers["ZSD"] for values in sweep.values() for numbers in values.values()):
+        figures.sweeps(sweep, pictures / f"sweeps-{split}.png")
+        runs = dict.fromkeys(_point(k, v) for k in ("lambda", "beta") for v in SWEEP)
+        show(f"Figure 3: sweeps on {split}", f"sweeps-{split}.png", runs)
+    first = {title: next((log for log in logs.runs.get(run, []) if log["seed"] == 0), {})
+             for title, run in METHODS.items()}  # fmt: skip
+    with_maps = {t: log["regions"] for t, log in first.items() if log.get("regions")}
+    if with_maps:
+        figures.region_maps(with_maps, unseen, pictures / f"regions-{split}.png")
+        show(f"Figure 4: regions of {split} by t-SNE of v, seed 0", f"regions-{split}.png",
+             METHODS.values())  # fmt: skip
+    with_boxes = {t: log["detections"] for t, log in first.items() if log.get("detections")}
+    if with_boxes:
+        figures.detections(with_boxes, unseen, pictures / f"detections-{split}.jpg")
+        show(f"Figures 5 and 6: the six best boxes, classes of {split}, seed 0 (seen red, unseen "
+             "green)", f"detections-{split}.jpg", METHODS.values())  # fmt: skip
+    curves = {title: log["curve"] for title, log in first.items() if log.get("curve")}
+    if curves:
+        figures.seen_unseen(curves, pictures / f"curve-{split}.png")
+        show(f"Seen against unseen on {split}, seed 0, by area; the dot is the factor 1",
+             f"curve-{split}.png", METHODS.values())  # fmt: skip
+    return "\n".join(lines).rstrip()
+
+
+def _point(kind: str, value: float) -> str:
+    """The run behind a point of a sweep: at 0 it is an ablation."""
+    if value:
+        return f"{kind}-{value:g}"
+    return {"lambda": "without-rccl-u", "beta": "without-rrcl"}[kind]
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.report", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("logs", type=Path, help="what benchmarks.experiments --output wrote")
+    parser.add_argument("--output", type=Path, required=True, help="such as docs/report.md")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 on success, 1 with a sentence on stderr."""
+    args = parse(argv)
+    try:
+        if not args.logs.is_dir():
+            raise DataError(f"{args.logs} is no folder; python -m benchmarks.experiments makes it.")
+        text = report(args.logs, args.output)
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.write_text(text, encoding="utf-8")
+    except ZsdError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(args.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
