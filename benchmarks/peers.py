@@ -180,7 +180,7 @@ def _paper(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry
         model=EAGER, backend="torch", precision="float32", task="detect",
         call=_over(images, eager), share=0.2,
     )  # fmt: skip
-    yield from _ours(PAPER, open_bundle(work / "paper"), images, threads, 0.25)
+    yield from _ours(PAPER, open_bundle(work / "paper"), images, threads, 0.2)
 
 
 def _torchvision(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]:
