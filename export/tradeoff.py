@@ -47,8 +47,8 @@ from zsd_core.matching import match
 from zsd_core.pipeline import Networks
 
 __all__ = [
-    "accuracy", "agreement", "main", "median_times", "parse", "photographs",
-    "stage_errors", "tradeoff", "tradeoff_table",
+    "accuracy", "agreement", "as_truth", "main", "median_times", "parse", "photographs",
+    "stage_errors", "traces", "tradeoff", "tradeoff_table",
 ]  # fmt: skip
 
 TENSORS = ("features", "objectness", "anchor_deltas", "embeddings", "box_deltas")
@@ -88,15 +88,17 @@ def tradeoff(
     for name in backends:
         exact = open_backend(against or name, bundle, threads)
         rounded = open_backend(name, bundle, threads, precision=precision)
-        traces = _traces(bundle, exact, rounded, images)
+        pairs = list(
+            zip(traces(bundle, exact, images), traces(bundle, rounded, images), strict=True)
+        )
         part = {
             "backend": rounded.description,
             "against": exact.description,
-            "stages": stage_errors(exact, rounded, traces),
-            "end_to_end": agreement(bundle, traces, images),
+            "stages": stage_errors(rounded, pairs),
+            "end_to_end": agreement(bundle, pairs, images),
         }
         if calls:
-            part["median_ms"] = median_times(exact, rounded, traces[0][0], calls)
+            part["median_ms"] = median_times(exact, rounded, pairs[0][0], calls)
         parts.append(part)
         exact.close()
         rounded.close()
@@ -111,14 +113,14 @@ def tradeoff(
 
 
 def stage_errors(
-    exact: Networks, rounded: Networks, traces: Sequence[tuple[Trace, Trace]]
+    rounded: Networks, pairs: Sequence[tuple[Trace, Trace]]
 ) -> dict[str, dict[str, float]]:
-    """Per output ``largest`` difference and ``noise``, its root mean square over the signal's.
+    """Per output ``largest`` and ``mean`` difference, and ``noise``: its RMS over the signal's.
 
     The head of both gets the patches of float32, so that errors do not add up.
     """
-    sums = {name: np.zeros(3) for name in TENSORS}  # largest, squared error, squared signal
-    for expected, got in traces:
+    sums = {name: np.zeros(5) for name in TENSORS}  # largest, error, both squares, count
+    for expected, got in pairs:
         found = {name: got[name] for name in TENSORS[:3]}
         if "patches" in expected:
             found |= zip(TENSORS[3:], rounded.head(expected["patches"]), strict=True)
@@ -127,15 +129,19 @@ def stage_errors(
             apart = np.abs(truth - values)
             worst = float(apart.max(initial=0)) if np.isfinite(values).all() else np.inf
             sums[name][0] = max(sums[name][0], worst)
-            sums[name][1:] += (apart**2).sum(), (truth**2).sum()
+            sums[name][1:] += apart.sum(), (apart**2).sum(), (truth**2).sum(), apart.size
     return {
-        name: {"largest": float(s[0]), "noise": float(np.sqrt(s[1] / max(s[2], 1e-30)))}
+        name: {
+            "largest": float(s[0]),
+            "mean": float(s[1] / max(s[4], 1)),
+            "noise": float(np.sqrt(s[2] / max(s[3], 1e-30))),
+        }
         for name, s in sums.items()
     }
 
 
 def agreement(
-    bundle: Bundle, traces: Sequence[tuple[Trace, Trace]], images: Sequence[NamedImage]
+    bundle: Bundle, pairs: Sequence[tuple[Trace, Trace]], images: Sequence[NamedImage]
 ) -> dict[str, Any]:
     """How the best detections of an image agree, and mAP@0.5 with float32's best as the truth.
 
@@ -144,11 +150,11 @@ def agreement(
     config, names = bundle.model_config, (*bundle.seen, *bundle.unseen)
     comparison = Comparison("", "", LIMITS, config)
     records, predictions = [], []
-    for image, (expected, got) in zip(images, traces, strict=True):
+    for image, (expected, got) in zip(images, pairs, strict=True):
         kept = _best(expected, BEST)
         comparison.add_detections(kept, _best(got, BEST))
         predictions.append((got["boxes"], got["scores"], got["columns"]))
-        records.append(_as_truth(image, kept, names))
+        records.append(as_truth(image, kept, names))
     (row,) = (r for r in comparison.rows() if r["stage"].startswith("detections"))
     result: dict[str, Any] = {
         key: row[key] for key in ("expected", "got", "matched", "class_flips", "box_mean")
@@ -236,18 +242,15 @@ def tradeoff_table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _traces(
-    bundle: Bundle, exact: Networks, rounded: Networks, images: Sequence[NamedImage]
-) -> list[tuple[Trace, Trace]]:
+def traces(bundle: Bundle, networks: Networks, images: Sequence[NamedImage]) -> list[Trace]:
+    """What every stage gives for each image, at score threshold 0; ``images`` is the input."""
     scorer, classes = class_table(bundle)
     config, thresholds = bundle.model_config, np.zeros(len(classes.names), np.float32)
-    pairs = []
+    found = []
     for image in images:
-        arguments = (scorer, classes, config, [image.pixels], thresholds)
-        pair = pipeline_trace(exact, *arguments), pipeline_trace(rounded, *arguments)
-        pair[0]["images"] = inputs_of(config, [image.pixels])["images"]
-        pairs.append(pair)
-    return pairs
+        trace = pipeline_trace(networks, scorer, classes, config, [image.pixels], thresholds)
+        found.append(trace | {"images": inputs_of(config, [image.pixels])["images"]})
+    return found
 
 
 def photographs() -> list[NamedImage]:
@@ -265,7 +268,8 @@ def _best(trace: Trace, count: int) -> Trace:
     return {n: trace[n][:count] for n in ("boxes", "scores", "columns", "batch_indices")}
 
 
-def _as_truth(image: NamedImage, trace: Trace, names: Sequence[str]) -> ImageRecord:
+def as_truth(image: NamedImage, trace: Trace, names: Sequence[str]) -> ImageRecord:
+    """Detections as if they were labels."""
     count = len(trace["boxes"])
     never = np.zeros(count, bool)
     return ImageRecord(

@@ -1,10 +1,15 @@
-"""Verify a bundle on this machine: ``detector.onnx`` against the runtime, on any images.
+r"""Verify a bundle on this machine: every artifact on every backend that runs here.
 
     python -m export.verify bundle/ --images photographs/ --json report.json
+    python -m export.verify bundle/ --checkpoint last.pt --annotations instances.json \
+        --labelled photographs/ --split coco_48_17 --record --markdown README.md
 
-Needs no checkpoint. Every stage of ``detector.onnx`` in plain ONNX Runtime is compared with the
-runtime's pipeline, then the detections of the file itself with those of ``runtime.Detector``, with
-the score threshold lowered to 0. Prints a table; exits with 1 beyond the limits.
+First ``detector.onnx``, every stage of it, against the runtime's pipeline, and the file itself
+against ``runtime.Detector``, with the score threshold lowered to 0. Then trunk and head in each
+precision that the bundle holds, on each installed backend, against PyTorch (``--checkpoint``) or
+ONNX Runtime in float32: the error of every stage, detections found again, class flips, and with
+human labels the difference in mAP. The tolerances are ``export.variants.TOLERANCES``. Prints
+tables; exits with 1 beyond a tolerance.
 """
 
 from __future__ import annotations
@@ -19,13 +24,25 @@ from typing import Any
 from export.compare import class_table, compare_stages, compare_with_detector
 from export.parity import Limits, table
 from export.stages import NamedImage, folder_images, sample_images
+from export.tradeoff import photographs
+from export.variants import (
+    Labels,
+    Truth,
+    compare_variants,
+    markdown,
+    variants_of,
+    variants_table,
+)
 from runtime import Detector
-from runtime.backends import open_backend
-from runtime.bundle import open_bundle
-from zsd_core.errors import ZsdError
+from runtime.backends import installed_backends, open_backend
+from runtime.backends.trt_package import EXTRAS
+from runtime.bundle import PRECISIONS, amend_bundle, open_bundle
+from zsd_core.errors import ConfigError, ZsdError
 from zsd_core.progress import Steps
 
-__all__ = ["main", "parse", "verify"]
+__all__ = ["fill_slot", "main", "parse", "verify"]
+
+SLOT = "parity"
 
 
 def verify(
@@ -71,6 +88,21 @@ def verify(
     return report
 
 
+def fill_slot(path: Path, name: str, text: str) -> None:
+    """Put measured numbers between ``<!-- numbers: NAME -->`` and ``<!-- /numbers -->``.
+
+    Raises:
+        ConfigError: the file has no such place.
+    """
+    page = path.read_text(encoding="utf-8")
+    begin, end = f"<!-- numbers: {name} -->\n", "<!-- /numbers -->"
+    before, found, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ConfigError(f"{path} has no line {begin.strip()!r} with {end!r} behind it.")
+    path.write_text(f"{before}{begin}{text}\n{end}{after}", encoding="utf-8")
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     default = Limits()
@@ -82,34 +114,81 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("bundle", type=Path, nargs="?", help="directory or zip (default: the one that ships)")
     add("--images", type=Path, metavar="DIR", help="a folder; default: packaged photographs")
-    add("--backend", default="onnxruntime", help="of the runtime (onnxruntime)")
+    add("--backend", nargs="+", help="of the runtime (every one installed that needs no engine)")
+    add("--engine", nargs="+", default=[], choices=tuple(EXTRAS), help="run engines of these too")
+    add("--precision", nargs="+", choices=PRECISIONS, help="(all that the bundle holds)")
+    add("--checkpoint", type=Path, metavar="FILE", help="PyTorch on it is the truth")
+    add("--annotations", nargs="+", help="COCO JSON files, or VOC image sets: measure mAP too")
+    add("--labelled", nargs="+", metavar="DIR", help="image folder of each")
+    add("--format", choices=("coco", "voc"), default="coco")
+    add("--split", help="coco_48_17, coco_65_15, voc_16_4, or a JSON/YAML file")
+    add("--samples", type=int, default=1000, help="of the bootstrap over images (1000)")
+    add("--threads", type=int, metavar="N", help="of the backends (all cores)")
     add("--json", type=Path, metavar="FILE", help="write the report here too")
+    add("--record", action="store_true", help="write the report into the bundle, verify.json")
+    add("--markdown", type=Path, metavar="FILE",
+        help=f"fill its <!-- numbers: {SLOT} --> with the table of variants")  # fmt: skip
     for name, text in (
-        ("relative", "largest difference as a share of a tensor's largest value"),
-        ("pixels", "largest difference of a box edge"),
-        ("matched", "smallest share of boxes with a partner"),
+        ("relative", "detector.onnx: largest difference as a share of a tensor's largest value"),
+        ("pixels", "detector.onnx: largest difference of a box edge"),
+        ("matched", "detector.onnx: smallest share of boxes with a partner"),
     ):
         value = getattr(default, name)
         add(f"--{name}", type=float, default=value, metavar="X", help=f"{text} ({value})")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.annotations and not (args.labelled and args.split):
+        parser.error("--annotations needs --labelled and --split")
+    if args.record and args.bundle is None:
+        parser.error("--record needs the bundle named: the one that ships is not changed")
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line: 0 where everything agrees, else 1."""
-    args = parse(argv)
+    args, step = parse(argv), Steps(4)
     try:
-        limits = Limits(relative=args.relative, pixels=args.pixels, matched=args.matched)
-        images = folder_images(args.images) if args.images else sample_images()
-        report = verify(args.bundle, images, backend=args.backend, limits=limits)
+        report = _run(args, step)
+        text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
         if args.json:
-            text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
             args.json.write_text(text, encoding="utf-8")
+        if args.record:
+            amend_bundle(args.bundle, {"verify.json": text.encode()})
+        if args.markdown:
+            fill_slot(args.markdown, SLOT, markdown(report["networks"]))
     except (ZsdError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(table(report))
+    print(variants_table(report["networks"]))
     print("agrees" if report["passed"] else "DIFFERS: see the rows marked '!'")
     return 0 if report["passed"] else 1
+
+
+def _run(args: argparse.Namespace, step: Steps) -> dict[str, Any]:
+    """Both parts of the report."""
+    images = folder_images(args.images) if args.images else sample_images()
+    backends: list[str] = args.backend or [b for b in installed_backends() if b not in EXTRAS]
+    limits = Limits(relative=args.relative, pixels=args.pixels, matched=args.matched)
+    report = verify(args.bundle, images, backend=backends[0], limits=limits, step=step)
+    bundle = open_bundle(args.bundle)
+    held = [e["package"] for e in bundle.engines]
+    candidates = dict.fromkeys([*backends, *args.engine, *([] if args.backend else held)])
+    variants = [*variants_of(bundle, [*candidates], args.precision)]
+    labels = None
+    if args.annotations:
+        labels = Labels(
+            annotations=args.annotations, images=args.labelled, split=args.split,
+            data_format=args.format, samples=args.samples,
+        )  # fmt: skip
+    with step(f"compare {len(variants)} variants of the networks"):
+        report["networks"] = compare_variants(
+            bundle, images if args.images else photographs(),
+            Truth.of(bundle, args.checkpoint, args.threads), variants,
+            labels=labels, threads=args.threads,
+            required=[*backends, *args.engine],
+        )  # fmt: skip
+    report["passed"] = report["passed"] and report["networks"]["passed"]
+    return report
 
 
 if __name__ == "__main__":

@@ -216,7 +216,7 @@ def test_verify_agrees_on_the_packaged_photographs(bundle, capsys, tmp_path):
     report = tmp_path / "report.json"
     assert verify.main([str(bundle.path), "--json", str(report)]) == 0
     printed = capsys.readouterr()
-    assert printed.out.endswith("agrees\n") and "[3/3]" in printed.err
+    assert printed.out.endswith("agrees\n") and "[4/4]" in printed.err
     written = json.loads(report.read_text())
     assert written["passed"] and len(written["comparisons"]) == 3
     found = written["conditions"]["detections"]

@@ -56,16 +56,16 @@ def test_errors_are_shares_of_the_signal_with_equal_inputs():
         "box_deltas": np.ones((5, 4)),
     }
     got = {**maps, "features": np.full((1, 2, 3, 3), 4.4)}
-    errors = stage_errors(None, Shifted(), [(exact, got)])
-    assert errors["features"] == pytest.approx({"largest": 0.4, "noise": 0.1})
-    assert errors["objectness"] == {"largest": 0.0, "noise": 0.0}
-    assert errors["embeddings"] == {"largest": 1.0, "noise": 1.0}
+    errors = stage_errors(Shifted(), [(exact, got)])
+    assert errors["features"] == pytest.approx({"largest": 0.4, "mean": 0.4, "noise": 0.1})
+    assert errors["objectness"] == {"largest": 0.0, "mean": 0.0, "noise": 0.0}
+    assert errors["embeddings"] == {"largest": 1.0, "mean": 1.0, "noise": 1.0}
 
 
 def test_a_network_that_overflows_is_seen():
     values = {name: np.ones((1, 1, 2, 2)) for name in ("features", "objectness", "anchor_deltas")}
     got = {**values, "features": np.full((1, 1, 2, 2), np.nan)}
-    assert stage_errors(None, Shifted(), [(values, got)])["features"]["largest"] == np.inf
+    assert stage_errors(Shifted(), [(values, got)])["features"]["largest"] == np.inf
 
 
 def test_the_command_writes_json_and_a_missing_precision_says_what_to_do(path, tmp_path, capsys):
