@@ -50,7 +50,10 @@ from zsd_core.training.kept import (
 )
 from zsd_core.vectors import load_vectors
 
-__all__ = ["FUSIONS", "RUNS", "Bench", "Run", "main", "parse", "run_experiment", "with_options"]
+__all__ = [
+    "FUSIONS", "RUNS", "Bench", "Run", "main", "open_bench", "parse", "run_experiment",
+    "with_options",
+]  # fmt: skip
 
 SWEEP = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 FUSIONS = ("softmax", "sigmoid", "raw")  # readings of eq. 14, tried on one trained model

@@ -22,7 +22,7 @@ from benchmarks import figures, published
 from zsd_core.data.splits import load_split
 from zsd_core.errors import DataError, ZsdError
 
-__all__ = ["Logs", "main", "parse", "report"]
+__all__ = ["Logs", "by_class", "main", "metric", "parse", "report"]
 
 AP, RECALL = "mAP@0.5 voc11", "Recall@100 IoU 0.5"
 GROUPS = ("seen", "unseen", "hm")
