@@ -15,7 +15,7 @@ from benchmarks.operators_timing import Bench, extra_mb
 from zsd_core import kernels
 from zsd_core.errors import require
 
-__all__ = ["Sizes", "eager", "random_arrays", "scoring_rows", "softmax"]
+__all__ = ["Sizes", "accuracy", "eager", "random_arrays", "scoring_rows"]
 
 Floats = NDArray[np.float32]
 SHORTLIST = 128
@@ -46,7 +46,7 @@ VARIANTS = (
 )
 
 
-def softmax(logits: Floats) -> Floats:
+def _softmax(logits: Floats) -> Floats:
     """Over the last axis."""
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
@@ -78,6 +78,14 @@ def eager(arrays: Sequence[Floats]) -> Callable[[], Floats]:
             return scores
 
     return run
+
+
+def accuracy(logits: Floats, exact: Floats) -> dict[str, Any]:
+    """Two fields of a row: how far logits (R, K) are from the exact ones."""
+    return {
+        "max_difference": float(np.abs(_softmax(logits) - _softmax(exact)).max()),
+        "top1_agreement": float((logits.argmax(axis=1) == exact.argmax(axis=1)).mean()),
+    }
 
 
 def scoring_rows(bench: Bench, sizes: Sizes, counts: Sequence[int]) -> list[Row]:
@@ -126,20 +134,16 @@ def _row(
     else:
         name = "torch GEMM" if variant.precision == "float32" else "PyTorch eager float32"
         ms, other = bench.pair(ours, references[name])
-    scores = ours()[0]
     exact: Floats | None = None
     if classes <= 128:
         exact = eager(arrays)()
     elif variant.precision == "int8":
         exact = kernels.product_mlp(*arrays)
+    fields: dict[str, Any] = {} if exact is None else accuracy(ours()[0], exact)
     gflop = Gemm(sizes.regions * classes, sizes.joint, sizes.hidden).gflop
     return Row(
         operator="product_mlp", variant=variant.name, classes=classes, ms=ms, reference=name,
         reference_ms=other * scale, gflops=1e3 * gflop / ms,
         share_of_ceiling=1e3 * gflop / ms / limit, extra_mb=memory,
-        zeros=float((prototypes == 0).mean()),
-        max_difference=None if exact is None
-        else float(np.abs(softmax(scores) - softmax(exact)).max()),
-        top1_agreement=None if exact is None
-        else float((scores.argmax(axis=1) == exact.argmax(axis=1)).mean()),
+        zeros=float((prototypes == 0).mean()), **fields,
     )  # fmt: skip
