@@ -3,9 +3,10 @@
     python -m export.precision bundle/
 
 Float32 stay: the last layers of the box deltas and of the objectness (a half stores pixel 1025.5 as
-1026, and equal logits lose their order), every operator that sums over a map, and whatever is
-not on the list of operators that lose nothing but precision. Inputs and outputs stay float32, so
-one file serves every backend. What it costs is measured by ``export.tradeoff``.
+1026, and equal logits lose their order), every operator that sums over a map, whatever is not on
+the list of operators that lose nothing but precision, and the layers of the trunk whose rounding
+the rest of it amplifies (``SENSITIVE``; in MobileNetV2 the first few). Inputs and outputs stay
+float32, so one file serves every backend. What it costs is measured by ``export.tradeoff``.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.copies import STAGES, add_networks, record_tradeoff, working_copy
-from export.tradeoff import tradeoff, tradeoff_table
+from export.rounding import ACTIVATIONS, layer_noise
+from export.stages import inputs_of
+from export.tradeoff import photographs, tradeoff, tradeoff_table
 from runtime.bundle import open_bundle
 from zsd_core.errors import BundleError, ZsdError, require
 from zsd_core.progress import Steps
@@ -31,12 +35,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMPUTE",
+    "SENSITIVE",
     "add_fp16",
     "compute_types",
     "final_layers",
     "main",
     "name_nodes",
     "parse",
+    "sensitive_nodes",
     "to_fp16",
 ]
 
@@ -48,6 +54,7 @@ HALF = frozenset(
 COMPUTE = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 EXACT_OUTPUTS = ("objectness", "deltas")
 LARGEST = 65504.0  # of float16
+SENSITIVE = 0.1  # the noise of a layer in int8 above which it stays float32, as in int8 itself
 
 
 def add_fp16(path: Path) -> dict[str, Any]:
@@ -63,8 +70,12 @@ def add_fp16(path: Path) -> dict[str, Any]:
     files: dict[str, bytes] = {}
     kept: dict[str, list[str]] = {}
     for stage in STAGES:
-        model = onnx.load(bundle.network(stage))
-        kept[stage] = to_fp16(model)
+        model = name_nodes(onnx.load(bundle.network(stage)))
+        keep = final_layers(model)
+        if stage == "trunk":
+            sample = inputs_of(bundle.model_config, [photographs()[0].pixels])["images"]
+            keep += sensitive_nodes(model, "images", sample, keep)
+        kept[stage] = to_fp16(model, keep)
         files[f"{stage}.fp16.onnx"] = model.SerializeToString()
     names = {stage: f"{stage}.fp16.onnx" for stage in STAGES}
     entry = {
@@ -153,6 +164,20 @@ def final_layers(model: onnx.ModelProto) -> list[str]:
             found.append(node.name)
             node = None if node.op_type in COMPUTE else made.get(node.input[0])
     return found
+
+
+def sensitive_nodes(
+    model: onnx.ModelProto, name: str, sample: NDArray[np.float32], kept: Sequence[str]
+) -> list[str]:
+    """Layers, with their activations, that int8 alone would spoil: rounding is amplified there."""
+    layers = [n.name for n in model.graph.node if n.op_type in COMPUTE and n.name not in kept]
+    noise = layer_noise(model, name, sample, layers, 127)
+    found = [node for node in model.graph.node if noise.get(node.name, 0) > SENSITIVE]
+    made = {node.output[0] for node in found}
+    return [
+        node.name for node in model.graph.node
+        if node in found or (node.op_type in ACTIVATIONS and node.input[0] in made)
+    ]  # fmt: skip
 
 
 def name_nodes(model: onnx.ModelProto) -> onnx.ModelProto:

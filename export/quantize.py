@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from export.compare import class_table
 from export.copies import STAGES, add_networks, record_tradeoff, working_copy
 from export.equalize import equalize
-from export.precision import COMPUTE, compute_types, final_layers, name_nodes
+from export.precision import COMPUTE, SENSITIVE, compute_types, final_layers, name_nodes
 from export.rounding import correct_biases, layer_noise
 from export.stages import NamedImage, folder_images, inputs_of, pipeline_trace
 from export.tradeoff import photographs, tradeoff, tradeoff_table
@@ -48,13 +48,12 @@ if TYPE_CHECKING:
     import onnx
 
 __all__ = [
-    "FLAVOURS", "METHODS", "SENSITIVE", "Flavour", "add_int8", "calibration_inputs", "main",
+    "FLAVOURS", "METHODS", "Flavour", "add_int8", "calibration_inputs", "main",
     "parse",
 ]  # fmt: skip
 
 Floats = NDArray[np.float32]
 METHODS = ("minmax", "entropy", "percentile")
-SENSITIVE = 0.1
 INPUTS = {"trunk": "images", "head": "region_features"}
 
 

@@ -19,7 +19,7 @@ from zsd_core.errors import require
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["correct_biases", "layer_noise", "round_weights"]
+__all__ = ["ACTIVATIONS", "correct_biases", "layer_noise", "round_weights"]
 
 Floats = NDArray[np.float32]
 EXACT = 2.0**-60  # a step that rounds nothing away: a power of two far below any value

@@ -52,8 +52,8 @@ class Tolerance:
 
 TOLERANCES = {
     "float32": Tolerance(noise=1e-4, matched=0.99, loss=0.1),
-    "fp16": Tolerance(noise=0.05, matched=0.9, loss=0.5),
-    "int8": Tolerance(noise=0.3, matched=0.7, loss=1.0),
+    "fp16": Tolerance(noise=0.02, matched=0.9, loss=0.5),
+    "int8": Tolerance(noise=0.25, matched=0.7, loss=1.0),
 }
 
 

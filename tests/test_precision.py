@@ -8,7 +8,15 @@ import pytest
 import tiny
 from onnx import TensorProto, helper, numpy_helper
 
-from export.precision import add_fp16, compute_types, final_layers, main, name_nodes, to_fp16
+from export.precision import (
+    add_fp16,
+    compute_types,
+    final_layers,
+    main,
+    name_nodes,
+    sensitive_nodes,
+    to_fp16,
+)
 from runtime import Detector
 from runtime.backends import open_backend
 from runtime.bundle import open_bundle
@@ -127,3 +135,22 @@ def test_the_command_prints_what_it_costs(fresh_bundle_path, capsys):
 def test_the_command_explains_a_bundle_that_is_not_there(tmp_path, capsys):
     assert main([str(tmp_path / "nowhere")]) == 1
     assert "no such bundle" in capsys.readouterr().err
+
+
+def test_a_layer_whose_rounding_is_amplified_stays_with_its_activation():
+    """Its outputs are nearly alike and have a large mean, and later layers take differences."""
+    from test_rounding import BATCH, network
+
+    model = name_nodes(network())
+    assert sensitive_nodes(model, "images", BATCH, ()) == []
+    for tensor in model.graph.initializer:
+        array = numpy_helper.to_array(tensor).copy()
+        if tensor.name == "b0":
+            array += 500
+        elif tensor.name == "w1":
+            array[:, 1::2] = -array[:, ::2]
+        elif tensor.name in ("w0", "wd", "bd"):
+            array[1::2] = array[::2] * (1.01 if tensor.name == "w0" else 1)
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    assert sensitive_nodes(model, "images", BATCH, ()) == ["first", "node_b"]
+    assert sensitive_nodes(model, "images", BATCH, ["first"]) == []
