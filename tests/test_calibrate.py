@@ -86,6 +86,7 @@ def test_the_command_stores_what_it_measured(run, parts, tmp_path, capsys):
     scoring = new.config.model.scoring
     assert scoring.seen_scale == result["seen_scale"] in (0.25, 1.0, 4.0)
     assert scoring.similarity_temperature == result["similarity_temperature"] in (0.05, 0.2, 1.0)
+    assert new.config.model.detection.score_threshold == result["score_threshold"] > 0
     assert new.training["calibration"] == result
     for name, tensor in old.model.state_dict().items():
         assert torch.equal(new.model.state_dict()[name], tensor), name

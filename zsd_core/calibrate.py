@@ -7,8 +7,10 @@ A part of the seen classes plays the unseen ones: scoring is trained anew withou
 regions that cached training kept, and detects them in training photographs held out with them. The
 factor of seen scores (``scoring.seen_scale``) and the temperature of S at inference
 (``scoring.similarity_temperature``) that give the best harmonic mean of mAP there are stored in the
-new checkpoint, and in a bundle exported from it. No annotation and no vector of an unseen class is
-read. Trunk, proposals and box regression are those of the checkpoint, which has seen all of it.
+new checkpoint, and in a bundle exported from it, with the score threshold
+(``detection.score_threshold``) that then gives the best harmonic mean of seen and unseen F1. No
+annotation and no vector of an unseen class is read. Trunk, proposals and box regression are those
+of the checkpoint, which has seen all of it.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ from zsd_core.training.kept import (
 
 __all__ = ["SCALES", "TEMPERATURES", "calibrated", "curve", "fit", "main", "parse", "pseudo_split"]
 
-SCALES = tuple(float(s) for s in 2.0 ** np.arange(-4, 2.5, 0.5))
+SCALES = tuple(float(s) for s in 2.0 ** np.arange(-8, 2.5))
 TEMPERATURES = (0.03, 0.1, 0.3, 1.0)
 NUMBER = "mAP@0.5 area"
 LEAST, MOST = 10, 0.1  # photographs with a class that may play unseen: at least, at most a share
@@ -103,8 +105,9 @@ def fit(
         seed: of everything drawn by chance.
 
     Returns:
-        JSON values: ``seen_scale``, ``similarity_temperature``, the harmonic mean ``before`` and
-        ``after``, the seen-unseen ``curve`` at that temperature, and the ``draws``.
+        JSON values: ``seen_scale``, ``similarity_temperature``, ``score_threshold``, the numbers
+        ``before`` and ``after`` (see ``curve``), the seen-unseen ``curve`` at that temperature, and
+        the ``draws``.
 
     Raises:
         DataError: the data hold a class that is not seen: it must not take part.
@@ -135,6 +138,7 @@ def fit(
     return {
         "seen_scale": best[1],
         "similarity_temperature": best[0],
+        "score_threshold": float(f"{totals[best]['threshold']:.2g}"),
         "method": scoring.method,
         "number": NUMBER,
         "before": {"similarity_temperature": start[0], "seen_scale": 1.0, **totals[start]},
@@ -154,7 +158,10 @@ def curve(
     scales: Sequence[float],
     measure: Any,
 ) -> dict[float, dict[str, float]]:
-    """Seen, unseen and harmonic mean for each factor of the first ``seen`` columns of scores.
+    """Numbers for each factor of the first ``seen`` columns of scores.
+
+    They are the mAP of seen and unseen classes, their harmonic mean ``hm``, and the ``threshold``
+    of :func:`zsd_core.metrics.best_threshold` with the ``f1`` it gives; in percent, but for it.
 
     ``measure`` turns scores into ``zsd_core.matching.Matches``. A factor on final scores is what
     ``scoring.seen_scale`` is.
@@ -163,8 +170,11 @@ def curve(
     for scale in scales:
         factors = np.ones(scores[0].shape[1], np.float32)
         factors[:seen] = scale
-        values = metrics.report(measure([s * factors for s in scores]), samples=0)["values"]
-        result[scale] = {name: values[NUMBER][name] or 0.0 for name in ("seen", "unseen", "hm")}
+        matches = measure([s * factors for s in scores])
+        values = metrics.report(matches, samples=0)["values"][NUMBER]
+        threshold, f1 = metrics.best_threshold(matches)
+        result[scale] = {name: values[name] or 0.0 for name in ("seen", "unseen", "hm")}
+        result[scale] |= {"threshold": threshold, "f1": 100 * f1}
     return result
 
 
@@ -210,14 +220,20 @@ def _measure(
 
 
 def calibrated(checkpoint: Checkpoint, result: Mapping[str, Any]) -> Checkpoint:
-    """The checkpoint with the two numbers in its configuration and their story in its training."""
+    """The checkpoint with the numbers in its configuration and their story in its training."""
     changed = _with_scoring(
         checkpoint, seen_scale=result["seen_scale"],
         similarity_temperature=result["similarity_temperature"],
     )  # fmt: skip
+    model = changed.config.model
+    detection = dataclasses.replace(model.detection, score_threshold=result["score_threshold"])
     return dataclasses.replace(
-        changed, training={**checkpoint.training, "calibration": dict(result)}
-    )  # fmt: skip
+        changed,
+        config=dataclasses.replace(
+            changed.config, model=dataclasses.replace(model, detection=detection)
+        ),
+        training={**checkpoint.training, "calibration": dict(result)},
+    )
 
 
 def _with_scoring(checkpoint: Checkpoint, **changes: Any) -> Checkpoint:
@@ -279,7 +295,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"seen scale {result['seen_scale']:.3g}, temperature of S "
         f"{result['similarity_temperature']:g}: on pseudo-unseen classes S {before['seen']:.1f} / "
         f"U {before['unseen']:.1f} / HM {before['hm']:.1f} become S {after['seen']:.1f} / "
-        f"U {after['unseen']:.1f} / HM {after['hm']:.1f} ({NUMBER})"
+        f"U {after['unseen']:.1f} / HM {after['hm']:.1f} ({NUMBER}); scores from "
+        f"{result['score_threshold']:g} on give F1 {after['f1']:.1f}"
     )
     print(args.json if args.method else args.output)
     return 0
