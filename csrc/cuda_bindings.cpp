@@ -191,15 +191,22 @@ const std::vector<std::string> kFloat = {"float32"};
 const std::vector<std::string> kInt = {"int32"};
 const std::vector<std::string> kFloats = {"float32", "float16", "bfloat16"};
 
+// Of int8 weights, as mlp_int8.h defines them; null for others.
+struct Split {
+  const float *weight_scale, *slope, *direction;
+};
+
 template <typename T, typename Weight>
 cudaError_t run_product_mlp(const Array& regions, const Array& prototypes, const Array& weight1,
-                            const float* weight_scale, const Array& bias1, const Array& weight2,
+                            const Split& split, const Array& bias1, const Array& weight2,
                             const Array& bias2, const Array& output, cudaStream_t stream) {
   ProductMlpArguments<T, Weight> arguments{};
   arguments.regions = regions.as<T>();
   arguments.prototypes = prototypes.as<T>();
   arguments.weight1 = weight1.as<Weight>();
-  arguments.weight_scale = weight_scale;
+  arguments.weight_scale = split.weight_scale;
+  arguments.slope = split.slope;
+  arguments.direction = split.direction;
   arguments.bias1 = bias1.as<float>();
   arguments.weight2 = weight2.as<float>();
   arguments.bias2 = bias2.as<float>();
@@ -213,7 +220,8 @@ cudaError_t run_product_mlp(const Array& regions, const Array& prototypes, const
 
 void product_mlp(const py::object& regions, const py::object& prototypes, const py::object& weight1,
                  const py::object& bias1, const py::object& weight2, const py::object& bias2,
-                 const py::object& output, const py::object& weight_scale, std::uintptr_t stream) {
+                 const py::object& output, const py::object& weight_scale, const py::object& slope,
+                 const py::object& direction, std::uintptr_t stream) {
   const Arguments arguments("product_mlp");
   const bool quantized = !weight_scale.is_none();
   const Array v = arguments.read(
@@ -229,14 +237,16 @@ void product_mlp(const py::object& regions, const py::object& prototypes, const 
   const cudaStream_t on = as_stream(stream);
   if (quantized) {
     const Array scale = arguments.read("weight_scale", weight_scale, kFloat, {hidden});
-    arguments.finish(
-        run_product_mlp<half, std::int8_t>(v, a, w1, scale.as<float>(), b1, w2, b2, out, on));
+    const Array slopes = arguments.read("slope", slope, kFloat, {hidden});
+    const Array along = arguments.read("direction", direction, kFloat, {v.shape[1]});
+    const Split split{scale.as<float>(), slopes.as<float>(), along.as<float>()};
+    arguments.finish(run_product_mlp<half, std::int8_t>(v, a, w1, split, b1, w2, b2, out, on));
   } else if (v.type == "float32") {
-    arguments.finish(run_product_mlp<float, float>(v, a, w1, nullptr, b1, w2, b2, out, on));
+    arguments.finish(run_product_mlp<float, float>(v, a, w1, {}, b1, w2, b2, out, on));
   } else if (v.type == "float16") {
-    arguments.finish(run_product_mlp<half, half>(v, a, w1, nullptr, b1, w2, b2, out, on));
+    arguments.finish(run_product_mlp<half, half>(v, a, w1, {}, b1, w2, b2, out, on));
   } else {
-    arguments.finish(run_product_mlp<bfloat16, bfloat16>(v, a, w1, nullptr, b1, w2, b2, out, on));
+    arguments.finish(run_product_mlp<bfloat16, bfloat16>(v, a, w1, {}, b1, w2, b2, out, on));
   }
 }
 
@@ -461,7 +471,8 @@ PYBIND11_MODULE(_compiled_cuda, module) {
              "Architectures and toolkit it was built for.");
   module.def("product_mlp", &zsd::bindings::product_mlp, "regions"_a, "prototypes"_a, "weight1"_a,
              "bias1"_a, "weight2"_a, "bias2"_a, "output"_a, py::kw_only(),
-             "weight_scale"_a = py::none(), "stream"_a = 0);
+             "weight_scale"_a = py::none(), "slope"_a = py::none(), "direction"_a = py::none(),
+             "stream"_a = 0);
   module.def("roi_align", &zsd::bindings::roi_align, "features"_a, "rois"_a, "batch_indices"_a,
              "output"_a, py::kw_only(), "spatial_scale"_a, "sampling_ratio"_a = 2, "stream"_a = 0);
   module.def("roi_align_backward", &zsd::bindings::roi_align_backward, "gradient"_a, "rois"_a,

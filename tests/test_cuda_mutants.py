@@ -45,6 +45,8 @@ MUTANTS = {
         "valid ? pair % (p.num_classes - (p.num_classes > 1)) : -1"),
     "one rounding step lost in int8": (
         "product_mlp-int8", MLP, "product * inverse + 0.5f", "product * inverse"),
+    "the direction lost in int8": (
+        "product_mlp-int8", MLP, " + slope * row_projection[i][h];", ";"),
     "another number of levels in int8": (
         "product_mlp-int8", "kernels/mlp_int8.h", "kInt8Levels = 127", "kInt8Levels = 126"),
     "what is not finite lost in int8": (

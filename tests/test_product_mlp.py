@@ -81,10 +81,23 @@ def test_int8_is_the_twins_rounding_summed_exactly(simd, shape, zeros):
 
 
 def test_int8_sums_do_not_saturate(simd):
+    # Two units whose gradients cancel leave no direction, so that all weights are integers.
     ones = np.ones((3, 4000), np.float32)
-    arguments = (ones, ones[:2], ones[:1], np.zeros(1), np.ones(1), np.zeros(1))
+    arguments = (ones, ones[:2], ones[:2], np.array([0, -1e6]), np.array([1, -1]), np.zeros(1))
     result = kernels.PackedMlp(*arguments[2:], precision="int8")(*arguments[:2])
     np.testing.assert_allclose(result, 4000, rtol=0.01)  # the rounding of one weight
+
+
+def test_int8_is_exact_along_the_direction(simd):
+    # Weights of rank one, and a product so large that all others round to 0.
+    rng = np.random.default_rng(0)
+    regions, prototypes = rng.random((9, 200), np.float32), np.ones((3, 200), np.float32)
+    regions[:, 5] = 500
+    weight1 = np.outer(rng.random(24) + 0.5, rng.random(200)).astype(np.float32)
+    weight1[:, 5] = 0
+    arguments = (regions, prototypes, weight1, np.zeros(24), np.ones(24), np.zeros(1))
+    result = kernels.PackedMlp(*arguments[2:], precision="int8")(*arguments[:2])
+    np.testing.assert_allclose(result, kernels.product_mlp(*arguments), rtol=1e-4)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -23,7 +23,9 @@ struct ProductMlpArguments {
   const T* regions;           // (R, D)
   const T* prototypes;        // (K, D)
   const Weight* weight1;      // (M, D)
-  const float* weight_scale;  // (M,), for an int8 weight1 = integer * scale; else unused
+  const float* weight_scale;  // (M,), for int8: weight1 is slope * direction + scale * integer
+  const float* slope;         // (M,), for int8; else unused, as weight_scale and direction
+  const float* direction;     // (D,)
   const float* bias1;         // (M,)
   const float* weight2;       // (M,)
   const float* bias2;         // (1,)

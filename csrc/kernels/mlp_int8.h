@@ -1,16 +1,24 @@
-// The integers of product_mlp in int8: one definition for the CPU, for CUDA and for the twin.
+// product_mlp in int8: one definition for the CPU, for CUDA and for the twin.
 //
+// Split       weight1 = slopes directionᵀ + rest. The direction, of unit length, is that of
+//             weight2 weight1: the logit's gradient where every hidden unit is active; slopes =
+//             weight1 direction. A hidden unit is then slope * projection + rest . products, where
+//             the projection, direction . products, is computed in float, once per (region, class)
+//             pair, and only the rest in integers. Trained scorers are nearly of rank one: the
+//             rounding errors of the products, which the few largest of a pair make coarse, would
+//             add up along the direction and cancel in the rest.
 // Products    of a (region, class) pair must not be negative (regions and prototypes are outputs of
 //             ReLUs). They are multiplied by kInt8Levels / the largest of the pair, and rounded,
 //             halves up: 0 .. 127. A pair with a product that is not finite scores NaN.
-// Weights     of a hidden unit are divided by its scale and rounded, halves to even: at most
-//             -127 .. 127, less where neighbours would overflow the sums below.
+// Weights     the rest of a hidden unit's is divided by its scale and rounded, halves to even: at
+//             most -127 .. 127, less where neighbours would overflow the sums below.
 // Sums        are exact, hence the same integers on every instruction set and GPU.
 // Why 127     AVX2 multiplies unsigned by signed bytes and adds neighbours in 16 bits (vpmaddubsw),
 //             which saturates, silently: 2 x 255 x 127 does not fit. With 127 not only a pair but
 //             half a block of kInt8Block fits, and Arm's signed dot product takes the bytes as
 //             well.
-// Twin        zsd_core/kernels/reference.py::product_mlp_int8 and quantize_weights.
+// Twin        zsd_core/kernels/reference.py::product_mlp_int8, split_weights and
+//             quantize_weights.
 // Includes    nothing: simd.h is compiled once per instruction set and may see constants only.
 #pragma once
 

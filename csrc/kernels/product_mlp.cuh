@@ -3,7 +3,7 @@
 //
 //   regions     (R, D)  T       contiguous
 //   prototypes  (K, D)  T       contiguous
-//   weight1     (M, D)  T, or int8 with weight_scale (M,)
+//   weight1     (M, D)  T, or int8 with weight_scale, slope (M,), direction (D,)
 //   bias1, weight2 (M,), bias2 (1,), output (R, K)    float
 //
 // Work split  a block takes 128 pairs (rows) and all of M, 128 hidden units at a time; each of its
@@ -87,7 +87,7 @@ struct ProductLoader {
   static constexpr int kInputs = sizeof(T) / sizeof(Weight);  // chunks read for one written
 
   int region[2], prototype[2];  // -1: there is no such pair
-  float inverse[2];             // quantized only: 255 / the row's largest product
+  float inverse[2];             // quantized only: kInt8Levels / the row's largest product
   Chunk regions[kInputs], prototypes[kInputs];
 
   ZSD_DEVICE ProductLoader(const Arguments& p, int row, int first_pair) {
@@ -157,18 +157,22 @@ struct ProductLoader {
     }
   }
 
-  // The largest product of each row, shared by the four lanes that load it; NaN stays NaN, and
-  // infinity makes its row NaN.
-  ZSD_DEVICE void find_largest(const Arguments& p, int chunk, float (&largest)[2]) {
+  // The largest product of each row, shared by the four lanes that load it, and the products'
+  // projection on the direction; NaN stays NaN, and infinity makes its row NaN.
+  ZSD_DEVICE void survey(const Arguments& p, int chunk, float (&largest)[2],
+                         float (&projection)[2]) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      largest[i] = 0.f;
+      largest[i] = projection[i] = 0.f;
       for (int at = chunk; region[i] >= 0 && at < p.depth; at += 4) {
-        largest[i] = larger_or_nan(
-            largest[i], to_float(region_row(p, i)[at]) * to_float(prototype_row(p, i)[at]));
+        const float product = to_float(region_row(p, i)[at]) * to_float(prototype_row(p, i)[at]);
+        largest[i] = larger_or_nan(largest[i], product);
+        projection[i] += product * p.direction[at];
       }
       largest[i] = larger_or_nan(largest[i], shuffle_xor(largest[i], 1));
       largest[i] = larger_or_nan(largest[i], shuffle_xor(largest[i], 2));
+      projection[i] += shuffle_xor(projection[i], 1);
+      projection[i] += shuffle_xor(projection[i], 2);
       inverse[i] = largest[i] > 0.f ? kInt8Levels / largest[i] : 0.f;
     }
   }
@@ -216,20 +220,28 @@ __global__ void __launch_bounds__(kThreads, (kBlocks<T, Weight, kAligned>))
   const int first_pair = blockIdx.x * kRows;
 
   Loader loader(p, row, first_pair);
-  float row_scale[kRowTiles][2];  // quantized only: what one step of a product is worth
+  // Quantized only: what one step of a product is worth, and the products' projection.
+  float row_scale[kRowTiles][2], row_projection[kRowTiles][2];
   if constexpr (Loader::kQuantized) {
     auto* scales = reinterpret_cast<float*>(shared_memory());
-    float largest[2];
-    loader.find_largest(p, chunk, largest);
+    float* projections = scales + kRows;
+    float largest[2], projection[2];
+    loader.survey(p, chunk, largest, projection);
     if (chunk == 0) {
-      scales[row] = largest[0] / kInt8Levels;
-      scales[row + kRows / 2] = largest[1] / kInt8Levels;
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        scales[row + i * kRows / 2] = largest[i] / kInt8Levels;
+        projections[row + i * kRows / 2] = projection[i];
+      }
     }
     sync_block();
 #pragma unroll
     for (int i = 0; i < kRowTiles; ++i) {
-      row_scale[i][0] = scales[warp_row + 16 * i + lane / 4];
-      row_scale[i][1] = scales[warp_row + 16 * i + lane / 4 + 8];
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        row_scale[i][h] = scales[warp_row + 16 * i + lane / 4 + 8 * h];
+        row_projection[i][h] = projections[warp_row + 16 * i + lane / 4 + 8 * h];
+      }
     }
     sync_block();
   }
@@ -322,12 +334,15 @@ __global__ void __launch_bounds__(kThreads, (kBlocks<T, Weight, kAligned>))
         const bool inside = unit < p.hidden;
         const float bias = inside ? p.bias1[unit] : 0.f, weight = inside ? p.weight2[unit] : 0.f;
         const float scale = Loader::kQuantized && inside ? p.weight_scale[unit] : 1.f;
+        const float slope = Loader::kQuantized && inside ? p.slope[unit] : 0.f;
 #pragma unroll
         for (int i = 0; i < kRowTiles; ++i) {
 #pragma unroll
           for (int h = 0; h < 2; ++h) {
             float hidden = static_cast<float>(sums[i][j][2 * h + c]);
-            if constexpr (Loader::kQuantized) hidden *= scale * row_scale[i][h];
+            if constexpr (Loader::kQuantized) {
+              hidden = hidden * (scale * row_scale[i][h]) + slope * row_projection[i][h];
+            }
             hidden += bias;
             // Written so that NaN stays NaN.
             scores[i][h] += (hidden <= 0.f ? 0.f : hidden) * weight;

@@ -43,6 +43,7 @@ class PackedMlp {
 
  private:
   friend class ProductMlpRun;
+  void find_direction(const MlpWeights& weights);
   void pack_row_int8(const float* row, std::int64_t m);
 
   const SimdKernels* kernels_;
@@ -50,7 +51,9 @@ class PackedMlp {
   std::int64_t joint_, hidden_, panels_;
   std::vector<float> weight1_;             // (panels, D, columns), or
   std::vector<std::int8_t> weight1_int8_;  // (panels, D / 4, columns, 4), and
-  std::vector<float> column_scales_;       // (panels, columns): weight1 / weight1_int8
+  std::vector<float> direction_;           // (D,), and
+  std::vector<float> slopes_;              // (panels, columns), and
+  std::vector<float> column_scales_;       // (panels, columns): the rest / weight1_int8
   std::vector<float> bias1_, weight2_;     // (panels, columns)
   float bias2_;
 };

@@ -68,13 +68,17 @@ def check_product_mlp(engine: Any, shape: tuple[int, int, int, int], dtype: str)
 def check_product_mlp_int8(engine: Any, shape: tuple[int, int, int, int]) -> None:
     arguments = mlp_arguments(shape, torch.float16)
     regions, prototypes, weight1, bias1, weight2, bias2 = arguments
-    integers, scales = map(torch.from_numpy, reference.quantize_weights(weight1.float().numpy()))
+    slopes, direction, rest = reference.split_weights(weight1.float().numpy(), weight2.numpy())
+    split = dict(
+        zip(("slope", "direction"), map(torch.from_numpy, (slopes, direction)), strict=True)
+    )
+    integers, scales = map(torch.from_numpy, reference.quantize_weights(rest))
 
     def run() -> Any:
         output = torch.full(shape[:2], float("nan"))
         engine.call(
             "product_mlp", regions, prototypes, integers, bias1, weight2, bias2, output,
-            weight_scale=scales,
+            weight_scale=scales, **split,
         )  # fmt: skip
         return output.numpy()
 

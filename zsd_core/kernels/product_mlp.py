@@ -25,8 +25,9 @@ class PackedMlp:
         weight2: ``(M,)``.
         bias2: ``(1,)``.
         precision: "float32", or "int8": products are rounded to 7 bits with one scale per
-            (region, class), ``weight1`` to 8 with one per hidden unit; sums are exact. Regions and
-            prototypes must then not be negative, as outputs of ReLUs are not.
+            (region, class), ``weight1`` to 8 with one per hidden unit; sums are exact. Only
+            ``weight1``'s share along one direction, which would make the errors add up, stays in
+            float. Regions and prototypes must not be negative, as outputs of ReLUs are not.
     """
 
     def __init__(

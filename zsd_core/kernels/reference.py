@@ -30,6 +30,7 @@ __all__ = [
     "quantize_weights",
     "roi_align",
     "roi_align_backward",
+    "split_weights",
 ]
 
 Floats = NDArray[np.floating[Any]]
@@ -302,6 +303,8 @@ def product_mlp_int8(
 ) -> Floats:
     """``product_mlp`` of products rounded to 0 .. 127 and weights to at most -127 .. 127.
 
+    But for the weights' share along one direction, which stays as exact as the floats are.
+
     The integers of every instruction set and GPU; ``csrc/kernels/mlp_int8.h`` says why they are
     these.
     """
@@ -309,10 +312,26 @@ def product_mlp_int8(
     largest = products.max(axis=2, keepdims=True, initial=0)
     factors = np.divide(_INT8_LEVELS, largest, out=np.zeros_like(largest), where=largest > 0)
     rounded = np.floor(products * factors + regions.dtype.type(0.5))
-    weights, scales = quantize_weights(weight1)
+    slopes, direction, rest = split_weights(weight1, weight2)
+    weights, scales = quantize_weights(rest)
     steps = largest / regions.dtype.type(_INT8_LEVELS) * scales  # (R, K, M), of a sum
-    hidden = np.maximum(rounded @ weights.T.astype(regions.dtype) * steps + bias1, 0)
+    along = (products @ direction)[:, :, None] * slopes  # (R, K, M)
+    hidden = np.maximum(rounded @ weights.T.astype(regions.dtype) * steps + along + bias1, 0)
     return np.asarray(hidden @ weight2 + bias2)
+
+
+def split_weights(weight1: Floats, weight2: Floats) -> tuple[Floats, Floats, Floats]:
+    """Slopes (M,), direction (D,) and rest (M, D): ``weight1`` is their product plus the rest.
+
+    The direction, of unit length, is that of the logit's gradient where every unit is active.
+    """
+    dtype, weights = weight1.dtype, weight1.astype(np.float64)
+    direction = weight2.astype(np.float64) @ weights
+    norm = np.linalg.norm(direction)
+    direction = (direction / norm if norm > 0 else 0 * direction).astype(dtype)
+    slopes = (weights @ direction.astype(np.float64)).astype(dtype)
+    rest = weights - np.outer(slopes.astype(np.float64), direction)
+    return slopes, direction, rest.astype(dtype)
 
 
 def quantize_weights(weight1: Floats) -> tuple[NDArray[np.int8], Floats]:

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <functional>
 
 #include "simd.h"
 #include "thread_pool.h"
@@ -24,7 +25,7 @@ struct Workspace {
   std::vector<float> values, sums;
   std::vector<float> products, hidden, gathered;
   std::vector<std::int32_t> products_int8, hidden_int8;
-  std::vector<float> scales, factors;  // by row
+  std::vector<float> scales, factors, projections;  // by row, the last by scorer too
 };
 
 template <typename T>
@@ -45,11 +46,12 @@ PackedMlp::PackedMlp(const MlpWeights& w, MlpPrecision precision)
   const std::int64_t columns = kernels_->tile_columns;
   panels_ = ceil_div(hidden_, columns);
   if (int8) {
+    find_direction(w);
     weight1_int8_.resize(std::size_t(panels_ * round_up(joint_, kInt8Block) * columns));
   } else {
     weight1_.resize(std::size_t(panels_ * joint_ * columns));
   }
-  for (auto* vector : {&bias1_, &weight2_, &column_scales_})
+  for (auto* vector : {&bias1_, &weight2_, &column_scales_, &slopes_})
     vector->resize(std::size_t(panels_ * columns));
   std::copy(w.bias1, w.bias1 + hidden_, bias1_.begin());
   std::copy(w.weight2, w.weight2 + hidden_, weight2_.begin());
@@ -66,7 +68,27 @@ PackedMlp::PackedMlp(const MlpWeights& w, MlpPrecision precision)
   });
 }
 
-void PackedMlp::pack_row_int8(const float* row, std::int64_t m) {
+void PackedMlp::find_direction(const MlpWeights& w) {
+  std::vector<double> sum(std::size_t(joint_), 0.0);
+  for (std::int64_t m = 0; m < hidden_; ++m)
+    for (std::int64_t d = 0; d < joint_; ++d)
+      sum[std::size_t(d)] += double(w.weight2[m]) * w.weight1[m * joint_ + d];
+  double squares = 0.0;
+  for (const double value : sum) squares += value * value;
+  for (const double value : sum)
+    direction_.push_back(squares > 0.0 ? float(value / std::sqrt(squares)) : 0.0f);
+}
+
+void PackedMlp::pack_row_int8(const float* weights, std::int64_t m) {
+  double along = 0.0;
+  for (std::int64_t d = 0; d < joint_; ++d)
+    along += double(weights[d]) * direction_[std::size_t(d)];
+  const float slope = slopes_[std::size_t(m)] = float(along);
+  std::vector<float> row(weights, weights + joint_);
+  for (std::int64_t d = 0; d < joint_; ++d) {
+    float& rest = row[std::size_t(d)];
+    rest = float(rest - double(slope) * direction_[std::size_t(d)]);
+  }
   const std::int64_t columns = kernels_->tile_columns;
   // Half a step of rounding for each of the entries of a sum.
   constexpr float kSum = float(kInt8SumLimit - kInt8Block / 4);
@@ -75,9 +97,9 @@ void PackedMlp::pack_row_int8(const float* row, std::int64_t m) {
     float positive[2] = {0, 0}, negative[2] = {0, 0};
     for (std::int64_t d = block; d < std::min(block + kInt8Block, joint_); ++d) {
       const std::int64_t sum = d / 2 % 2;
-      positive[sum] += std::max(row[d], 0.0f);
-      negative[sum] += std::max(-row[d], 0.0f);
-      scale = std::max(scale, std::abs(row[d]) / kInt8Levels);
+      positive[sum] += std::max(row[std::size_t(d)], 0.0f);
+      negative[sum] += std::max(-row[std::size_t(d)], 0.0f);
+      scale = std::max(scale, std::abs(row[std::size_t(d)]) / kInt8Levels);
     }
     for (const float total : {positive[0], positive[1], negative[0], negative[1]})
       scale = std::max(scale, total / kSum);
@@ -87,7 +109,7 @@ void PackedMlp::pack_row_int8(const float* row, std::int64_t m) {
   std::int8_t* to =
       weight1_int8_.data() + m / columns * round_up(joint_, kInt8Block) * columns + m % columns * 4;
   for (std::int64_t d = 0; d < joint_; ++d)
-    to[d / 4 * 4 * columns + d % 4] = std::int8_t(std::lrint(row[d] / scale));
+    to[d / 4 * 4 * columns + d % 4] = std::int8_t(std::lrint(row[std::size_t(d)] / scale));
 }
 
 // One call: one task per class and block of regions.
@@ -185,6 +207,7 @@ class ProductMlpRun {
     std::int64_t depth = joint_;
     if (int8_) {
       find_scales(rows, prototype, space);
+      project(k, rows, prototype, space);
     } else {
       select_entries(prototype, space);
       depth = std::int64_t(space.entries.size());
@@ -219,6 +242,21 @@ class ProductMlpRun {
       if (r >= rows.count) scales[r] = 0.0f;
       factors[r] = scales[r] > 0.0f ? kInt8Levels / scales[r] : 0.0f;
       scales[r] /= kInt8Levels;
+    }
+  }
+
+  // Into space.projections, by scorer, of those that score class k.
+  void project(std::int64_t k, const Rows& rows, const float* prototype, Workspace& space) const {
+    const std::int64_t padded = round_up(rows.count, rows_);
+    space.projections.assign(outputs_.size() * std::size_t(padded), 0.0f);
+    space.values.resize(std::size_t(joint_));
+    for (std::size_t s = 0; s < outputs_.size(); ++s) {
+      if (k < outputs_[s].first_class) continue;
+      const float* direction = outputs_[s].mlp->direction_.data();
+      std::transform(direction, direction + joint_, prototype, space.values.begin(),
+                     std::multiplies<>());
+      kernels_.project(rows.data, joint_, rows.count, space.values.data(),
+                       space.projections.data() + s * std::size_t(padded));
     }
   }
 
@@ -260,8 +298,9 @@ class ProductMlpRun {
             {space.products_int8.data(),
              mlp.weight1_int8_.data() + (panel * padded + block.begin) * columns,
              ceil_div(block.count, kInt8Block), block.panels, hidden_int8 + at, bias1, weight2,
-             mlp.column_scales_.data() + panel * columns, space.scales.data(), sums, block.first,
-             block.last});
+             mlp.column_scales_.data() + panel * columns, mlp.slopes_.data() + panel * columns,
+             space.scales.data(), space.projections.data() + scorer * block.panels * rows_, sums,
+             block.first, block.last});
       } else {
         const float* weights = mlp.weight1_.data() + panel * joint_ * columns;
         const float* next = panel + 1 < mlp.panels_ ? weights + joint_ * columns : weights;

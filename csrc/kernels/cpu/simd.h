@@ -42,10 +42,11 @@ struct MlpTilesInt8 {
   const std::int32_t* rows;    // [panel][block][group of 4 entries][int8_rows]
   const std::int8_t* weights;  // [block][group][tile_columns][4]
   std::int64_t blocks, panels;
-  std::int32_t* hidden;                          // [panel][tile]
-  const float *bias1, *weight2, *column_scales;  // (tile_columns,)
-  const float* row_scales;                       // [panel][int8_rows]
-  float* sums;                                   // [row][width]
+  std::int32_t* hidden;                   // [panel][tile]
+  const float *bias1, *weight2;           // (tile_columns,)
+  const float *column_scales, *slopes;    // (tile_columns,)
+  const float *row_scales, *projections;  // [panel][int8_rows]
+  float* sums;                            // [row][width]
   bool first, last;
 };
 
@@ -65,6 +66,9 @@ struct SimdKernels {
   // largest[row] of the products of regions (count, joint); NaN where one is not finite.
   void (*max_products)(const float* regions, std::int64_t joint, std::int64_t count,
                        const float* values, float* largest);
+  // results[row] = regions (count, joint) . values.
+  void (*project)(const float* regions, std::int64_t joint, std::int64_t count, const float* values,
+                  float* results);
   // Products of entries begin .. begin + depth, times factors[row], rounded; padding is 0.
   void (*pack_products_int8)(const float* regions, std::int64_t joint, std::int64_t count,
                              const float* values, std::int64_t begin, std::int64_t depth,

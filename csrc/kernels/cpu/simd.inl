@@ -214,6 +214,7 @@ constexpr SimdKernels table(const char* name) {
           pack_products,
           mlp_tiles,
           max_products,
+          project,
           pack_products_int8,
           mlp_tiles_int8,
           cells_to_planes,

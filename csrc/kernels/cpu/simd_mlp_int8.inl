@@ -111,6 +111,21 @@ void max_products(const float* regions, std::int64_t joint, std::int64_t count, 
   }
 }
 
+void project(const float* regions, std::int64_t joint, std::int64_t count, const float* values,
+             float* results) {
+  for (std::int64_t r = 0; r < count; ++r, regions += joint) {
+    V even = {}, odd = {};
+    for (std::int64_t d = 0; d < joint; d += 2 * W) {
+      even += load_some(regions + d, joint - d) * load_some(values + d, joint - d);
+      if (d + W >= joint) break;
+      odd += load_some(regions + d + W, joint - d - W) * load_some(values + d + W, joint - d - W);
+    }
+    even += odd;
+    results[r] = 0.0f;
+    for (int i = 0; i < W; ++i) results[r] += even[i];
+  }
+}
+
 void pack_products_int8(const float* regions, std::int64_t joint, std::int64_t count,
                         const float* values, std::int64_t begin, std::int64_t depth,
                         const float* factors, std::int32_t* rows) {
@@ -171,7 +186,7 @@ inline void multiply_block(I (&c)[MR8][2], const std::int32_t* rows, const std::
 
 template <bool First, bool Last>
 inline void mlp_tile_int8(const MlpTilesInt8& t, const std::int32_t* rows, std::int32_t* hidden,
-                          const float* row_scales, float* sums) {
+                          const float* row_scales, const float* projections, float* sums) {
   I c[MR8][2];
 #pragma GCC unroll 16
   for (int r = 0; r < MR8; ++r) {
@@ -192,11 +207,14 @@ inline void mlp_tile_int8(const MlpTilesInt8& t, const std::int32_t* rows, std::
   const V bias_low = load(t.bias1), bias_high = load(t.bias1 + W);
   const V out_low = load(t.weight2), out_high = load(t.weight2 + W);
   const V scale_low = load(t.column_scales), scale_high = load(t.column_scales + W);
+  const V slope_low = load(t.slopes), slope_high = load(t.slopes + W);
 #pragma GCC unroll 16
   for (int r = 0; r < MR8; ++r) {
-    const V scale = spread(row_scales[r]);
-    const V low = __builtin_convertvector(c[r][0], V) * (scale_low * scale) + bias_low;
-    const V high = __builtin_convertvector(c[r][1], V) * (scale_high * scale) + bias_high;
+    const V scale = spread(row_scales[r]), projection = spread(projections[r]);
+    const V low = __builtin_convertvector(c[r][0], V) * (scale_low * scale) +
+                  (slope_low * projection + bias_low);
+    const V high = __builtin_convertvector(c[r][1], V) * (scale_high * scale) +
+                   (slope_high * projection + bias_high);
     store(sums + r * W, load(sums + r * W) + relu(low) * out_low + relu(high) * out_high);
   }
 }
@@ -206,7 +224,8 @@ void mlp_column_int8(const MlpTilesInt8& t) {
   const std::int64_t step = t.blocks * (kInt8Block / 4) * MR8;
   for (std::int64_t panel = 0; panel < t.panels; ++panel)
     mlp_tile_int8<First, Last>(t, t.rows + panel * step, t.hidden + panel * MR8 * NR,
-                               t.row_scales + panel * MR8, t.sums + panel * MR8 * W);
+                               t.row_scales + panel * MR8, t.projections + panel * MR8,
+                               t.sums + panel * MR8 * W);
 }
 
 void mlp_tiles_int8(const MlpTilesInt8& t) {
