@@ -297,21 +297,24 @@ void roi_align_backward(const py::object& gradient, const py::object& rois,
                                          : run(bfloat16{}));
 }
 
-void fuse(const py::object& seen_logits, const py::object& unseen_probabilities,
+void fuse(const py::object& seen_logits, const py::object& unseen_logits,
           const py::object& seen_similarity, const py::object& output, const std::string& fusion,
           double seen_scale, const py::object& objectness, double objectness_power,
-          std::uintptr_t stream) {
+          const py::object& in_use, bool rectify, std::uintptr_t stream) {
   const Arguments arguments("fuse");
   const Array s = arguments.read("seen_similarity", seen_similarity, kFloat, {-1, -1});
   const std::int64_t seen = s.shape[0], unseen = s.shape[1];
   const Array logits = arguments.read("seen_logits", seen_logits, kFloat, {-1, 1 + seen + unseen});
   const std::int64_t regions = logits.shape[0];
-  const Array o =
-      arguments.read("unseen_probabilities", unseen_probabilities, kFloat, {regions, unseen});
+  const Array o = arguments.read("unseen_logits", unseen_logits, kFloat, {regions, unseen});
   const Array out = arguments.read("output", output, kFloat, {regions, seen + unseen});
   const float* weights = nullptr;
   if (!objectness.is_none()) {
     weights = arguments.read("objectness", objectness, kFloat, {regions}).as<float>();
+  }
+  const std::int32_t* counts = nullptr;
+  if (!in_use.is_none()) {
+    counts = arguments.read("in_use", in_use, kInt, {2}).as<std::int32_t>();
   }
   if (fusion != "softmax" && fusion != "sigmoid" && fusion != "raw") {
     raise("ConfigError", "fuse: fusion is '" + fusion + "', must be softmax, sigmoid or raw.");
@@ -325,8 +328,8 @@ void fuse(const py::object& seen_logits, const py::object& unseen_probabilities,
                      kind,
                      static_cast<float>(seen_scale),
                      static_cast<float>(objectness_power)};
-  arguments.finish(launch_fuse(p, logits.as<float>(), o.as<float>(), s.as<float>(), weights,
-                               out.as<float>(), as_stream(stream)));
+  const FuseInput input{logits.as<float>(), o.as<float>(), s.as<float>(), weights, counts, rectify};
+  arguments.finish(launch_fuse(p, input, out.as<float>(), as_stream(stream)));
 }
 
 void preprocess(const py::object& image, const py::object& output,
@@ -478,9 +481,10 @@ PYBIND11_MODULE(_compiled_cuda, module) {
   module.def("roi_align_backward", &zsd::bindings::roi_align_backward, "gradient"_a, "rois"_a,
              "batch_indices"_a, "features"_a, py::kw_only(), "spatial_scale"_a,
              "sampling_ratio"_a = 2, "stream"_a = 0);
-  module.def("fuse", &zsd::bindings::fuse, "seen_logits"_a, "unseen_probabilities"_a,
-             "seen_similarity"_a, "output"_a, py::kw_only(), "fusion"_a, "seen_scale"_a = 1.0,
-             "objectness"_a = py::none(), "objectness_power"_a = 0.0, "stream"_a = 0);
+  module.def("fuse", &zsd::bindings::fuse, "seen_logits"_a, "unseen_logits"_a, "seen_similarity"_a,
+             "output"_a, py::kw_only(), "fusion"_a, "seen_scale"_a = 1.0,
+             "objectness"_a = py::none(), "objectness_power"_a = 0.0, "in_use"_a = py::none(),
+             "rectify"_a = false, "stream"_a = 0);
   module.def("preprocess", &zsd::bindings::preprocess, "image"_a, "output"_a, py::kw_only(),
              "size"_a, "mean"_a, "std"_a, "color"_a = "rgb", "stream"_a = 0);
   module.def("propose", &zsd::bindings::propose, "objectness"_a, "deltas"_a, "anchors"_a,

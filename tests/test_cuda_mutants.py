@@ -74,7 +74,12 @@ MUTANTS = {
         "roi_align", "kernels/roi_align.cuh", "roi_axis<float>(box[1], box[3]",
         "roi_axis<float>(box[0], box[2]"),
     "background kept": (
-        "fuse", "kernels/fuse.cuh", "logits[c + 1], highest", "logits[c], highest"),
+        "fuse", "kernels/fuse.cuh", "logit(c + 1), highest, total);\n      score *=",
+        "logit(c), highest, total);\n      score *="),
+    "room for classes counted": (
+        "fuse", "kernels/fuse.cuh", "if (in_use(c)) total", "total"),
+    "probabilities overwritten too early": (
+        "fuse", "kernels/fuse.cuh", "  sync_warp();  // all have read the probabilities\n", ""),
 }  # fmt: skip
 
 

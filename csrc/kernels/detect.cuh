@@ -4,7 +4,7 @@
 //   overlap  who suppresses whom (nms.cuh), likewise once
 //   suppress one block per class orders its regions by score and walks them
 //   select   one block per image finds its best max_detections (topk.cuh)
-//   emit     places each by counting, packs the images and zeroes the rest
+//   emit     places each by counting, packs the images and empties the rest
 //
 // Twin        zsd_core/kernels/reference.py::detect; change both in one commit.
 #pragma once
@@ -149,7 +149,7 @@ __global__ void __launch_bounds__(kThreads)
     for (int k = 0; k < 4; ++k) output.boxes[4 * std::int64_t{i} + k] = 0.f;
     output.scores[i] = 0.f;
     output.columns[i] = 0;
-    output.batch_indices[i] = 0;
+    output.batch_indices[i] = -1;
   }
   if (image == 0 && threadIdx.x == 0) *output.count = total;
 }
@@ -161,7 +161,7 @@ __global__ void __launch_bounds__(kThreads)
     for (int k = 0; k < 4; ++k) output.boxes[4 * i + k] = 0.f;
     output.scores[i] = 0.f;
     output.columns[i] = 0;
-    output.batch_indices[i] = 0;
+    output.batch_indices[i] = -1;
   }
   if (threadIdx.x == 0) *output.count = 0;
 }

@@ -2,9 +2,8 @@
 
 namespace zsd {
 
-cudaError_t launch_fuse(const FuseParams& params, const float* seen_logits,
-                        const float* unseen_probabilities, const float* seen_similarity,
-                        const float* objectness, float* output, cudaStream_t stream) {
+cudaError_t launch_fuse(const FuseParams& params, const FuseInput& input, float* output,
+                        cudaStream_t stream) {
   using namespace fuse_cuda;
   constexpr int kWarps = kThreads / kWarp;
   if (params.regions < 0 || params.seen < 0 || params.unseen < 0 ||
@@ -13,8 +12,7 @@ cudaError_t launch_fuse(const FuseParams& params, const float* seen_logits,
   }
   if (params.regions == 0 || params.seen + params.unseen == 0) return cudaSuccess;
   return launch(fuse_kernel, static_cast<unsigned>((params.regions + kWarps - 1) / kWarps),
-                kThreads, 0, stream, params, seen_logits, unseen_probabilities, seen_similarity,
-                objectness, output);
+                kThreads, 0, stream, params, input, output);
 }
 
 }  // namespace zsd

@@ -1,7 +1,9 @@
-// Eq. 14 on a GPU: one warp for one region, with the arithmetic of fuse.h.
+// Eq. 14 on a GPU, from logits as product_mlp wrote them: one warp for one region.
 //
+// In use      columns may be room for classes to come: those not in use enter no sum and score 0.
+// Unseen      o_u waits in the region's own row of the output until it is multiplied.
 // Order       sums over a row run over lanes, then over the warp: deterministic.
-// Twin        zsd_core/kernels/reference.py::fuse; change both in one commit.
+// Twin        zsd_core/kernels/reference.py::fuse, after its sigmoid; change both in one commit.
 #pragma once
 
 #include <climits>
@@ -15,36 +17,59 @@ namespace fuse_cuda {
 constexpr int kThreads = 128;
 
 __global__ void __launch_bounds__(kThreads)
-    fuse_kernel(const FuseParams p, const float* seen_logits, const float* unseen_probabilities,
-                const float* seen_similarity, const float* objectness, float* output) {
+    fuse_kernel(const FuseParams p, const FuseInput input, float* output) {
   const std::int64_t r = std::int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;
   if (r >= p.regions) return;  // a whole warp
   const int lane = threadIdx.x % kWarp;
-  const int seen = static_cast<int>(p.seen), unseen = static_cast<int>(p.unseen);
-  const int columns = seen + unseen;  // of the output; a row of logits has one more
-  const float* logits = seen_logits + r * (columns + 1);
-  const float* probabilities = unseen_probabilities + r * unseen;
+  const int room_seen = static_cast<int>(p.seen), room_unseen = static_cast<int>(p.unseen);
+  const int columns = room_seen + room_unseen;  // of the output; a row of logits has one more
+  const int seen = input.in_use ? input.in_use[0] : room_seen;
+  const int unseen = input.in_use ? input.in_use[1] : room_unseen;
+  const float* logits = input.seen_logits + r * (columns + 1);
+  float* scores = output + r * columns;
+  float* probabilities = scores + room_seen;
 
+  const auto in_use = [&](int c) {  // a column of the logits
+    return c <= seen || (c > room_seen && c <= room_seen + unseen);
+  };
+  const auto logit = [&](int c) {
+    return input.rectify && logits[c] < 0.f ? 0.f : logits[c];  // NaN stays
+  };
   float highest = 0.f, total = 1.f;
   if (p.fusion == Fusion::kSoftmax) {
     highest = -INFINITY;
-    for (int c = lane; c <= columns; c += kWarp) highest = fmaxf(highest, logits[c]);
+    for (int c = lane; c <= columns; c += kWarp) {
+      if (in_use(c)) highest = fmaxf(highest, logit(c));
+    }
     highest = warp_largest(highest);
     total = 0.f;
-    for (int c = lane; c <= columns; c += kWarp) total += expf(logits[c] - highest);
+    for (int c = lane; c <= columns; c += kWarp) {
+      if (in_use(c)) total += expf(logit(c) - highest);
+    }
     total = warp_sum(total);
   }
-  const bool weighted = objectness && p.objectness_power > 0.f;
-  const float weight = weighted ? powf(objectness[r], p.objectness_power) : 1.f;
-  for (int c = lane; c < columns; c += kWarp) {
-    float score = activate(p.fusion, logits[c + 1], highest, total);
+  const bool weighted = input.objectness && p.objectness_power > 0.f;
+  const float weight = weighted ? powf(input.objectness[r], p.objectness_power) : 1.f;
+  for (int u = lane; u < unseen; u += kWarp) {
+    probabilities[u] = sigmoid(input.unseen_logits[r * room_unseen + u]);
+  }
+  sync_warp();
+  for (int c = lane; c < room_seen; c += kWarp) {
+    float score = 0.f;
     if (c < seen) {
-      score *= seen_factor(probabilities, seen_similarity + std::int64_t{c} * unseen, unseen);
-      score *= p.seen_scale;
-    } else {
-      score *= probabilities[c - seen];
+      score = activate(p.fusion, logit(c + 1), highest, total);
+      score *=
+          seen_factor(probabilities, input.seen_similarity + std::int64_t{c} * room_unseen, unseen);
+      score *= p.seen_scale * weight;
     }
-    output[r * columns + c] = score * weight;
+    scores[c] = score;
+  }
+  sync_warp();  // all have read the probabilities
+  for (int u = lane; u < room_unseen; u += kWarp) {
+    const int c = room_seen + u;
+    const bool used = u < unseen;
+    const float score = used ? activate(p.fusion, logit(c + 1), highest, total) : 0.f;
+    scores[c] = used ? score * probabilities[u] * weight : 0.f;
   }
 }
 

@@ -1,7 +1,8 @@
 // The operators on a GPU: raw device pointers, a stream, a status. Nothing here synchronises or
 // allocates, and every shape of a result is fixed before the launch, so that all of it can be
 // captured in a CUDA graph; where the number of results depends on the data it is written to a
-// `count` and the rows behind it are zero.
+// `count` and the rows behind it are zero, but for their batch index: -1, an image that roi_align
+// and detect pass over.
 //
 // Boxes are float32 x1 y1 x2 y2, pixels of the network input. T is float, half or bfloat16; sums
 // are float for each.
@@ -47,15 +48,23 @@ cudaError_t launch_roi_align_backward(const RoiAlignParams& params, const T* gra
                                       const float* rois, const std::int32_t* batch_indices,
                                       float* features, cudaStream_t stream);
 
-cudaError_t launch_fuse(const FuseParams& params, const float* seen_logits,
-                        const float* unseen_probabilities, const float* seen_similarity,
-                        const float* objectness, float* output, cudaStream_t stream);
+// Ks and U of its parameters are room; `in_use` says how many columns of each are classes.
+struct FuseInput {
+  const float* seen_logits;      // (R, 1 + Ks + U)
+  const float* unseen_logits;    // (R, U), before the sigmoid
+  const float* seen_similarity;  // (Ks, U)
+  const float* objectness;       // (R,) or null
+  const std::int32_t* in_use;    // (2,) of Ks and of U, or null: all
+  bool rectify;                  // seen logits below 0 count as 0
+};
+cudaError_t launch_fuse(const FuseParams& params, const FuseInput& input, float* output,
+                        cudaStream_t stream);
 
 template <typename T>
 cudaError_t launch_preprocess(const PreprocessParams& params, const std::uint8_t* image, T* output,
                               cudaStream_t stream);
 
-// Room for every image's full share; rows from `count` on are zero.
+// Room for every image's full share.
 struct ProposeOutput {
   float* rois;                  // (B post_nms_top, 4)
   std::int32_t* batch_indices;  // (B post_nms_top,)

@@ -4,7 +4,7 @@
 //   rank     places each by counting, decodes, clips and filters it there
 //   overlap  who suppresses whom (nms.cuh)
 //   scan     one block per image walks the order, 32 boxes at a time, up to post_nms_top
-//   emit     packs the images one after the other and zeroes the rest
+//   emit     packs the images one after the other and empties the rest
 //
 // Twin        zsd_core/kernels/reference.py::propose; change both in one commit.
 #pragma once
@@ -154,7 +154,7 @@ __global__ void __launch_bounds__(kThreads)
   const int capacity = static_cast<int>(images * p.post_nms_top);
   for (int i = total + image * kThreads + threadIdx.x; i < capacity; i += images * kThreads) {
     for (int k = 0; k < 4; ++k) output.rois[4 * std::int64_t{i} + k] = 0.f;
-    output.batch_indices[i] = 0;
+    output.batch_indices[i] = -1;
     output.scores[i] = 0.f;
   }
   if (image == 0 && threadIdx.x == 0) *output.count = total;
@@ -165,7 +165,7 @@ __global__ void __launch_bounds__(kThreads)
     empty_kernel(const ProposeOutput output, std::int64_t capacity) {
   for (std::int64_t i = threadIdx.x; i < capacity; i += kThreads) {
     for (int k = 0; k < 4; ++k) output.rois[4 * i + k] = 0.f;
-    output.batch_indices[i] = 0;
+    output.batch_indices[i] = -1;
     output.scores[i] = 0.f;
   }
   if (threadIdx.x == 0) *output.count = 0;

@@ -161,21 +161,44 @@ def check_fuse(engine: Any, shape: tuple[int, int, int], fusion: str, power: flo
     regions, seen, unseen = shape
     make = torch.Generator().manual_seed(sum(shape))
     logits = 8 * values(make, regions, 1 + seen + unseen) - 4
-    probabilities = values(make, regions, unseen)
+    unseen_logits = 8 * values(make, regions, unseen) - 4
     similarity = values(make, seen, unseen).softmax(dim=1)
     objectness = values(make, regions) if power else None
+    options: dict[str, Any] = {
+        "fusion": fusion, "seen_scale": 0.7, "objectness_power": power, "objectness": objectness,
+    }  # fmt: skip
+    rectify = fusion == "sigmoid"
     output = torch.full((regions, seen + unseen), float("nan"))
-    engine.call(
-        "fuse", logits, probabilities, similarity, output, fusion=fusion, seen_scale=0.7,
-        objectness=objectness, objectness_power=power,
-    )  # fmt: skip
+    engine.call("fuse", logits, unseen_logits, similarity, output, **options, rectify=rectify)
 
+    if objectness is not None:
+        options["objectness"] = objectness.double().numpy()
+    activated = logits.double().relu() if rectify else logits.double()
+    probabilities = unseen_logits.double().sigmoid()
     exact = reference.fuse(
-        *(a.double().numpy() for a in (logits, probabilities, similarity)),
-        fusion=fusion, seen_scale=0.7, objectness_power=power,
-        objectness=None if objectness is None else objectness.double().numpy(),
+        *(a.numpy() for a in (activated, probabilities, similarity.double())), **options
+    )
+    bar = 1e-6 * max(1.0, largest(exact))
+    assert largest(output.numpy() - exact) <= bar
+
+    # The same classes in room for more, which holds what must not matter.
+    spread = [*range(1 + seen), *range(3 + seen, 3 + seen + unseen)]
+    roomy = torch.full((regions, 1 + seen + 2 + unseen + 3), float("nan"))
+    roomy[:, spread] = logits
+    roomy_unseen = torch.full((regions, unseen + 3), float("nan"))
+    roomy_unseen[:, :unseen] = unseen_logits
+    roomy_similarity = torch.full((seen + 2, unseen + 3), float("nan"))
+    roomy_similarity[:seen, :unseen] = similarity
+    output = torch.full((regions, seen + 2 + unseen + 3), float("nan"))
+    engine.call(
+        "fuse", roomy, roomy_unseen, roomy_similarity, output, rectify=rectify,
+        in_use=torch.tensor([seen, unseen], dtype=torch.int32),
+        **options | {"objectness": objectness},
     )  # fmt: skip
-    assert largest(output.numpy() - exact) <= 1e-6 * max(1.0, largest(exact))
+    kept = [column - 1 for column in spread[1:]]
+    assert largest(output[:, kept].numpy() - exact) <= bar
+    rest = np.delete(output.numpy(), kept, axis=1)
+    assert rest.shape[1] == 5 and not rest.any()
 
 
 PREPROCESS_SHAPES = [
@@ -256,7 +279,8 @@ def check_propose(engine: Any, shape: tuple[int, ...]) -> None:
     assert images[:total].tolist() == exact_images.tolist()
     assert largest(rois[:total].numpy() - exact) <= 1e-4
     assert largest(scores[:total].numpy() - exact_scores) <= 1e-6
-    assert not rois[total:].any() and not images[total:].any() and not scores[total:].any()
+    assert not rois[total:].any() and not scores[total:].any()
+    assert bool((images[total:] == -1).all())
 
 
 DETECT_SHAPES = [
@@ -279,6 +303,8 @@ def check_detect(engine: Any, shape: tuple[int, ...]) -> None:
     rois = torch.cat([corners, corners + 5 + 40 * values(make, regions, 2)], dim=1)
     images = torch.randint(batch, (regions,), generator=make, dtype=torch.int32)
     sizes = torch.tensor([[64.0, 80], [90, 70], [100, 100]])[:batch]
+    none = torch.arange(regions) % 6 == 1  # regions of no image, as propose fills its room
+    images[none] = -1
     thresholds = torch.full((classes,), 0.3)
     if classes > 2:
         thresholds[1] = float("inf")  # masks a class
@@ -292,18 +318,19 @@ def check_detect(engine: Any, shape: tuple[int, ...]) -> None:
         out_images, count, garbage(room), **options,
     )  # fmt: skip
 
-    arrays = (a.double().numpy() for a in (scores, deltas, rois))
+    arrays = (a[~none].double().numpy() for a in (scores, deltas, rois))
     exact = reference.detect(
-        *arrays, images.numpy(), sizes.double().numpy(), thresholds.double().numpy(), **options
-    )
+        *arrays, images[~none].numpy(), *(a.double().numpy() for a in (sizes, thresholds)),
+        **options,
+    )  # fmt: skip
     total = int(count[0])
     assert total == len(exact[0])
     assert columns[:total].tolist() == exact[2].tolist()
     assert out_images[:total].tolist() == exact[3].tolist()
     assert np.array_equal(out_scores[:total].double().numpy(), exact[1])
     assert largest(boxes[:total].numpy() - exact[0]) <= 1e-4
-    empty = (boxes, out_scores, columns, out_images)
-    assert not any(array[total:].any() for array in empty)
+    assert not any(array[total:].any() for array in (boxes, out_scores, columns))
+    assert bool((out_images[total:] == -1).all())
 
 
 Case = Callable[[Any], None]

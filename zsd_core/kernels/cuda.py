@@ -10,7 +10,10 @@ handle, 0 the default stream), write into arrays of the caller and wait for noth
 
 ``propose`` and ``detect`` also take a ``workspace`` of as many bytes as ``propose_workspace`` and
 ``detect_workspace`` say, fill arrays of a fixed capacity and write how many rows are meant to
-``count``: a whole pipeline of them can be captured in a CUDA graph.
+``count``; the batch index of the others is -1, which ``roi_align`` and ``detect`` pass over.
+``fuse`` takes logits of both scorers, the sigmoid of the unseen ones being its own, and with
+``in_use`` (how many of the seen and of the unseen columns are classes) columns may be room for
+classes to come. So a whole pipeline of them can be captured in a CUDA graph.
 """
 
 from __future__ import annotations
