@@ -50,7 +50,8 @@ MUTANTS = {
     "another number of levels in int8": (
         "product_mlp-int8", "kernels/mlp_int8.h", "kInt8Levels = 127", "kInt8Levels = 126"),
     "what is not finite lost in int8": (
-        "product_mlp-int8", MLP, "a > b || a != a ? a : b", "fmaxf(a, b)"),
+        "product_mlp-int8", MLP, "projection[i] += product * p.direction[at];",
+        "if (product == product) projection[i] += product * p.direction[at];"),
     "low parts of float dropped": (
         "product_mlp-float32", "kernels/primitives.cuh", "multiply_tf32(sums, a_low, b_high);", ""),
     "missing barrier in the histogram": (

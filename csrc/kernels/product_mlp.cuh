@@ -75,8 +75,6 @@ ZSD_DEVICE std::uint32_t quantize(float product, float inverse) {
   return static_cast<std::uint32_t>(scaled > 0.f ? fminf(scaled, kInt8Levels) : 0.f);
 }
 
-ZSD_DEVICE float larger_or_nan(float a, float b) { return a > b || a != a ? a : b; }
-
 // One thread's share of a stage's products: the same 16 bytes of two rows, 64 rows apart. Only one
 // row at a time is held in registers, between its loads and its store.
 template <typename T, typename Weight>
@@ -158,7 +156,7 @@ struct ProductLoader {
   }
 
   // The largest product of each row, shared by the four lanes that load it, and the products'
-  // projection on the direction; NaN stays NaN, and infinity makes its row NaN.
+  // projection on the direction, which keeps NaN; infinity makes its row NaN.
   ZSD_DEVICE void survey(const Arguments& p, int chunk, float (&largest)[2],
                          float (&projection)[2]) {
 #pragma unroll
@@ -166,11 +164,11 @@ struct ProductLoader {
       largest[i] = projection[i] = 0.f;
       for (int at = chunk; region[i] >= 0 && at < p.depth; at += 4) {
         const float product = to_float(region_row(p, i)[at]) * to_float(prototype_row(p, i)[at]);
-        largest[i] = larger_or_nan(largest[i], product);
+        largest[i] = fmaxf(largest[i], product);
         projection[i] += product * p.direction[at];
       }
-      largest[i] = larger_or_nan(largest[i], shuffle_xor(largest[i], 1));
-      largest[i] = larger_or_nan(largest[i], shuffle_xor(largest[i], 2));
+      largest[i] = fmaxf(largest[i], shuffle_xor(largest[i], 1));
+      largest[i] = fmaxf(largest[i], shuffle_xor(largest[i], 2));
       projection[i] += shuffle_xor(projection[i], 1);
       projection[i] += shuffle_xor(projection[i], 2);
       inverse[i] = largest[i] > 0.f ? kInt8Levels / largest[i] : 0.f;
