@@ -32,7 +32,8 @@ class Limits:
         relative: largest difference of a tensor, as a share of its largest magnitude.
         pixels: largest difference of a box edge, pixels of the network input.
         matched: smallest share of boxes that must have a partner or be undecided: the score that
-            kept them is, within ``relative``, that of a box they compete with.
+            kept them is, within ``relative``, that of a box they compete with. The rest is also the
+            largest share in whose place stands a neighbour of the same score.
         overlap: IoU from which two boxes are partners.
     """
 
@@ -82,6 +83,7 @@ class _Boxes:
     expected: int = 0
     got: int = 0
     matched: int = 0
+    swapped: int = 0
     undecided: int = 0
     class_flips: int = 0
     edges: _Differences = field(default_factory=_Differences)
@@ -163,6 +165,15 @@ class Comparison:
             overlap[expected[columns][:, None] != got[columns][None]] = 0
         near = overlap >= contest.overlap
         pairs = _pair(overlap, self.limits.overlap)
+        margin = self.limits.relative * float(np.abs(expected[scores]).max(initial=0.0))
+        if scores in got:
+            # A neighbour of the same score took the place: another box, not the same one moved.
+            ours, theirs = pairs.T
+            apart = np.abs(expected[boxes][ours] - got[boxes][theirs]).max(axis=1, initial=0)
+            tied = np.abs(expected[scores][ours] - got[scores][theirs]) <= margin
+            swapped = (apart > self.limits.pixels) & tied
+            entry.swapped += int(swapped.sum())
+            pairs = pairs[~swapped]
         anything[pairs[:, 0]], anything[:, pairs[:, 1]] = 0, 0
         entry.class_flips += len(_pair(anything, self.limits.overlap)) if columns else 0
         entry.expected += len(expected[boxes])
@@ -171,7 +182,6 @@ class Comparison:
         entry.edges.add(expected[boxes][pairs[:, 0]], got[boxes][pairs[:, 1]])
         if scores in got:
             entry.scores.add(expected[scores][pairs[:, 0]], got[scores][pairs[:, 1]])
-            margin = self.limits.relative * float(np.abs(expected[scores]).max(initial=0.0))
             for side, (mine, other) in enumerate(((expected, got), (got, expected))):
                 entry.undecided += _undecided(
                     mine[scores],
@@ -208,6 +218,8 @@ class Comparison:
                 },
                 "passed": boxes.edges.largest <= self.limits.pixels
                 and boxes.scores.largest <= limit
+                and boxes.swapped <= (1 - self.limits.matched) * boxes.expected
+                and 4 * boxes.matched >= boxes.expected + boxes.got  # not all may be undecided
                 and (share >= self.limits.matched or boxes.expected == boxes.got == 0),
             }  # fmt: skip
         for name, found in self._tensors.items():

@@ -140,6 +140,24 @@ def test_a_box_is_undecided_if_one_that_suppresses_it_scores_the_same():
     assert not compared(kept(0, 2, scores=[0.5, 0.4]), kept(1, 2, scores=[0.45, 0.4]))[0].passed
 
 
+def test_a_neighbour_of_the_same_score_is_another_box_and_only_a_few_may_be():
+    places = np.arange(200, dtype=np.float32)[:, None]
+    boxes = np.concatenate([200 * places, 0 * places, 200 * places + 100, 0 * places + 100], axis=1)
+    many = trace(
+        boxes=boxes, scores=np.linspace(0.9, 0.1, 200, dtype=np.float32),
+        columns=np.zeros(200, np.int64), batch_indices=np.zeros(200, np.int64),
+    )  # fmt: skip
+    one = many["boxes"].copy()
+    one[7, 3] += 5  # overlaps the first by 0.95, and has its score
+    comparison, rows = compared(many, many | {"boxes": one})
+    assert comparison.passed and rows["detections"]["matched"] == 199
+    for shift in (1, 5):
+        moved = many | {"boxes": many["boxes"] + np.float32(shift)}
+        assert not compared(many, moved)[0].passed
+    apart = many | {"boxes": one, "scores": many["scores"] - np.float32(1e-3)}
+    assert not compared(many, apart)[0].passed
+
+
 def test_comparing_nothing_is_not_agreement():
     nothing = {
         "boxes": np.zeros((0, 4), np.float32), "scores": np.zeros(0, np.float32),

@@ -6,11 +6,13 @@ r"""Put seen and unseen scores on one scale, from seen classes alone (GZSD calib
 A part of the seen classes plays the unseen ones: scoring is trained anew without them, on the
 regions that cached training kept, and detects them in training photographs held out with them. The
 factor of seen scores (``scoring.seen_scale``) and the temperature of S at inference
-(``scoring.similarity_temperature``) that give the best harmonic mean of mAP there are stored in the
-new checkpoint, and in a bundle exported from it, with the score threshold
-(``detection.score_threshold``) that then gives the best harmonic mean of seen and unseen F1. No
-annotation and no vector of an unseen class is read. Trunk, proposals and box regression are those
-of the checkpoint, which has seen all of it.
+(``scoring.similarity_temperature``) with which one score threshold serves both best, by the
+harmonic mean of seen and unseen F1, are stored in the new checkpoint, and in a bundle exported from
+it, with that threshold (``detection.score_threshold``). mAP cannot choose them: it ranks within a
+class, so a factor moves it only through the cap on detections; it is reported beside.
+
+No annotation and no vector of an unseen class is read. Trunk, proposals and box regression are
+those of the checkpoint, which has seen all of it.
 """
 
 from __future__ import annotations
@@ -134,7 +136,7 @@ def fit(
                 total[name] += value / draws
         parts.append(found)
     # The start is the first key, and wins a tie.
-    best = max(totals, key=lambda key: totals[key]["hm"])
+    best = max(totals, key=lambda key: totals[key]["f1"])
     return {
         "seen_scale": best[1],
         "similarity_temperature": best[0],
@@ -145,7 +147,7 @@ def fit(
         "after": totals[best],
         "curve": [{"seen_scale": scale, **totals[best[0], scale]} for scale in sorted(scales)],
         "temperatures": {
-            str(t): max(totals[t, s]["hm"] for s in scales) for t in sorted(temperatures)
+            str(t): max(totals[t, s]["f1"] for s in scales) for t in sorted(temperatures)
         },
         "draws": parts,
         "options": {"photographs": photographs, "steps": steps, "seed": seed},
@@ -295,8 +297,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"seen scale {result['seen_scale']:.3g}, temperature of S "
         f"{result['similarity_temperature']:g}: on pseudo-unseen classes S {before['seen']:.1f} / "
         f"U {before['unseen']:.1f} / HM {before['hm']:.1f} become S {after['seen']:.1f} / "
-        f"U {after['unseen']:.1f} / HM {after['hm']:.1f} ({NUMBER}); scores from "
-        f"{result['score_threshold']:g} on give F1 {after['f1']:.1f}"
+        f"U {after['unseen']:.1f} / HM {after['hm']:.1f} ({NUMBER}), F1 {before['f1']:.1f} becomes "
+        f"{after['f1']:.1f} at a score threshold of {result['score_threshold']:g}"
     )
     print(args.json if args.method else args.output)
     return 0
