@@ -90,6 +90,11 @@ class Detector:
         limits.check_names(active.names)
         self._state = _State(active, limits)
         self._backend = open_backend(backend, self.bundle, threads, backend_options, precision)
+        try:
+            self._frames = self._backend.frames(self._config, self._scorer)
+        except ConfigError:
+            self._backend.close()
+            raise
         if threads is not None:
             kernels.set_threads(threads)
 
@@ -161,11 +166,18 @@ class Detector:
             as_image(item, color, f"image {index}" if batch else "image")
             for index, item in enumerate(items)
         ]
-        results = pipeline.run(
-            self._backend, self._scorer, state.active.class_set, self._config, images,
-            state.thresholds, nms_threshold=state.limits.nms_threshold,
-            max_detections=state.limits.max_detections, color=color, max_batch=max_batch,
-        )  # fmt: skip
+        classes = state.active.class_set
+        limits: dict[str, Any] = {
+            "nms_threshold": state.limits.nms_threshold,
+            "max_detections": state.limits.max_detections,
+        }
+        if self._frames is not None:
+            results = self._frames.run(classes, images, state.thresholds, color=color, **limits)
+        else:
+            results = pipeline.run(
+                self._backend, self._scorer, classes, self._config, images, state.thresholds,
+                color=color, max_batch=max_batch, **limits,
+            )  # fmt: skip
         found = [state.active.detections(result) for result in results]
         return found if batch else found[0]
 

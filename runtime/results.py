@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from runtime.annotate import annotate
 from runtime.detections import Detections
 from zsd_core.errors import ImageError
-from zsd_core.pipeline import STAGES
 
 __all__ = ["StageTimes", "VideoWriter", "explain", "write_picture"]
 
@@ -131,7 +130,7 @@ class StageTimes:
     def __str__(self) -> str:
         if not self._samples:
             return "no image was searched"
-        stages = {stage: median(s[stage] for s in self._samples) for stage in STAGES}
+        stages = {stage: median(s[stage] for s in self._samples) for stage in self._samples[0]}
         total = median(sum(s.values()) for s in self._samples)
         parts = ", ".join(f"{stage} {value:.1f}" for stage, value in stages.items())
         return f"{total:.1f} ms per image (median of {len(self._samples)}): {parts}"

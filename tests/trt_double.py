@@ -1,9 +1,10 @@
 """A double of TensorRT's runtime and of CUDA's driver, for machines without a GPU.
 
 Every call is checked against the signature that the real bindings document, and recorded. The
-device computes: an "engine" is a network in ONNX Runtime, memory is host memory under invented
-addresses, and a stream does what it was given only when someone waits for it, so that a forgotten
-wait, or memory freed too early, shows.
+device computes: an "engine" is a network in ONNX Runtime, a kernel is that of the shim, memory is
+host memory that starts as garbage, and a stream does what it was given only when someone waits for
+it, so that a forgotten wait, or memory freed too early, shows. A stream that is captured does
+nothing but remember; what it remembers, a graph does each time it is launched.
 """
 
 from __future__ import annotations
@@ -115,8 +116,25 @@ class Context(Double):
             for name, result in zip(self.outputs, results, strict=True):
                 self._gpu.write(addresses[name], result)
 
-        self._gpu.streams[stream].append(work)
+        self._gpu.enqueue(stream, work)
         return True
+
+
+class Kernels:
+    """The shim's module of kernels, whose operators run in the order of their stream."""
+
+    def __init__(self, shim, gpu):
+        self._shim, self._gpu = shim, gpu
+
+    def __getattr__(self, name):
+        if name.endswith("_workspace"):
+            return getattr(self._shim.module, name)
+
+        def launch(*arrays, stream, **options):
+            self._gpu.calls.append(("kernels", name, threading.get_ident()))
+            self._gpu.enqueue(stream, lambda: self._shim.call(name, *arrays, **options))
+
+        return launch
 
 
 class Gpu:
@@ -125,17 +143,27 @@ class Gpu:
     def __init__(self, trt, driver, capability=(8, 6)):
         self.trt, self.driver, self.capability = trt, driver, capability
         self.calls, self.networks, self.memory, self.streams = [], {}, {}, {}
+        self.pinned, self.captured, self.graphs = {}, {}, {}
         self.accepts, self.logger, self._next = 1 << 30, None, 4096
         self.status = driver.CUresult.CUDA_SUCCESS
 
+    def at(self, address, size):
+        """Bytes of device memory, all of one allocation."""
+        for start, memory in self.memory.items():
+            if start <= address < start + len(memory):
+                assert address + size <= start + len(memory), "beyond the memory's end"
+                return memory[address - start : address - start + size]
+        raise AssertionError(f"no memory at {address}")
+
     def read(self, address, shape):
-        count = int(np.prod(shape)) * 4
-        return np.frombuffer(bytes(self.memory[address][:count]), np.float32).reshape(shape)
+        return self.at(address, int(np.prod(shape)) * 4).view(np.float32).reshape(shape).copy()
 
     def write(self, address, array):
-        data = np.ascontiguousarray(array).tobytes()
-        assert len(data) <= len(self.memory[address]), "written beyond the memory's end"
-        self.memory[address][: len(data)] = data
+        self.at(address, array.nbytes).view(array.dtype)[:] = array.ravel()
+
+    def enqueue(self, stream, work):
+        """Put work on a stream, or into the graph that is made of it."""
+        self.captured.get(int(stream), self.streams[int(stream)]).append(work)
 
     def module(self):
         """What the code imports as the TensorRT package."""
@@ -151,6 +179,7 @@ class Gpu:
         class Driver:
             CUdevice_attribute = real.CUdevice_attribute
             CUstream_flags = real.CUstream_flags
+            CUstreamCaptureMode = real.CUstreamCaptureMode
 
             def __getattr__(self, name):
                 behaviour = getattr(gpu, f"do_{name}")
@@ -199,26 +228,61 @@ class Gpu:
         assert not self.streams.pop(int(stream)), "destroyed with work left"
 
     def do_cuMemAlloc(self, size):
-        address = self.new()
-        self.memory[address] = bytearray(size)
+        assert not self.captured, "allocated while a stream is captured"
+        memory = np.full(size, 0xAB, np.uint8)
+        address = memory.ctypes.data
+        self.memory[address] = memory
         return self.driver.CUdeviceptr(address)
+
+    def do_cuMemAllocHost(self, size):
+        memory = np.full(size, 0xAB, np.uint8)
+        self.pinned[memory.ctypes.data] = memory
+        return memory.ctypes.data
+
+    def do_cuMemFreeHost(self, address):
+        del self.pinned[address]
+
+    def do_cuStreamBeginCapture(self, stream, mode):
+        assert mode == self.driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        self.captured[int(stream)] = []
+
+    def do_cuStreamEndCapture(self, stream):
+        graph = self.new()
+        self.graphs[graph] = self.captured.pop(int(stream))
+        return self.driver.CUgraph(graph)
+
+    def do_cuGraphInstantiate(self, graph, flags):
+        executable = self.new()
+        self.graphs[executable] = list(self.graphs[int(graph)])
+        return self.driver.CUgraphExec(executable)
+
+    def do_cuGraphDestroy(self, graph):
+        del self.graphs[int(graph)]
+
+    def do_cuGraphExecDestroy(self, graph):
+        del self.graphs[int(graph)]
+
+    def do_cuGraphLaunch(self, graph, stream):
+        for work in self.graphs[int(graph)]:
+            self.enqueue(stream, work)
 
     def do_cuMemFree(self, address):
         del self.memory[int(address)]
 
     def do_cuMemcpyHtoDAsync(self, target, source, size, stream):
         def work():
-            self.memory[int(target)][:size] = ctypes.string_at(source, size)
+            self.write(int(target), np.frombuffer(ctypes.string_at(source, size), np.uint8))
 
-        self.streams[int(stream)].append(work)
+        self.enqueue(stream, work)
 
     def do_cuMemcpyDtoHAsync(self, target, source, size, stream):
         def work():
-            ctypes.memmove(target, bytes(self.memory[int(source)][:size]), size)
+            ctypes.memmove(target, self.at(int(source), size).ctypes.data, size)
 
-        self.streams[int(stream)].append(work)
+        self.enqueue(stream, work)
 
     def do_cuStreamSynchronize(self, stream):
+        assert int(stream) not in self.captured, "waited for a stream that is captured"
         queue, self.streams[int(stream)] = self.streams[int(stream)], []
         for work in queue:
             work()

@@ -22,7 +22,8 @@ from zsd_core.errors import ConfigError, expect_shapes
 from zsd_core.scoring import ClassSet, Scorer
 
 __all__ = [
-    "STAGES", "Described", "ImageResult", "Networks", "decide", "describe", "run", "to_original",
+    "STAGES", "Color", "Described", "ImageResult", "Networks", "decide", "describe", "run",
+    "to_original",
 ]  # fmt: skip
 
 Color = Literal["rgb", "bgr"]

@@ -9,18 +9,39 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, Protocol
 
-from runtime.bundle import PRECISIONS, Bundle
-from zsd_core.errors import ConfigError, MissingPackageError, did_you_mean
-from zsd_core.pipeline import Networks
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["BACKENDS", "Backend", "installed_backends", "open_backend"]
+from runtime.bundle import PRECISIONS, Bundle
+from zsd_core.config import ModelConfig
+from zsd_core.errors import ConfigError, MissingPackageError, did_you_mean
+from zsd_core.pipeline import Color, ImageResult, Networks
+from zsd_core.scoring import ClassSet, Scorer
+
+__all__ = ["BACKENDS", "Backend", "Frames", "installed_backends", "open_backend"]
 
 # "auto" takes the first that is installed; the last two need an engine built for the machine.
 BACKENDS = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
+
+
+class Frames(Protocol):
+    """What runs whole images where the networks run, rather than the networks alone."""
+
+    def run(
+        self,
+        classes: ClassSet,
+        images: Sequence[NDArray[np.uint8]],
+        thresholds: NDArray[np.float32],
+        *,
+        nms_threshold: float | None = None,
+        max_detections: int | None = None,
+        color: Color = "rgb",
+    ) -> list[ImageResult]:
+        """Detect in images, as ``zsd_core.pipeline.run`` does."""
 
 
 class Backend(Networks, Protocol):
@@ -33,6 +54,9 @@ class Backend(Networks, Protocol):
 
     name: str
     description: str
+
+    def frames(self, config: ModelConfig, scorer: Scorer) -> Frames | None:
+        """What runs whole images there; None: the pipeline runs the networks from the host."""
 
     def close(self) -> None:
         """Free the networks; running them afterwards is an error."""

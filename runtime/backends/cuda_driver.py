@@ -1,10 +1,12 @@
-"""The little of CUDA's driver that running an engine takes: a device, its memory, streams, copies.
+"""The little of CUDA's driver that is used: a device, memory, streams, copies, captured graphs.
 
 Not run on a GPU yet: every call is checked against the signatures of ``cuda.bindings`` by a double.
 """
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -78,18 +80,50 @@ class Device:
         """Free what ``allocate`` gave."""
         self._call("cuMemFree", memory)
 
+    def pinned(self, size: int) -> NDArray[np.uint8]:
+        """Host memory that copies need not stage; to be given to ``free_pinned``, this array."""
+        address = int(self._call("cuMemAllocHost", size))
+        return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+
+    def free_pinned(self, array: NDArray[np.uint8]) -> None:
+        """Free what ``pinned`` gave; no view of it may be used afterwards."""
+        self._call("cuMemFreeHost", array.ctypes.data)
+
     def upload(self, memory: Any, array: NDArray[Any], stream: Any) -> None:
         """Copy a contiguous array to the device, in stream order; the array must stay."""
         self._call("cuMemcpyHtoDAsync", memory, array.ctypes.data, array.nbytes, stream)
 
     def download(self, array: NDArray[Any], memory: Any, stream: Any) -> None:
         """Copy from the device into an array, which is filled once the stream is done."""
-        assert array.flags.c_contiguous and array.dtype == np.float32
+        assert array.flags.c_contiguous
         self._call("cuMemcpyDtoHAsync", array.ctypes.data, memory, array.nbytes, stream)
 
     def wait(self, stream: Any) -> None:
         """Wait until a stream has done all."""
         self._call("cuStreamSynchronize", stream)
+
+    def capture(self, stream: Any, enqueue: Callable[[], None]) -> Any:
+        """Record what ``enqueue`` puts on the stream, running none of it; for ``replay``."""
+        mode = self._driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        self._call("cuStreamBeginCapture", stream, mode)
+        try:
+            enqueue()
+        except BaseException:
+            self._driver.cuStreamEndCapture(stream)  # its own failure would hide the cause
+            raise
+        graph = self._call("cuStreamEndCapture", stream)
+        try:
+            return self._call("cuGraphInstantiate", graph, 0)
+        finally:
+            self._call("cuGraphDestroy", graph)
+
+    def replay(self, recording: Any, stream: Any) -> None:
+        """Run what was captured, with the same addresses, in stream order."""
+        self._call("cuGraphLaunch", recording, stream)
+
+    def drop_recording(self, recording: Any) -> None:
+        """Free what ``capture`` gave."""
+        self._call("cuGraphExecDestroy", recording)
 
     def close(self) -> None:
         """Let go of the GPU."""

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.bundle import Bundle
+from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, DeviceError, require
+from zsd_core.scoring import Scorer
 
 __all__ = ["EXTRA", "PACKAGE", "OnnxRuntimeBackend", "load"]
 
@@ -84,6 +86,10 @@ class OnnxRuntimeBackend:
         """Run the region network."""
         embeddings, deltas = self._head.run(region_features)
         return embeddings, deltas
+
+    def frames(self, config: ModelConfig, scorer: Scorer) -> None:
+        """None: the kernels of the host run between the networks."""
+        return None
 
     def close(self) -> None:
         """Free both sessions."""

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.bundle import Bundle
+from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, DeviceError, require
+from zsd_core.scoring import Scorer
 
 __all__ = ["EXTRA", "PACKAGE", "OpenVinoBackend", "load"]
 
@@ -74,6 +76,10 @@ class OpenVinoBackend:
         """Run the region network."""
         embeddings, deltas = self._run("head", region_features)
         return embeddings, deltas
+
+    def frames(self, config: ModelConfig, scorer: Scorer) -> None:
+        """None: the kernels of the host run between the networks."""
+        return None
 
     def close(self) -> None:
         """Free both models."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtime.backends.trt_engines import EngineBackend
+from runtime.backends.trt_engines import UNSEEN_CAPACITY, EngineBackend
 from runtime.bundle import Bundle
 
 __all__ = ["EXTRA", "PACKAGE", "load"]
@@ -11,7 +11,12 @@ PACKAGE, EXTRA = "tensorrt_rtx", "tensorrt-rtx"
 
 
 def load(
-    bundle: Bundle, threads: int | None = None, precision: str = "float32", device: int = 0
+    bundle: Bundle,
+    threads: int | None = None,
+    precision: str = "float32",
+    device: int = 0,
+    on_device: bool = False,
+    unseen_capacity: int = UNSEEN_CAPACITY,
 ) -> EngineBackend:
     """Load the engines of this package, its version and this GPU.
 
@@ -20,5 +25,8 @@ def load(
         threads: for the kernels; an engine takes none.
         precision: of the engines.
         device: the GPU, as CUDA counts.
+        on_device: whether a detector keeps whole images on the GPU, with the CUDA kernels, which
+            must be built; else only the networks run there.
+        unseen_capacity: the most unseen classes at a time, where ``on_device``.
     """
-    return EngineBackend(PACKAGE, bundle, precision, device)
+    return EngineBackend(PACKAGE, bundle, precision, device, on_device, unseen_capacity)

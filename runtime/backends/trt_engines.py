@@ -2,15 +2,15 @@
 
 Not run on a GPU yet: exercised with a double whose signatures come from the real bindings
 (tests/test_backends_tensorrt.py); ``make gpu-check`` is what a machine with a GPU proves it with.
-Arrays come from and return to the host at every network.
+Arrays come from and return to the host at every network, or not at all: see device_pipeline.py.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,31 +18,78 @@ from numpy.typing import NDArray
 from runtime.backends.cuda_driver import Device
 from runtime.backends.trt_package import EXTRAS, Package, open_package
 from runtime.bundle import Bundle
+from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, DeviceError, ShapeError
+from zsd_core.kernels.cuda import compiled_cuda
+from zsd_core.scoring import Scorer
 
-__all__ = ["EngineBackend", "build_command", "find_engine"]
+if TYPE_CHECKING:
+    from runtime.backends.device_pipeline import DevicePipeline
+
+__all__ = [
+    "UNSEEN_CAPACITY", "Engine", "EngineBackend", "FixedEngine", "build_command", "find_engine",
+]  # fmt: skip
 
 Floats = NDArray[np.float32]
+UNSEEN_CAPACITY = 128
 
 
 class EngineBackend:
-    """Trunk and head as two engines; every thread has contexts, memory and a stream of its own."""
+    """Trunk and head as two engines; every thread has contexts, memory and a stream of its own.
 
-    def __init__(self, package: str, bundle: Bundle, precision: str, device: int) -> None:
+    Args:
+        package: "tensorrt_rtx" or "tensorrt".
+        bundle: that holds the engines.
+        precision: of the engines.
+        device: the GPU, as CUDA counts.
+        on_device: whether ``frames`` gives what keeps everything on the GPU.
+        unseen_capacity: the unseen classes that has room for.
+    """
+
+    def __init__(
+        self,
+        package: str,
+        bundle: Bundle,
+        precision: str,
+        device: int = 0,
+        on_device: bool = False,
+        unseen_capacity: int = UNSEEN_CAPACITY,
+    ) -> None:
         self.name = package
+        self._kernels = compiled_cuda() if on_device else None
+        self._seen, self._unseen_capacity = len(bundle.seen), unseen_capacity
+        self._frames: list[DevicePipeline] = []
         self._package = open_package(package)
         self._device = Device(device, EXTRAS[package])
         self._device.activate()
-        self._engines: dict[str, _Engine] = {}
+        self._engines: dict[str, Engine] = {}
         for stage in ("trunk", "head"):
             entry = find_engine(bundle, stage, precision, self._package, self._device.capability)
-            self._engines[stage] = _Engine(self._package, bundle, entry)
+            self._engines[stage] = Engine(self._package, bundle, entry)
         self._local = threading.local()
         self._lanes: list[_Lane] = []
         self._lock = threading.Lock()
         self.description = (
             f"{self._package}, {self._device.name} ({self._device.capability}), {precision}"
+            f"{', on the device throughout' if on_device else ''}"
         )
+
+    def frames(self, config: ModelConfig, scorer: Scorer) -> DevicePipeline | None:
+        """What runs whole images on the GPU; None where only the networks were asked for.
+
+        Raises:
+            ConfigError: the scoring method or its precision cannot run there.
+        """
+        if self._kernels is None:
+            return None
+        from runtime.backends.device_pipeline import DevicePipeline
+
+        whole = DevicePipeline(
+            self._device, self._engines, self._kernels, config, scorer, self._seen,
+            self._unseen_capacity,
+        )  # fmt: skip
+        self._frames.append(whole)
+        return whole
 
     def trunk(self, images: Floats) -> tuple[Floats, Floats, Floats]:
         """Run the backbone and the proposal network."""
@@ -64,6 +111,9 @@ class EngineBackend:
     def close(self) -> None:
         """Free contexts, memory, streams and engines."""
         self._device.activate()
+        for whole in self._frames:
+            whole.close()
+        self._frames.clear()
         with self._lock:
             for lane in self._lanes:
                 lane.close()
@@ -77,7 +127,7 @@ class EngineBackend:
         lane = getattr(self._local, "lane", None)
         if lane is None:
             self._device.activate()  # CUDA's current device is a thread's own
-            lane = self._local.lane = _Lane(self._package, self._device)
+            lane = self._local.lane = _Lane(self._device)
             with self._lock:
                 self._lanes.append(lane)
         most = engine.check(array.shape)
@@ -90,12 +140,12 @@ class EngineBackend:
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
 
-class _Engine:
+class Engine:
     """A deserialised plan, and what its manifest entry says of it."""
 
     def __init__(self, package: Package, bundle: Bundle, entry: Mapping[str, Any]) -> None:
         stage = bundle.stage(entry["stage"])
-        self.stage: str = entry["stage"]
+        self.package, self.stage = package, str(entry["stage"])
         self.input: str = stage["inputs"][0]["name"]
         self.outputs: list[str] = [output["name"] for output in stage["outputs"]]
         self._command = build_command(bundle, entry["precision"], package, entry["target"])
@@ -118,23 +168,72 @@ class _Engine:
             for size, low, high in zip(shape[1:], self._least[1:], self._most[1:], strict=True)
         )
         if not inside or shape[0] < self._least[0]:
-            raise ShapeError(
-                f"the {self.stage} engine was built for shapes {tuple(self._least)} to "
-                f"{tuple(self._most)}, {self.input} has {shape}. Build one for it with --batch and "
-                f"--size: {self._command}"
-            )
+            raise self.refusal(shape)
         return int(self._most[0])
+
+    def refusal(self, shape: tuple[int, ...]) -> ShapeError:
+        """The error for a shape outside the profile."""
+        return ShapeError(
+            f"the {self.stage} engine was built for shapes {tuple(self._least)} to "
+            f"{tuple(self._most)}, {self.input} has {shape}. Build one for it with --batch and "
+            f"--size: {self._command}"
+        )
+
+    def failure(self, shape: tuple[int, ...]) -> DeviceError:
+        """The error for a call that TensorRT refused."""
+        return DeviceError(
+            f"{self.package} cannot run the {self.stage} engine on {shape}: "
+            f"{self.package.last_message}"
+        )
+
+
+class FixedEngine:
+    """An engine at one shape and, once bound, fixed addresses: what a CUDA graph can capture.
+
+    Args:
+        engine: to run.
+        shape: of its input.
+
+    Attributes:
+        output_shapes: in the order of the engine's outputs.
+
+    Raises:
+        DeviceError: TensorRT gives no context for it.
+        ShapeError: the engine was not built for the shape.
+    """
+
+    def __init__(self, engine: Engine, shape: tuple[int, ...]) -> None:
+        if shape[0] > engine.check(shape):
+            raise engine.refusal(shape)
+        context = engine.engine.create_execution_context()
+        if context is None or not context.set_input_shape(engine.input, shape):
+            raise engine.failure(shape)
+        self._engine, self._shape, self._context = engine, shape, context
+        self.output_shapes = [tuple(context.get_tensor_shape(name)) for name in engine.outputs]
+
+    def bind(self, addresses: Sequence[int]) -> None:
+        """Say where its input and its outputs lie, in order."""
+        names, context = [self._engine.input, *self._engine.outputs], self._context
+        for name, address in zip(names, addresses, strict=True):
+            if not context.set_tensor_address(name, address):
+                raise self._engine.failure(self._shape)
+
+    def enqueue(self, stream: int) -> None:
+        """Put it on a stream."""
+        context = self._context
+        if not context.execute_async_v3(stream):
+            raise self._engine.failure(self._shape)
 
 
 class _Lane:
     """What one thread needs to run engines."""
 
-    def __init__(self, package: Package, device: Device) -> None:
-        self._package, self._device, self._stream = package, device, device.stream()
+    def __init__(self, device: Device) -> None:
+        self._device, self._stream = device, device.stream()
         self._contexts: dict[str, Any] = {}
         self._memory: dict[tuple[str, str], tuple[Any, int]] = {}  # and its bytes
 
-    def run(self, engine: _Engine, array: Floats) -> list[Floats]:
+    def run(self, engine: Engine, array: Floats) -> list[Floats]:
         stage = engine.stage
         if stage not in self._contexts:
             self._contexts[stage] = engine.engine.create_execution_context()
@@ -151,10 +250,7 @@ class _Lane:
             done = done and context.set_tensor_address(name, int(memory))
             results.append((result, memory))
         if not (done and context.execute_async_v3(int(self._stream))):
-            raise DeviceError(
-                f"{self._package} cannot run the {stage} engine on {array.shape}: "
-                f"{self._package.last_message}"
-            )
+            raise engine.failure(array.shape)
         for result, memory in results:
             self._device.download(result, memory, self._stream)
         self._device.wait(self._stream)

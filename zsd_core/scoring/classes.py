@@ -153,7 +153,7 @@ class VectorScorer(ABC):
                 f"{type(self).__name__}: scoring precision is {precision!r}, must be "
                 f"{' or '.join(map(repr, self.PRECISIONS))} for this method."
             )
-        self.config, self.kernels = config, kernels
+        self.config, self.kernels, self.precision = config, kernels, precision
         shapes, where = self.shapes(), type(self).__name__
         if config.center:
             shapes["center"] = "E"
