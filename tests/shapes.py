@@ -9,6 +9,19 @@ import cv2
 import numpy as np
 
 SHAPES, COLORS = ("square", "disc", "cross"), {"red": 0, "green": 1, "blue": 2}
+CONFIG = """
+model:
+  preprocess: {shorter_edge: 96, longer_edge: 128}
+  backbone: {name: resnet18, frozen: none}
+  proposals:
+    {channels: 64, anchor_sizes: [24, 36, 48], pre_nms_top: 300, post_nms_top: 30, min_size: 4}
+  regions: {output_size: [4, 4]}
+  scoring:
+    {vector_dim: 6, joint_dim: 64, hidden_dim: 32, contrast_dim: 32, similarity_temperature: 0.2}
+training:
+  {optimizer: adamw, learning_rate: 0.001, schedule: cosine, warmup_steps: 20, batch_size: 4,
+   regions: 16, foreground: 0.5, clip_norm: 5, workers: 0}
+"""
 UNSEEN = ("blue square", "red cross")
 CLASSES = tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES)
 SEEN = tuple(name for name in CLASSES if name not in UNSEEN)
@@ -79,4 +92,16 @@ def write_vectors(folder: Path) -> Path:
     """Write the class vectors and return their path."""
     path = folder / "vectors.npz"
     np.savez(path, names=np.array(CLASSES), vectors=np.stack([vector(n) for n in CLASSES]))
+    return path
+
+
+def write_config(folder: Path, images: int) -> Path:
+    """Write training images of seen classes, split, vectors and configuration; return the last."""
+    annotations, pictures = write_shapes(folder / "train", SEEN, images, seed=0)
+    path = folder / "shapes.yaml"
+    path.write_text(
+        CONFIG
+        + f"data: {{annotations: [{annotations}], images: [{pictures}], "
+        + f"split: {write_split(folder)}, vectors: {write_vectors(folder)}}}\n"
+    )
     return path

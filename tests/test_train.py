@@ -20,32 +20,13 @@ from zsd_core.experiment import load_config
 from zsd_core.train import main
 
 ROOT = Path(__file__).parents[1]
-SHAPES_CONFIG = """
-model:
-  preprocess: {shorter_edge: 96, longer_edge: 128}
-  backbone: {name: resnet18, frozen: none}
-  proposals:
-    {channels: 64, anchor_sizes: [24, 36, 48], pre_nms_top: 300, post_nms_top: 30, min_size: 4}
-  regions: {output_size: [4, 4]}
-  scoring:
-    {vector_dim: 6, joint_dim: 64, hidden_dim: 32, contrast_dim: 32, similarity_temperature: 0.2}
-training:
-  {optimizer: adamw, learning_rate: 0.001, schedule: cosine, warmup_steps: 20, batch_size: 4,
-   regions: 16, foreground: 0.5, clip_norm: 5, workers: 0}
-"""
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> dict[str, Path]:
     """Training images of seen shapes, the split, the vectors and the configuration file."""
     folder = tmp_path_factory.mktemp("shapes")
-    annotations, images = shapes.write_shapes(folder / "train", shapes.SEEN, 48, seed=0)
-    (folder / "shapes.yaml").write_text(
-        SHAPES_CONFIG
-        + f"data: {{annotations: [{annotations}], images: [{images}], "
-        + f"split: {shapes.write_split(folder)}, vectors: {shapes.write_vectors(folder)}}}\n"
-    )
-    return {"config": folder / "shapes.yaml"}
+    return {"config": shapes.write_config(folder, images=48)}
 
 
 def run(data, output, *arguments):
