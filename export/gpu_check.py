@@ -4,7 +4,8 @@
 
 For float32, fp16 and, where the bundle holds it, int8: build for this GPU, compare with ONNX
 Runtime on the CPU stage by stage and in detections, run from several threads, read back what
-TensorRT built, and time it. ``make gpu-check`` runs this. Its authors have not run it on a GPU.
+TensorRT built, and time it; and where the CUDA kernels are built, the same detections with
+everything on the device. ``make gpu-check`` runs this. Its authors have not run it on a GPU.
 """
 
 from __future__ import annotations
@@ -29,11 +30,16 @@ from runtime.backends.cuda_driver import Device
 from runtime.backends.trt_engines import EngineBackend
 from runtime.backends.trt_package import EXTRAS, open_package
 from runtime.bundle import default_bundle, open_bundle
-from zsd_core.errors import ZsdError
+from runtime.detections import Detections
+from runtime.detector import Detector
+from zsd_core.errors import MissingPackageError, ZsdError
+from zsd_core.kernels.cuda import compiled_cuda
 from zsd_core.pipeline import Networks
 from zsd_core.progress import Steps
 
-__all__ = ["check", "main", "parse", "threads_agree"]
+__all__ = ["check", "device_line", "main", "parse", "threads_agree"]
+
+SCORE = 0.01  # low, so that there is much to compare
 
 
 def check(
@@ -74,14 +80,59 @@ def check(
                     text = networks.inspect(stage)
                     (output / f"{stage}.{precision}.json").write_text(text, encoding="utf-8")
                 networks.close()
+                whole, whole_agrees = device_line(path, package, precision, calls)
         except ZsdError as error:
             lines.append(f"- {precision}: FAILED: {error}")
             good = False
             continue
-        lines += ["", tradeoff_table(report), f"  threads agree: {'yes' if agrees else 'NO'}"]
-        good = good and agrees
+        lines += [
+            "",
+            tradeoff_table(report),
+            f"  threads agree: {'yes' if agrees else 'NO'}",
+            whole,
+        ]
+        good = good and agrees and whole_agrees
         (output / f"{precision}.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     return lines, good
+
+
+def device_line(path: Path, package: str, precision: str, calls: int) -> tuple[str, bool]:
+    """Whether a detector that stays on the device finds what the one through the host finds.
+
+    Every image is searched three times: as it is, captured and replayed. Boxes agree where their
+    corners lie within a pixel and their scores within 0.01, for all but one in a hundred.
+
+    Returns:
+        A line for the report, and whether all is well; what cannot run there is no failure.
+    """
+    try:
+        compiled_cuda()
+    except MissingPackageError as error:
+        return f"  on the device throughout: not checked. {error}", True
+    method = open_bundle(path).model_config.scoring.method
+    if method != "contrastzsd":
+        return f"  on the device throughout: not checked, it has no {method!r}.", True
+    found, agreed, times = 0, 0, dict[bool, float]()
+    results: dict[bool, list[Detections]] = {}
+    for whole in (False, True):
+        with Detector(
+            path, backend=package, precision=precision, score_threshold=SCORE,
+            backend_options={"on_device": whole},
+        ) as detector:  # fmt: skip
+            pictures = [image.pixels for image in sample_images()]
+            results[whole] = [detector(p) for p in pictures for _ in range(3)]
+            samples = [sum(detector(pictures[-1]).times_ms.values()) for _ in range(calls)]
+            times[whole] = float(np.median(samples))
+    for ours, exact in zip(results[True], results[False], strict=True):
+        found += max(len(ours), len(exact))
+        for box, score, name in zip(exact.boxes, exact.scores, exact.class_names, strict=True):
+            near = (np.abs(ours.boxes - box) <= 1).all(axis=1) & (abs(ours.scores - score) <= 0.01)
+            agreed += any(np.asarray(ours.class_names, object)[near] == name)
+    good = 0 < 0.99 * found <= agreed
+    return (
+        f"  on the device throughout: {agreed} of {found} detections agree{'' if good else ': NO'};"
+        f" {times[True]:.2f} ms an image, through the host {times[False]:.2f} ms"
+    ), good
 
 
 def threads_agree(networks: Networks, path: Path, count: int = 4, calls: int = 10) -> bool:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from cuda_proof import build
+from cuda_proof.engines import ShimEngine
 from test_backends_tensorrt import engine_entry, gpu, path
 from test_quantize import images
+from trt_double import Kernels
 
 from export import gpu_check
-from export.gpu_check import check, main, threads_agree
-from runtime.backends import open_backend
+from export.gpu_check import check, device_line, main, threads_agree
+from runtime.backends import device_pipeline, open_backend, trt_engines
 from runtime.bundle import amend_bundle, open_bundle
 from zsd_core.errors import DeviceError
 
@@ -48,6 +52,28 @@ def test_a_machine_that_agrees_passes(device, tmp_path):
     assert "against onnxruntime" in text and "times as fast" in text
     assert json.loads((tmp_path / "trunk.float32.json").read_text()) == {"Layers": []}
     assert json.loads((tmp_path / "float32.json").read_text())["precision"] == "float32"
+
+
+def test_without_the_kernels_the_report_says_what_was_not_checked(device, tmp_path):
+    lines, good = check(device, "tensorrt_rtx", tmp_path, precisions=["float32"], calls=1)
+    assert good
+    assert "on the device throughout: not checked" in lines[-1] and "-DZSD_CUDA=ON" in lines[-1]
+
+
+def test_the_path_on_the_device_is_compared_with_the_one_through_the_host(
+    device, gpu, tmp_path, monkeypatch
+):
+    kernels = Kernels(ShimEngine(build.shim_module(), guards=False), gpu)
+    for module in (gpu_check, trt_engines):
+        monkeypatch.setattr(module, "compiled_cuda", lambda: kernels)
+    check(device, "tensorrt_rtx", tmp_path, precisions=["float32"], calls=1)  # makes the engines
+    line, good = device_line(device, "tensorrt_rtx", "float32", 1)
+    agreed, found = re.search(r"throughout: (\d+) of (\d+) detections agree;", line).groups()
+    assert good and int(agreed) == int(found) > 5
+
+    monkeypatch.setattr(device_pipeline, "to_original", lambda boxes, *sizes: boxes + 5)
+    line, good = device_line(device, "tensorrt_rtx", "float32", 1)
+    assert not good and "agree: NO" in line
 
 
 def test_a_precision_that_fails_is_in_the_report_and_the_others_go_on(device, tmp_path):
