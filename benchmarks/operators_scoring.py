@@ -53,7 +53,11 @@ def _softmax(logits: Floats) -> Floats:
 
 
 def random_arrays(sizes: Sizes, classes: int, zeros: float) -> list[Floats]:
-    """Regions, prototypes (dense, or with a share of exact zeros) and layers as torch's start."""
+    """Regions, prototypes (dense, or with a share of exact zeros) and layers.
+
+    The layers are torch's start and, as in trained ones, most of weight1 along one direction, with
+    slopes as weight2: else all logits of a region are nearly equal and its best class is noise.
+    """
     rng = np.random.default_rng(0)
     prototypes = rng.random((classes, sizes.joint), np.float32) + np.float32(0.1)
     prototypes[rng.random(prototypes.shape) < zeros] = 0
@@ -63,6 +67,9 @@ def random_arrays(sizes: Sizes, classes: int, zeros: float) -> list[Floats]:
         rng.uniform(-bounds[i // 2], bounds[i // 2], shape).astype(np.float32)
         for i, shape in enumerate(shapes)
     ]
+    direction = rng.normal(size=(1, sizes.joint)).astype(np.float32)
+    slopes = layers[2][:, None] * np.float32(sizes.hidden**0.5 * bounds[0])
+    layers[0] += np.float32(1.7) * slopes * direction  # three quarters of the energy
     return [rng.random((sizes.regions, sizes.joint), np.float32), prototypes, *layers]
 
 

@@ -66,7 +66,7 @@ def _drawable(name: str) -> str:
 def _draw_label(canvas: Image, detection: Detection, corner: tuple[int, int], line: int) -> None:
     import cv2
 
-    text = f"{_drawable(detection.class_name)} {detection.score:.2f}"
+    text = f"{_drawable(detection.class_name)} {detection.score:.2g}"
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, max(0.5, min(canvas.shape[:2]) / 900)
     stroke = max(1, round(scale * 1.5))
     (width, height), base = cv2.getTextSize(text, font, scale, stroke)

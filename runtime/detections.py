@@ -101,7 +101,7 @@ class Detections:
     def __str__(self) -> str:
         if not self:
             return "nothing found"
-        return ", ".join(f"{d.class_name} {d.score:.2f}" for d in self)
+        return ", ".join(f"{d.class_name} {d.score:.2g}" for d in self)
 
     def to_list(self) -> list[dict[str, Any]]:
         """One ``{"box", "score", "class", "role"}`` per object, of plain Python values."""

@@ -92,7 +92,7 @@ def test_opencv_4_gets_the_letters_its_font_has(monkeypatch, version, text):
     monkeypatch.setattr(cv2, "__version__", version)
     monkeypatch.setattr(cv2, "putText", lambda _, text, *__: written.append(text))
     annotate(GREY, detections(([5, 100, 50, 200], 0.5, "crème brûlée 猫猫", "seen")))
-    assert written == [f"{text or 'crème brûlée 猫猫'} 0.50"]
+    assert written == [f"{text or 'crème brûlée 猫猫'} 0.5"]
 
 
 @settings(max_examples=40, deadline=None)

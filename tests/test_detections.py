@@ -37,7 +37,7 @@ def test_it_is_true_when_something_was_found(three):
     assert not none()
     assert list(none()) == []
     assert str(none()) == "nothing found"
-    assert str(three) == "cat 0.90, cup 0.50, cat 0.10"
+    assert str(three) == "cat 0.9, cup 0.5, cat 0.1"
 
 
 def test_iterating_gives_plain_values(three):
