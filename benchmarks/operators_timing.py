@@ -12,7 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from zsd_core.errors import ZsdError
+from benchmarks.measure import resident_mb
 
 __all__ = ["Bench", "extra_mb"]
 
@@ -53,14 +53,7 @@ def extra_mb(function: Callable[[], list[NDArray[Any]]]) -> float | None:
     if sys.platform != "linux":
         return None
     ctypes.CDLL(None).malloc_trim(0)
-    before = _resident("VmRSS")
+    before = resident_mb("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # restarts VmHWM
     size = sum(array.nbytes for array in function())
-    return max(0.0, _resident("VmHWM") - before - size / 1e6)
-
-
-def _resident(field: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise ZsdError(f"/proc/self/status has no {field}.")
+    return max(0.0, resident_mb("VmHWM") - before - size / 1e6)

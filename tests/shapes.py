@@ -95,12 +95,14 @@ def write_vectors(folder: Path) -> Path:
     return path
 
 
-def write_config(folder: Path, images: int) -> Path:
-    """Write training images of seen classes, split, vectors and configuration; return the last."""
-    annotations, pictures = write_shapes(folder / "train", SEEN, images, seed=0)
+def write_config(
+    folder: Path, images: int, config: str = CONFIG, names: tuple[str, ...] = SEEN, size: int = 128
+) -> Path:
+    """Write training images of ``names``, split, vectors and configuration; return the last."""
+    annotations, pictures = write_shapes(folder / "train", names, images, seed=0, size=size)
     path = folder / "shapes.yaml"
     path.write_text(
-        CONFIG
+        config
         + f"data: {{annotations: [{annotations}], images: [{pictures}], "
         + f"split: {write_split(folder)}, vectors: {write_vectors(folder)}}}\n"
     )

@@ -50,13 +50,8 @@ def run(tmp_path_factory):
     """A folder with data, split, a trained checkpoint and its kept regions."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("calibrate")
-    annotations, images = shapes.write_shapes(folder / "train", shapes.CLASSES, 40, 0, size=64)
-    (folder / "c.yaml").write_text(
-        CONFIG
-        + f"data: {{annotations: [{annotations}], images: [{images}], "
-        + f"split: {shapes.write_split(folder)}, vectors: {shapes.write_vectors(folder)}}}\n"
-    )
-    assert train([str(folder / "c.yaml"), "--output", str(folder), "--max-steps", "2"]) == 0
+    config = shapes.write_config(folder, 40, CONFIG, shapes.CLASSES, size=64)
+    assert train([str(config), "--output", str(folder), "--max-steps", "2"]) == 0
     return folder
 
 

@@ -34,14 +34,9 @@ def command(tmp_path_factory):
     """Arguments that stay the same: a trained detector and test photographs."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("experiments")
-    annotations, images = shapes.write_shapes(folder / "train", shapes.SEEN, 8, 0, size=64)
+    config = shapes.write_config(folder, 8, CONFIG, size=64)
     tests = shapes.write_shapes(folder / "test", shapes.CLASSES, 16, 3, size=64)
-    (folder / "c.yaml").write_text(
-        CONFIG
-        + f"data: {{annotations: [{annotations}], images: [{images}], "
-        + f"split: {shapes.write_split(folder)}, vectors: {shapes.write_vectors(folder)}}}\n"
-    )
-    assert train([str(folder / "c.yaml"), "--output", str(folder), "--max-steps", "1"]) == 0
+    assert train([str(config), "--output", str(folder), "--max-steps", "1"]) == 0
     return ["--checkpoint", str(folder / "last.pt"), "--annotations", str(tests[0]),
             "--images", str(tests[1]), "--steps", "2"]  # fmt: skip
 
