@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -386,10 +387,14 @@ def _chosen(args: argparse.Namespace, split: str) -> list[tuple[Run, int, Path]]
 
 def _command(argv: Sequence[str]) -> str:
     """The command without this machine's folders."""
-    short = [Path(word).name if os.sep in word and "=" not in word else word for word in argv]
-    short = [f"{w.partition('=')[0]}={Path(w.partition('=')[2]).name}"
-             if "=" in w and os.sep in w else w for w in short]  # fmt: skip
-    return "python -m benchmarks.experiments " + " ".join(short)
+
+    def shown(option: str, word: str) -> str:
+        name, equals, value = word.rpartition("=")
+        is_path = os.sep in value and option != "--part"  # which holds I/N
+        return f"{name}{equals}{Path(value).name}" if is_path else word
+
+    words = [shown(option, word) for option, word in pairwise(["", *argv])]
+    return "python -m benchmarks.experiments " + " ".join(words)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
