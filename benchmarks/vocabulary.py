@@ -132,15 +132,18 @@ def stream(detector: Detector, image: NDArray[np.uint8], count: int, calls: int)
     names = class_names(detector.bundle, count + 1)
     detector.set_classes(names[:count])
     alone = _times(lambda: detector(image), calls)
-    stop = threading.Event()
+    changed, stop = threading.Event(), threading.Event()
 
     def change() -> None:
-        while not stop.wait(0.01):
+        while not stop.is_set():
             detector.add_classes([names[count]])
             detector.remove_classes([names[count]])
+            changed.set()
+            stop.wait(0.01)
 
     worker = threading.Thread(target=change)
     worker.start()
+    changed.wait()
     try:
         changing = _times(lambda: detector(image), calls)
     finally:

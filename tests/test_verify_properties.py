@@ -58,8 +58,9 @@ def test_odd_sizes_agree_over_graph_and_backends(parts, size, seed):
     thresholds = np.zeros(len(classes.names), np.float32)
     arguments = (scorer, classes, config, [image], thresholds)
     expected = pipeline_trace(networks["onnxruntime"], *arguments)
-    agree(expected, pipeline_trace(networks["openvino"], *arguments), config)
-    agree(expected, graph(inputs_of(config, [image]), classes, thresholds), config)
+    least = int(min(size) >= 4)  # an image thinner than that may have no region
+    agree(expected, pipeline_trace(networks["openvino"], *arguments), config, least)
+    agree(expected, graph(inputs_of(config, [image]), classes, thresholds), config, least)
 
 
 @settings(max_examples=12, deadline=None)
@@ -77,7 +78,7 @@ def test_a_batch_of_n_is_n_times_one(parts, size, count, seed):
             alone = pipeline_trace(backend, scorer, classes, config, [image], thresholds)
             for found in (batch, together):
                 own = found["batch_indices"] == index
-                assert own.sum() == len(alone["boxes"]) > 0
+                assert own.sum() == len(alone["boxes"]) >= (min(size) >= 4)  # else: no region
                 np.testing.assert_allclose(found["scores"][own], alone["scores"], atol=1e-5)
 
 
