@@ -110,16 +110,18 @@ py::tuple propose(const Floats& objectness, const Floats& deltas, const Floats& 
 }
 
 Floats roi_align(const Floats& features, const Floats& rois, const Indices& batch_indices,
-                 const Size& output_size, float spatial_scale, int sampling_ratio) {
+                 const Size& output_size, float spatial_scale, int sampling_ratio, int bin_step) {
   const zsd::RoiAlignParams params{features.shape(0), features.shape(1), features.shape(2),
                                    features.shape(3), rois.shape(0),     output_size[0],
                                    output_size[1],    spatial_scale,     sampling_ratio};
-  Floats output = make<float>({params.num_rois, params.channels, output_size[0], output_size[1]});
+  Floats output =
+      make<float>({params.num_rois, params.channels, zsd::stepped(output_size[0], bin_step),
+                   zsd::stepped(output_size[1], bin_step)});
   const float *f = features.data(), *r = rois.data();
   const std::int32_t* b = batch_indices.data();
   float* to = output.mutable_data();
   const py::gil_scoped_release release;
-  zsd::roi_align(params, f, r, b, to);
+  zsd::roi_align(params, bin_step, f, r, b, to);
   return output;
 }
 

@@ -6,6 +6,7 @@ import torch
 import torchvision
 
 from zsd_core import kernels
+from zsd_core.errors import ShapeError
 from zsd_core.kernels import reference
 
 # B, C, H, W, R, output size, sampling ratio
@@ -156,3 +157,22 @@ def test_an_infinity_of_the_map_stays_where_it_is_read():
     result = ours((0, 0, 0, 0, 0, (2, 2), 2), (features, rois, np.zeros(2, np.int32)))
     assert np.isfinite(result[0]).all()
     assert np.isinf(result[1, 0, 1, 1])
+
+
+@pytest.mark.parametrize("module", [kernels, reference], ids=["compiled", "reference"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("step", [2, 3, 20])
+def test_a_bin_step_leaves_bins_out_and_changes_none(case, step, module):
+    arguments = roi_arguments(*case[:5])
+    result = module.roi_align(
+        *arguments, output_size=case[5], spatial_scale=1 / 16, sampling_ratio=case[6], bin_step=step
+    )
+    assert np.array_equal(result, ours(case, arguments, module)[:, :, ::step, ::step])
+
+
+def test_a_bin_step_below_one_is_a_sentence():
+    features, rois, indices = roi_arguments(1, 2, 4, 4, 1)
+    with pytest.raises(ShapeError, match="bin_step is 0, must be positive"):
+        kernels.roi_align(
+            features, rois, indices, output_size=(2, 2), spatial_scale=1 / 16, bin_step=0
+        )

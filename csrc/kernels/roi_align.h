@@ -81,8 +81,13 @@ ZSD_HD RoiAxis<A> roi_axis(A from, A to, A scale, int bins, int cells, int sampl
   return {start, bin, count};
 }
 
+// Bins that a step leaves of an axis.
+inline std::int64_t stepped(std::int64_t bins, int step) { return (bins + step - 1) / step; }
+
 // Host, float: `output` and the gradient's `features` are overwritten. Deterministic.
-void roi_align(const RoiAlignParams& params, const float* features, const float* rois,
+// Of either axis every `bin_step`-th bin is computed, from the first: `output` is
+// (R, C, ceil(PH / bin_step), ceil(PW / bin_step)).
+void roi_align(const RoiAlignParams& params, int bin_step, const float* features, const float* rois,
                const std::int32_t* batch_indices, float* output);
 void roi_align_backward(const RoiAlignParams& params, const float* gradient, const float* rois,
                         const std::int32_t* batch_indices, float* features);

@@ -64,7 +64,7 @@ bool check_roi_align() {
     for (int c = 2; c < 4; ++c) rois[4 * i + c] += 25;
   const std::vector<std::int32_t> images(5, 0);
   Vector output(5 * 19 * 21);
-  zsd::roi_align(p, features.data(), rois.data(), images.data(), output.data());
+  zsd::roi_align(p, 1, features.data(), rois.data(), images.data(), output.data());
   double worst = 0, product = 0, transposed = 0;
   for (int i = 0; i < 5; ++i) {
     const float* roi = &rois[4 * i];

@@ -170,15 +170,21 @@ def roi_align(
     output_size: tuple[int, int],
     spatial_scale: float,
     sampling_ratio: int = 2,
+    bin_step: int = 1,
 ) -> Floats:
-    """Pool (R, C, PH, PW) patches: bilinear sampling is separable, so a patch is Wy F Wx'."""
+    """Pool (R, C, PH, PW) patches: bilinear sampling is separable, so a patch is Wy F Wx'.
+
+    Of PH and PW every ``bin_step``-th bin is kept, from the first.
+    """
     _, channels, height, width = features.shape
     rows, columns = _roi_weights(
         rois.astype(features.dtype), output_size, (height, width), spatial_scale, sampling_ratio
     )
-    output = np.zeros((len(rois), channels, *output_size), features.dtype)
+    kept = (-(-bins // bin_step) for bins in output_size)
+    output = np.zeros((len(rois), channels, *kept), features.dtype)
     for r, image in enumerate(batch_indices):
-        output[r] = rows[r] @ features[image] @ columns[r].T
+        patch = rows[r] @ features[image] @ columns[r].T
+        output[r] = patch[:, ::bin_step, ::bin_step]
     return output
 
 

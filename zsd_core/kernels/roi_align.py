@@ -21,6 +21,7 @@ def roi_align(
     output_size: tuple[int, int],
     spatial_scale: float,
     sampling_ratio: int = 2,
+    bin_step: int = 1,
 ) -> NDArray[np.float32]:
     """Pool a fixed-size patch of the feature map for every region.
 
@@ -36,9 +37,11 @@ def roi_align(
         spatial_scale: feature cells per pixel, ``1 / stride``; stride 16 is 0.0625.
         sampling_ratio: samples per bin side; 0 takes ``ceil(box side / bins)`` per box, at most
             four times the map's side.
+        bin_step: of either axis every so many-th bin is computed, from the first: what a layer of
+            that stride reads.
 
     Returns:
-        ``(R, C, PH, PW)``. A sample more than one cell outside the map, or NaN, counts as 0.
+        ``(R, C, ceil(PH / bin_step), ceil(PW / bin_step))``. A sample more than one cell outside the map, or NaN, counts as 0.
 
     Raises:
         ShapeError: an argument does not have the shape above.
@@ -55,9 +58,10 @@ def roi_align(
     check(
         min(output_size) > 0, "roi_align", f"output_size is {tuple(output_size)}, must be positive."
     )
+    check(bin_step > 0, "roi_align", f"bin_step is {bin_step}, must be positive.")
     result: NDArray[np.float32] = compiled().roi_align(
         features, rois, batch_indices, tuple(output_size), float(spatial_scale),
-        int(sampling_ratio),
+        int(sampling_ratio), int(bin_step),
     )  # fmt: skip
     return result
 

@@ -12,15 +12,15 @@ namespace {
 
 constexpr int L = kRoiChannels;
 
-// Weights of all bins of one axis, samples on one cell summed.
+// Weights of every `step`-th bin of one axis, samples on one cell summed.
 class Taps {
  public:
-  void fill(const RoiAxis<float>& axis, std::int64_t bins, std::int64_t cells) {
+  void fill(const RoiAxis<float>& axis, std::int64_t bins, std::int64_t cells, int step) {
     begin_.assign(1, 0);
     cell_.clear();
     weight_.clear();
     const float share = axis.count > 0 ? 1.0f / float(axis.count) : 0.0f;
-    for (std::int64_t b = 0; b < bins; ++b) {
+    for (std::int64_t b = 0; b < bins; b += step) {
       for (int i = 0; i < axis.count; ++i) {
         const AxisSample<float> sample = sample_axis(axis.position(int(b), i), int(cells));
         add(sample.low, sample.low_weight * share);
@@ -60,13 +60,13 @@ struct Worker {
   Taps rows, columns;
   std::vector<float> scratch;
 
-  void prepare(const RoiAlignParams& p, const float* roi) {
+  void prepare(const RoiAlignParams& p, int step, const float* roi) {
     rows.fill(roi_axis(roi[1], roi[3], p.spatial_scale, int(p.pooled_height), int(p.height),
                        p.sampling_ratio),
-              p.pooled_height, p.height);
+              p.pooled_height, p.height, step);
     columns.fill(roi_axis(roi[0], roi[2], p.spatial_scale, int(p.pooled_width), int(p.width),
                           p.sampling_ratio),
-                 p.pooled_width, p.width);
+                 p.pooled_width, p.width, step);
     scratch.resize(std::size_t((p.height + p.pooled_height) * p.pooled_width * L));
   }
 };
@@ -88,18 +88,18 @@ void to_blocks(const RoiAlignParams& p, const float* planes, float* blocks) {
 
 }  // namespace
 
-void roi_align(const RoiAlignParams& p, const float* features, const float* rois,
+void roi_align(const RoiAlignParams& p, int bin_step, const float* features, const float* rois,
                const std::int32_t* batch_indices, float* output) {
   const SimdKernels& kernels = simd();
   const std::int64_t cells = p.height * p.width, blocks = channel_blocks(p);
-  const std::int64_t bins = p.pooled_height * p.pooled_width;
+  const std::int64_t bins = stepped(p.pooled_height, bin_step) * stepped(p.pooled_width, bin_step);
   if (p.num_rois == 0 || p.channels == 0) return;
   const std::unique_ptr<float[]> maps(new float[std::size_t(p.batch * blocks * cells * L)]);
   to_blocks(p, features, maps.get());
   parallel_for(p.num_rois, 1, [&](std::int64_t begin, std::int64_t end) {
     thread_local Worker worker;
     for (std::int64_t r = begin; r < end; ++r) {
-      worker.prepare(p, rois + 4 * r);
+      worker.prepare(p, bin_step, rois + 4 * r);
       const AxisTaps rows = worker.rows.view(), columns = worker.columns.view();
       for (std::int64_t b = 0; b < blocks; ++b)
         kernels.roi_forward(maps.get() + (batch_indices[r] * blocks + b) * cells * L, p.width, rows,
@@ -122,7 +122,7 @@ void roi_align_backward(const RoiAlignParams& p, const float* gradient, const fl
       const int count = int(std::min<std::int64_t>(L, p.channels - b * L));
       std::fill(maps.begin(), maps.end(), 0.0f);
       for (std::int64_t r = 0; r < p.num_rois; ++r) {
-        worker.prepare(p, rois + 4 * r);
+        worker.prepare(p, 1, rois + 4 * r);
         kernels.roi_backward(gradient + (r * p.channels + b * L) * bins, worker.rows.view(),
                              worker.columns.view(), count, worker.scratch.data(), p.width,
                              maps.data() + batch_indices[r] * cells * L);
