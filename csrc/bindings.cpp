@@ -16,6 +16,7 @@
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/detect.h"
 #include "kernels/fuse.h"
+#include "kernels/linear.h"
 #include "kernels/nms.h"
 #include "kernels/preprocess.h"
 #include "kernels/product_mlp.h"
@@ -140,6 +141,22 @@ Floats roi_align_backward(const Floats& gradient, const Floats& rois, const Indi
   return features;
 }
 
+zsd::PackedLinear pack_linear(const Floats& weight) {
+  const float* from = weight.data();
+  const py::gil_scoped_release release;
+  return zsd::PackedLinear(from, weight.shape(0), weight.shape(1));
+}
+
+Floats multiply(const zsd::PackedLinear& linear, const Floats& rows) {
+  Floats output = make<float>({rows.shape(0), linear.outputs()});
+  const float* from = rows.data();
+  float* to = output.mutable_data();
+  const std::int64_t num_rows = rows.shape(0);
+  const py::gil_scoped_release release;
+  linear.multiply(num_rows, from, to);
+  return output;
+}
+
 zsd::PackedMlp pack_mlp(const Floats& weight1, const Floats& bias1, const Floats& weight2,
                         const Floats& bias2, bool int8) {
   const zsd::MlpWeights weights{weight1.data(), bias1.data(),     weight2.data(),
@@ -253,6 +270,9 @@ PYBIND11_MODULE(_compiled, module) {
   module.doc() = "Compiled kernels; zsd_core.kernels is the interface.";
   py::class_<zsd::PackedMlp>(module, "PackedMlp")
       .def(py::init(&pack_mlp))
+  py::class_<zsd::PackedLinear>(module, "PackedLinear")
+      .def(py::init(&pack_linear))
+      .def("multiply", &multiply);
       .def_property_readonly("joint", &zsd::PackedMlp::joint)
       .def_property_readonly("hidden", &zsd::PackedMlp::hidden);
   module.def("preprocess", &preprocess);

@@ -15,6 +15,7 @@ from zsd_core.errors import ConfigError, MissingPackageError, ShapeError
 from zsd_core.kernels import _load, reference
 
 OPERATORS = [
+    "PackedLinear",
     "detect",
     "fuse",
     "nms",

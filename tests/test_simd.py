@@ -20,7 +20,7 @@ FLAGS = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{ROOT / 'csrc'}
     reason="needs apt-get install g++-aarch64-linux-gnu qemu-user",
 )
 def test_neon_agrees_with_plain_loops_in_an_emulator(tmp_path):
-    sources = [KERNELS / f"{name}.cpp" for name in ("product_mlp", "roi_align", "simd")]
+    sources = [KERNELS / f"{name}.cpp" for name in ("linear", "product_mlp", "roi_align", "simd")]
     sources += [KERNELS / "simd_base.cpp", KERNELS / "thread_pool.cpp"]
     sources += [ROOT / "tests" / "native" / "check_simd.cpp"]
     dot = tmp_path / "simd_neon_dot.o"

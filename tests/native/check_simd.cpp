@@ -9,6 +9,7 @@
 
 #include "kernels/cpu/simd.h"
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/linear.h"
 #include "kernels/product_mlp.h"
 #include "kernels/roi_align.h"
 
@@ -28,6 +29,24 @@ Vector random_vector(std::int64_t size, float low, float high) {
 bool report(const char* what, double error, double limit) {
   std::printf("%s %s: %.1e, limit %.0e\n", zsd::simd().name, what, error, limit);
   return error <= limit;
+}
+
+bool check_linear() {
+  const int count = 31, inputs = 301, outputs = 37;
+  const Vector rows = random_vector(count * inputs, -1, 1);
+  const Vector weight = random_vector(outputs * inputs, -1, 1);
+  const zsd::PackedLinear linear(weight.data(), outputs, inputs);
+  Vector together(count * outputs), alone(count * outputs);
+  linear.multiply(count, rows.data(), together.data());
+  for (int n = 0; n < count; ++n) linear.multiply(1, &rows[n * inputs], &alone[n * outputs]);
+  double worst = 0;
+  for (int n = 0; n < count; ++n)
+    for (int m = 0; m < outputs; ++m) {
+      double sum = 0;
+      for (int d = 0; d < inputs; ++d) sum += double(rows[n * inputs + d]) * weight[m * inputs + d];
+      worst = std::max(worst, std::abs(sum - together[n * outputs + m]));
+    }
+  return report("linear", worst, 1e-4) & report("a row alone", together == alone ? 0 : 1, 0);
 }
 
 bool check_product_mlp(zsd::MlpPrecision precision, double limit) {
@@ -99,6 +118,7 @@ int main() {
   zsd::set_num_threads(2);
   for (const zsd::SimdKernels* const* path = zsd::simd_available(); *path; ++path) {
     zsd::set_simd((*path)->name);
+    good &= check_linear();
     good &= check_product_mlp(zsd::MlpPrecision::kFloat32, 1e-3);
     good &= check_product_mlp(zsd::MlpPrecision::kInt8, 0.1);
     good &= check_roi_align();

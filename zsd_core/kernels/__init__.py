@@ -9,6 +9,7 @@ from __future__ import annotations
 from zsd_core.kernels.detect import detect
 from zsd_core.kernels.fuse import fuse
 from zsd_core.kernels.info import build_info, get_threads, set_simd, set_threads
+from zsd_core.kernels.linear import PackedLinear
 from zsd_core.kernels.nms import nms
 from zsd_core.kernels.preprocess import preprocess
 from zsd_core.kernels.product_mlp import PackedMlp, product_mlp, product_mlps
@@ -16,6 +17,7 @@ from zsd_core.kernels.propose import propose
 from zsd_core.kernels.roi_align import roi_align, roi_align_backward
 
 __all__ = [
+    "PackedLinear",
     "PackedMlp",
     "build_info",
     "detect",

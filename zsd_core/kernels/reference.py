@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "PackedLinear",
     "PackedMlp",
     "clip_boxes",
     "decode_boxes",
@@ -260,6 +261,17 @@ def product_mlp(
     """Eq. 6 before its last activation, (R, D), (K, D) to (R, K)."""
     hidden = np.maximum((regions[:, None] * prototypes) @ weight1.T + bias1, 0)  # (R, K, M)
     return np.asarray(hidden @ weight2 + bias2)
+
+
+class PackedLinear:
+    """A linear layer without bias; the compiled class keeps it packed."""
+
+    def __init__(self, weight: Floats) -> None:
+        self.weight = weight
+
+    def __call__(self, rows: Floats) -> Floats:
+        """``(N, M)``."""
+        return np.asarray(rows @ self.weight.T)
 
 
 class PackedMlp:

@@ -62,6 +62,10 @@ struct SimdKernels {
                         const std::int32_t* entries, const float* values, std::int64_t depth,
                         float* rows);
   void (*mlp_tiles)(const MlpTiles& tiles);
+  // sums (panels, tile_columns) = row (depth,) . weights [panel][d][tile_columns], added up in the
+  // order of mlp_tiles.
+  void (*multiply_row)(const float* row, const float* weights, std::int64_t depth,
+                       std::int64_t panels, float* sums);
 
   // largest[row] of the products of regions (count, joint); NaN where one is not finite.
   void (*max_products)(const float* regions, std::int64_t joint, std::int64_t count,

@@ -115,6 +115,20 @@ void mlp_tiles(const MlpTiles& t) {
   mlp_column<false, false>(t);
 }
 
+void multiply_row(const float* row, const float* weights, std::int64_t depth, std::int64_t panels,
+                  float* sums) {
+  for (std::int64_t panel = 0; panel < panels; ++panel, sums += NR) {
+    V low = {}, high = {};
+    for (std::int64_t d = 0; d < depth; ++d, weights += NR) {
+      const V value = spread(row[d]);
+      low += value * load(weights);
+      high += value * load(weights + W);
+    }
+    store(sums, low);
+    store(sums + W, high);
+  }
+}
+
 #include "simd_mlp_int8.inl"
 
 constexpr int L = kRoiChannels, N = L / W;  // vectors per cell
@@ -213,6 +227,7 @@ constexpr SimdKernels table(const char* name) {
           NR,
           pack_products,
           mlp_tiles,
+          multiply_row,
           max_products,
           project,
           pack_products_int8,
