@@ -25,10 +25,11 @@ def unit_rows(vectors: Floats) -> Floats:
     """
     vectors = np.asarray(vectors)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    bad = np.flatnonzero(~(np.isfinite(norms[:, 0]) & (norms[:, 0] > 0)))
-    if bad.size:
+    usable = (norms > 0) & (norms < np.inf)
+    if not usable.all():
+        bad = int(np.argmin(usable))
         raise DataError(
-            f"unit_rows: class vector {int(bad[0])} has length {float(norms[bad[0], 0])}; "
+            f"unit_rows: class vector {bad} has length {float(norms[bad, 0])}; "
             "every class needs a finite, non-zero vector."
         )
     return np.asarray(vectors / norms, dtype=vectors.dtype)

@@ -6,35 +6,49 @@ adding one computes that row and nothing of the others.
 
 from __future__ import annotations
 
+import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zsd_core import kernels as compiled_kernels
 from zsd_core.config import ScoringConfig
-from zsd_core.errors import BundleError, ClassError, ConfigError, did_you_mean, expect_shapes
+from zsd_core.errors import (
+    BundleError,
+    ClassError,
+    ConfigError,
+    DataError,
+    did_you_mean,
+    expect_shapes,
+)
 from zsd_core.semantics import unit_rows
 
 __all__ = ["ClassSet", "Scorer", "VectorScorer"]
 
 Floats = NDArray[np.float32]
+Positions = Sequence[int] | NDArray[np.intp]
 
 
 class _GrowingRows:
-    """A ``(n, width)`` array that grows at its end without moving what views already show."""
+    """A ``(n, width)`` array that grows at its end without moving what views already show.
 
-    def __init__(self, rows: Floats, spare: int = 64) -> None:
-        capacity = len(rows) + max(spare, len(rows) // 2)
-        self._buffer = np.empty((capacity, rows.shape[1]), np.float32)
-        self._buffer[: len(rows)] = rows
-        self._used = len(rows)
-        self._lock = threading.Lock()
+    Args:
+        parts: ``(n_i, width)`` each, one below the other.
+        order: "C" keeps rows together in memory, "F" columns.
+        spare: room for so many more rows, or for half as many again if that is more.
+    """
+
+    def __init__(self, parts: Sequence[Floats], order: Literal["C", "F"], spare: int = 64) -> None:
+        self._used, self._order, self._lock = sum(map(len, parts)), order, threading.Lock()
+        capacity = self._used + max(spare, self._used // 2)
+        self._buffer = np.empty((capacity, parts[0].shape[1]), np.float32, order)
+        np.concatenate(parts, out=self._buffer[: self._used])
 
     def view(self, count: int) -> Floats:
         """The first ``count`` rows, read-only."""
@@ -50,7 +64,7 @@ class _GrowingRows:
                 self._buffer[count:end] = rows
                 self._used = end
                 return self
-        return _GrowingRows(np.concatenate([self._buffer[:count], rows]))
+        return _GrowingRows([self._buffer[:count], rows], self._order)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +118,7 @@ class Scorer(Protocol):
     ) -> ClassSet:
         """Add unseen classes at the end; equal to building the larger set, bit for bit."""
 
-    def keep(self, classes: ClassSet, unseen: Sequence[int], version: int) -> ClassSet:
+    def keep(self, classes: ClassSet, unseen: Positions, version: int) -> ClassSet:
         """Keep the unseen classes of these positions (0 is the first unseen), in this order."""
 
     def score(self, embeddings: Floats, objectness: Floats, classes: ClassSet) -> Floats:
@@ -116,9 +130,9 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Storage:
-    seen_vectors: Floats  # (Ks, E) unit rows
+    seen_vectors: Callable[[Floats], Floats]  # (n, E) to (n, Ks), the cosines with them
     prototypes: _GrowingRows  # (1 + Ks + U, P)
-    cosines: _GrowingRows  # (U, Ks)
+    cosines: _GrowingRows  # (U, Ks); a column together, for S is normalised along it
 
 
 class VectorScorer(ABC):
@@ -213,9 +227,9 @@ class VectorScorer(ABC):
             prototypes=np.empty((0, 0), np.float32),
             seen_similarity=np.empty((len(seen), 0), np.float32),
             storage=_Storage(
-                seen,
-                _GrowingRows(self.prototypes_of(known), spare=spare),
-                _GrowingRows(np.empty((0, len(seen)), np.float32), spare=spare),
+                self.kernels.PackedLinear(seen),
+                _GrowingRows([self.prototypes_of(known)], "C", spare),
+                _GrowingRows([np.empty((0, len(seen)), np.float32)], "F", spare),
             ),
         )
         return self.extend(empty, unseen_names, unseen_vectors, version)
@@ -226,28 +240,28 @@ class VectorScorer(ABC):
         """Add unseen classes at the end; see ``Scorer``."""
         rows = self._unit(names, vectors)
         old, before = classes.storage, len(classes.names)
-        # One matrix-vector product per class: its bits do not depend on its companions.
-        cosines = np.matmul(old.seen_vectors, rows[:, :, None])[:, :, 0]  # (new, Ks)
         storage = _Storage(
             old.seen_vectors,
             old.prototypes.extended(1 + before, self.prototypes_of(rows)),
-            old.cosines.extended(classes.unseen_count, cosines),
+            old.cosines.extended(classes.unseen_count, old.seen_vectors(rows)),
         )
         return self._sealed(
             classes.names + tuple(names), storage, classes.unseen_count + len(rows), version
         )
 
-    def keep(self, classes: ClassSet, unseen: Sequence[int], version: int) -> ClassSet:
+    def keep(self, classes: ClassSet, unseen: Positions, version: int) -> ClassSet:
         """Keep some unseen classes; see ``Scorer``."""
-        old, known, chosen = classes.storage, classes.seen_count, np.asarray(unseen, np.intp)
-        rows = np.concatenate([np.arange(1 + known), 1 + known + chosen])
+        old, known = classes.storage, classes.seen_count
+        own, cosines = classes.prototypes[1 + known :], old.cosines.view(classes.unseen_count)
+        runs = _runs(unseen)
         storage = _Storage(
             old.seen_vectors,
-            _GrowingRows(classes.prototypes[rows]),
-            _GrowingRows(old.cosines.view(classes.unseen_count)[chosen]),
+            _GrowingRows([classes.prototypes[: 1 + known], *(own[run] for run in runs)], "C"),
+            _GrowingRows([cosines[:0], *(cosines[run] for run in runs)], "F"),
         )
-        names = classes.names[:known] + tuple(classes.names[known + i] for i in unseen)
-        return self._sealed(names, storage, len(chosen), version)
+        unseen_names = classes.names[known:]
+        names = sum((unseen_names[run] for run in runs), classes.names[:known])
+        return self._sealed(names, storage, len(unseen), version)
 
     def _unit(self, names: Sequence[str], vectors: NDArray[Any]) -> Floats:
         width = self.background().size
@@ -260,14 +274,16 @@ class VectorScorer(ABC):
             "names.",
             vectors=(vectors, f"{len(names)} {width}"),
         )
-        lengths = np.linalg.norm(vectors, axis=1)
-        for name, length in zip(names, lengths.tolist(), strict=True):
-            if not (np.isfinite(length) and length > 0):
-                raise ClassError(
-                    f"the vector of class {name!r} has length {length}; "
-                    "it must be finite and not zero."
-                )
-        rows = unit_rows(vectors)
+        try:
+            rows = unit_rows(vectors)
+        except DataError as error:
+            lengths = np.linalg.norm(vectors, axis=1).tolist()
+            name, length = next(
+                pair for pair in zip(names, lengths, strict=True) if not 0 < pair[1] < math.inf
+            )
+            raise ClassError(
+                f"the vector of class {name!r} has length {length}; it must be finite and not zero."
+            ) from error
         return unit_rows(rows - self.tensors["center"]) if self.config.center else rows
 
     def _sealed(
@@ -284,3 +300,10 @@ class VectorScorer(ABC):
             version=version,
             storage=storage,
         )
+
+
+def _runs(positions: Positions) -> list[slice]:
+    """The slices that hold these positions in this order, as few as there can be."""
+    array = np.asarray(positions, np.intp)
+    parts = np.split(array, np.flatnonzero(np.diff(array) != 1) + 1)
+    return [slice(int(part[0]), int(part[-1]) + 1) for part in parts if len(part)]

@@ -17,7 +17,6 @@ from zsd_core.semantics import similarity_of_cosines
 __all__ = ["ContrastScorer", "make"]
 
 Floats = NDArray[np.float32]
-GROUP = 8
 LAYERS = ("weight1", "bias1", "weight2", "bias2")
 SHAPES = {
     "project_semantic": ("D E", "D", "D D", "D"),
@@ -44,6 +43,10 @@ class ContrastScorer(VectorScorer):
     ) -> None:
         super().__init__(tensors, config, kernels, precision)
         packing = {} if precision == "float32" else {"precision": precision}
+        weight1, bias1, weight2, bias2 = self._mlp("project_semantic")
+        self._project = [
+            (kernels.PackedLinear(weight1), bias1), (kernels.PackedLinear(weight2), bias2),
+        ]  # fmt: skip
         self._seen_mlp = kernels.PackedMlp(*self._mlp("score_seen"), **packing)
         self._unseen_mlp = kernels.PackedMlp(*self._mlp("score_unseen"), **packing)
 
@@ -61,18 +64,12 @@ class ContrastScorer(VectorScorer):
         return self.tensors["background"]
 
     def prototypes_of(self, vectors: Floats) -> Floats:
-        """p_s (eq. 3), for eight classes at a time and never more or fewer.
-
-        A product of another shape may sum in another order, so the last eight are filled up.
-        """
-        weight1, bias1, weight2, bias2 = self._mlp("project_semantic")
-        padded = np.zeros((-(-len(vectors) // GROUP), GROUP, vectors.shape[1]), np.float32)
-        padded.reshape(-1, vectors.shape[1])[: len(vectors)] = vectors
-        hidden = np.matmul(weight1, padded.transpose(0, 2, 1))  # (groups, D, 8)
-        np.maximum(hidden + bias1[:, None], 0, out=hidden)
-        output = np.matmul(weight2, hidden)
-        np.maximum(output + bias2[:, None], 0, out=output)
-        rows: Floats = output.transpose(0, 2, 1).reshape(-1, len(bias2))[: len(vectors)]
+        """p_s (eq. 3): two linear layers, each followed by ReLU."""
+        rows = vectors
+        for linear, bias in self._project:
+            rows = linear(rows)
+            rows += bias
+            np.maximum(rows, 0, out=rows)
         return rows
 
     def similarity_of(self, cosines: Floats) -> Floats:
