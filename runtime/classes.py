@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, Literal
 
 import numpy as np
@@ -104,7 +105,9 @@ class ClassTable:
         unseen, vectors = self._resolve(wanted, {})
         class_set = self._scorer.extend(self._known, unseen, vectors, version)
         columns = self._seen | {fold(n): len(self._seen) + i for i, n in enumerate(unseen)}
-        return _activated(tuple(wanted), columns, class_set, mode)
+        ids = np.full(len(class_set.names), -1, np.int64)
+        ids[[columns[fold(name)] for name in wanted]] = np.arange(len(wanted))
+        return _sealed(tuple(wanted), ids, columns, class_set, mode)
 
     def added(self, old: ActiveClasses, classes: Classes) -> ActiveClasses:
         """Active classes with more at the end; costs what the new ones cost."""
@@ -115,13 +118,12 @@ class ClassTable:
         first = len(old.class_set.names)
         columns = {**old.columns, **{fold(n): first + i for i, n in enumerate(unseen)}}
         ids = np.concatenate([old.ids, np.full(len(unseen), -1, np.int64)])
-        for offset, name in enumerate(wanted):
-            ids[columns[fold(name)]] = len(old.names) + offset
+        ids[[columns[fold(name)] for name in wanted]] = len(old.names) + np.arange(len(wanted))
         return _sealed(old.names + tuple(wanted), ids, columns, class_set, old.mode)
 
     def removed(self, old: ActiveClasses, names: Sequence[str]) -> ActiveClasses:
         """Active classes without some."""
-        gone = set()
+        gone = []  # columns
         for name in _named(names):
             column = old.columns.get(fold(name), -1)
             if column < 0 or old.ids[column] < 0:
@@ -129,13 +131,21 @@ class ClassTable:
                     f"class {name!r} is not active, so it cannot be removed"
                     f"{did_you_mean(name, old.names)}"
                 )
-            gone.add(int(old.ids[column]))
-        kept = tuple(name for index, name in enumerate(old.names) if index not in gone)
-        seen = old.class_set.seen_count
-        stay = [i for i, own in enumerate(old.ids[seen:].tolist()) if own not in gone]
-        class_set = self._scorer.keep(old.class_set, stay, old.class_set.version + 1)
-        columns = self._seen | {fold(n): seen + i for i, n in enumerate(class_set.names[seen:])}
-        return _activated(kept, columns, class_set, old.mode)
+            gone.append(column)
+        gone_ids = np.sort(old.ids[gone])
+        ids = old.ids - np.searchsorted(gone_ids, old.ids)  # those behind move up
+        ids[gone] = -1
+        # Seen classes keep their columns, because the softmax of eq. 14 runs over them.
+        seen, stay = old.class_set.seen_count, np.ones(len(ids), bool)
+        stay[[column for column in gone if column >= seen]] = False
+        left = np.flatnonzero(stay[seen:])
+        class_set = self._scorer.keep(old.class_set, left, old.class_set.version + 1)
+        folded = tuple(compress(old.columns, stay.tolist()))  # they are in the order of columns
+        columns = dict(zip(folded, range(len(folded)), strict=True))
+        kept = np.ones(len(old.names), bool)
+        kept[gone_ids] = False
+        names = tuple(compress(old.names, kept.tolist()))
+        return _sealed(names, ids[stay], columns, class_set, old.mode)
 
     def _resolve(
         self,
@@ -222,15 +232,6 @@ def _named(classes: Classes) -> dict[str, Any]:
     if not result:
         raise ClassError("no classes are given; name at least one, or pass None for the bundle's.")
     return result
-
-
-def _activated(
-    names: tuple[str, ...], columns: Mapping[str, int], class_set: ClassSet, mode: Mode
-) -> ActiveClasses:
-    ids = np.full(len(class_set.names), -1, np.int64)
-    for index, name in enumerate(names):
-        ids[columns[fold(name)]] = index
-    return _sealed(names, ids, columns, class_set, mode)
 
 
 def _sealed(

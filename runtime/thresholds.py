@@ -99,12 +99,11 @@ class Limits:
     def per_column(self, active: ActiveClasses) -> NDArray[np.float32]:
         """``(C,)`` score thresholds in the order of the class set; infinity hides a class."""
         classes = active.class_set
-        result = np.full(len(classes.names), np.inf, np.float32)
-        reported = np.flatnonzero(active.reported)
-        roles = np.where(
-            reported < classes.seen_count, self.by_role["seen"], self.by_role["unseen"]
+        by_role = np.repeat(
+            np.array([self.by_role[role] for role in ROLES], np.float32),
+            [classes.seen_count, classes.unseen_count],
         )
-        result[reported] = roles
+        result = np.where(active.reported, by_role, np.float32(np.inf))
         for name, value in self.by_class.items():
             column = active.columns.get(name)
             if column is not None and active.reported[column]:
