@@ -187,7 +187,8 @@ std::vector<Floats> product_mlp(const Floats& regions, const Floats& prototypes,
 
 Floats fuse(const Floats& seen_logits, const Floats& unseen_probabilities,
             const Floats& seen_similarity, const std::string& fusion, float seen_scale,
-            const std::optional<Floats>& objectness, float objectness_power) {
+            const std::optional<Floats>& objectness, float objectness_power,
+            bool seen_evidence) {
   const zsd::FuseParams params{seen_logits.shape(0),
                                seen_similarity.shape(0),
                                seen_similarity.shape(1),
@@ -195,7 +196,8 @@ Floats fuse(const Floats& seen_logits, const Floats& unseen_probabilities,
                                : fusion == "sigmoid" ? zsd::Fusion::kSigmoid
                                                      : zsd::Fusion::kRaw,
                                seen_scale,
-                               objectness_power};
+                               objectness_power,
+                               seen_evidence};
   Floats output = make<float>({params.regions, params.seen + params.unseen});
   const float *l = seen_logits.data(), *u = unseen_probabilities.data();
   const float *s = seen_similarity.data(), *o = objectness ? objectness->data() : nullptr;
@@ -268,11 +270,11 @@ py::dict build_info() {
 
 PYBIND11_MODULE(_compiled, module) {
   module.doc() = "Compiled kernels; zsd_core.kernels is the interface.";
-  py::class_<zsd::PackedMlp>(module, "PackedMlp")
-      .def(py::init(&pack_mlp))
   py::class_<zsd::PackedLinear>(module, "PackedLinear")
       .def(py::init(&pack_linear))
       .def("multiply", &multiply);
+  py::class_<zsd::PackedMlp>(module, "PackedMlp")
+      .def(py::init(&pack_mlp))
       .def_property_readonly("joint", &zsd::PackedMlp::joint)
       .def_property_readonly("hidden", &zsd::PackedMlp::hidden);
   module.def("preprocess", &preprocess);

@@ -300,7 +300,7 @@ void roi_align_backward(const py::object& gradient, const py::object& rois,
 void fuse(const py::object& seen_logits, const py::object& unseen_logits,
           const py::object& seen_similarity, const py::object& output, const std::string& fusion,
           double seen_scale, const py::object& objectness, double objectness_power,
-          const py::object& in_use, bool rectify, std::uintptr_t stream) {
+          bool seen_evidence, const py::object& in_use, bool rectify, std::uintptr_t stream) {
   const Arguments arguments("fuse");
   const Array s = arguments.read("seen_similarity", seen_similarity, kFloat, {-1, -1});
   const std::int64_t seen = s.shape[0], unseen = s.shape[1];
@@ -327,7 +327,8 @@ void fuse(const py::object& seen_logits, const py::object& unseen_logits,
                      unseen,
                      kind,
                      static_cast<float>(seen_scale),
-                     static_cast<float>(objectness_power)};
+                     static_cast<float>(objectness_power),
+                     seen_evidence};
   const FuseInput input{logits.as<float>(), o.as<float>(), s.as<float>(), weights, counts, rectify};
   arguments.finish(launch_fuse(p, input, out.as<float>(), as_stream(stream)));
 }
@@ -483,8 +484,9 @@ PYBIND11_MODULE(_compiled_cuda, module) {
              "sampling_ratio"_a = 2, "stream"_a = 0);
   module.def("fuse", &zsd::bindings::fuse, "seen_logits"_a, "unseen_logits"_a, "seen_similarity"_a,
              "output"_a, py::kw_only(), "fusion"_a, "seen_scale"_a = 1.0,
-             "objectness"_a = py::none(), "objectness_power"_a = 0.0, "in_use"_a = py::none(),
-             "rectify"_a = false, "stream"_a = 0);
+             "objectness"_a = py::none(), "objectness_power"_a = 0.0,
+             "seen_evidence"_a = false, "in_use"_a = py::none(), "rectify"_a = false,
+              "stream"_a = 0);
   module.def("preprocess", &zsd::bindings::preprocess, "image"_a, "output"_a, py::kw_only(),
              "size"_a, "mean"_a, "std"_a, "color"_a = "rgb", "stream"_a = 0);
   module.def("propose", &zsd::bindings::propose, "objectness"_a, "deltas"_a, "anchors"_a,

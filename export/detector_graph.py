@@ -165,6 +165,7 @@ def fuse(
     Returns:
         ``(R, K - 1)``.
     """
+    logits = seen_logits
     if config.fusion == "softmax":
         seen_logits = op.Softmax(seen_logits, axis=1)
     elif config.fusion == "sigmoid":
@@ -173,6 +174,15 @@ def fuse(
     factor = op.MatMul(unseen_probabilities, op.Transpose(similarity, perm=[1, 0]))  # (R, K)
     factor = op.Where(op.Equal(unseen, [0]), [1.0], factor)  # no unseen class: no factor
     scores = _from_column(op, op.Mul(seen_logits, factor), [1])
+    if config.seen_evidence:
+        known = op.Sub(op.Shape(similarity, start=0, end=1), unseen)  # 1 + Ks
+        shares = op.Softmax(op.Slice(logits, [1], known, [1]), axis=1)
+        says = op.MatMul(shares, op.Slice(similarity, [1], known, [0]))  # (R, U)
+        says = op.Where(op.Equal(known, [1]), [1.0], says)  # no seen class: nothing to say
+        seen = op.Sub(known, [1])
+        scores = op.Concat(
+            op.Slice(scores, [0], seen, [1]), op.Mul(_from_column(op, scores, seen), says), axis=1
+        )
     return calibrate(op, scores, unseen, objectness, config)
 
 
@@ -311,7 +321,7 @@ def _column(op: OpBuilder, matrix: ir.Value, index: int) -> ir.Value:
     return column
 
 
-def _from_column(op: OpBuilder, matrix: ir.Value, start: list[int]) -> ir.Value:
+def _from_column(op: OpBuilder, matrix: ir.Value, start: list[int] | ir.Value) -> ir.Value:
     rest: ir.Value = op.Slice(matrix, start, [np.iinfo(np.int64).max], [1])
     return rest
 

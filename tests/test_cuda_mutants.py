@@ -77,6 +77,9 @@ MUTANTS = {
     "background kept": (
         "fuse", "kernels/fuse.cuh", "logit(c + 1), highest, total);\n      score *=",
         "logit(c), highest, total);\n      score *="),
+    "background as evidence": (
+        "fuse", "kernels/fuse.cuh", "expf(logit(1 + s) - seen_highest)",
+        "expf(logit(s) - seen_highest)"),
     "room for classes counted": (
         "fuse", "kernels/fuse.cuh", "if (in_use(c)) total", "total"),
     "probabilities overwritten too early": (

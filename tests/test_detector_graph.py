@@ -150,7 +150,11 @@ def test_product_mlp_scores_every_pair_as_the_reference_does(shape):
     assert_same(run(regions, prototypes), [expected])
 
 
-@pytest.mark.parametrize("extra", [{}, {"seen_scale": 0.6, "objectness_power": 0.5}], ids=str)
+@pytest.mark.parametrize(
+    "extra",
+    [{}, {"seen_scale": 0.6, "objectness_power": 0.5}, {"seen_evidence": True, "seen_scale": 0.6}],
+    ids=str,
+)
 @pytest.mark.parametrize("fusion", ["softmax", "sigmoid", "raw"])
 def test_fuse_reads_equation_14_as_the_reference_does(fusion, extra):
     config = ScoringConfig(fusion=fusion, **extra)

@@ -21,8 +21,11 @@ def fuse_arguments(regions, seen, unseen, seed=0):
 def test_agrees_with_the_float64_twin(shape, fusion):
     arguments = fuse_arguments(*shape)
     objectness = np.linspace(0, 1, shape[0], dtype=np.float32)
-    for power in (0.0, 0.4):
-        options = {"fusion": fusion, "seen_scale": 0.7, "objectness_power": power}
+    for power, evidence in ((0.0, False), (0.4, False), (0.0, True), (0.4, True)):
+        options = {
+            "fusion": fusion, "seen_scale": 0.7, "objectness_power": power,
+            "seen_evidence": evidence,
+        }  # fmt: skip
         result = kernels.fuse(*arguments, objectness=objectness, **options)
         exact = reference.fuse(
             *(a.astype(np.float64) for a in arguments),
@@ -42,6 +45,16 @@ def test_is_equation_14_with_s_in_full():
     block = seen_similarity(seen, unseen, 0.5)
     result = kernels.fuse(logits, probabilities, block, fusion="softmax")
     np.testing.assert_allclose(result, expected, rtol=1e-5)
+
+
+def test_seen_evidence_is_the_similarity_expected_of_the_seen_classes():
+    logits, probabilities, block = fuse_arguments(6, 5, 3)
+    shares = np.exp(logits[:, 1:6].astype(np.float64))
+    shares /= shares.sum(axis=1, keepdims=True)
+    plain = kernels.fuse(logits, probabilities, block, fusion="softmax")
+    result = kernels.fuse(logits, probabilities, block, fusion="softmax", seen_evidence=True)
+    assert np.array_equal(result[:, :5], plain[:, :5])
+    np.testing.assert_allclose(result[:, 5:], plain[:, 5:] * (shares @ block), rtol=1e-5)
 
 
 def test_without_unseen_classes_the_factor_is_one():

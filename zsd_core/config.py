@@ -183,6 +183,8 @@ class RegionConfig:
             hidden units of a regressor that reads the bins of the proposal network's hidden map,
             which know where in the region things are; it needs the map's stride to be that of the
             proposals.
+        maps: name of each map that the head reads regions of, and the step from one bin that it
+            reads to the next. A bundle may have others than a model does: ``export.split``.
     """
 
     conv5: Literal["region", "map"] = "region"
@@ -191,9 +193,19 @@ class RegionConfig:
     sampling_ratio: int = 2
     pooling: Literal["align", "pool"] = "align"
     box_hidden: int = 0
+    maps: tuple[tuple[str, int], ...] = (("features", 1),)
 
     def __post_init__(self) -> None:
         _check(self.box_hidden >= 0, "RegionConfig.box_hidden", self.box_hidden, "must be >= 0")
+        _check(
+            bool(self.maps) and all(step > 0 for _, step in self.maps),
+            "RegionConfig.maps", self.maps, "needs at least one map, and steps above 0",
+        )  # fmt: skip
+
+    def bins(self, step: int) -> tuple[int, int]:
+        """Bins ``(ph, pw)`` of a region that are read at a step."""
+        height, width = self.output_size
+        return -(-height // step), -(-width // step)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +224,8 @@ class ScoringConfig:
         similarity_temperature: of the softmax in S; 1 is the paper's formula.
         seen_scale: multiplies the final scores of seen classes; 1 is the paper's.
         objectness_power: final scores are multiplied by objectness ** power; 0 is the paper's.
+        seen_evidence: final scores of unseen classes are also multiplied by what the region's seen
+            classes say of them, softmax(o_s of the seen) S; the paper has no such factor.
         background: where a_0 comes from: "rpn" (learned there too), "head" (learned by eq. 8
             alone) or "mean" (fixed at the mean of the seen vectors).
         background_unit: a_0 is scaled to unit length before use.
@@ -230,6 +244,7 @@ class ScoringConfig:
     similarity_temperature: float = 1.0
     seen_scale: float = 1.0
     objectness_power: float = 0.0
+    seen_evidence: bool = False
     background: Literal["rpn", "head", "mean"] = "head"
     background_unit: bool = True
     center: bool = False

@@ -48,6 +48,22 @@ __global__ void __launch_bounds__(kThreads)
     }
     total = warp_sum(total);
   }
+  float seen_highest = -INFINITY, seen_total = 0.f;
+  if (p.seen_evidence) {
+    for (int c = 1 + lane; c <= seen; c += kWarp) seen_highest = fmaxf(seen_highest, logit(c));
+    seen_highest = warp_largest(seen_highest);
+    for (int c = 1 + lane; c <= seen; c += kWarp) seen_total += expf(logit(c) - seen_highest);
+    seen_total = warp_sum(seen_total);
+  }
+  const auto evidence = [&](int u) {  // softmax of the seen logits, times column u of S
+    if (seen == 0) return 1.f;
+    float sum = 0.f;
+    for (int s = 0; s < seen; ++s) {
+      sum += expf(logit(1 + s) - seen_highest) *
+             input.seen_similarity[std::int64_t{s} * room_unseen + u];
+    }
+    return sum / seen_total;
+  };
   const bool weighted = input.objectness && p.objectness_power > 0.f;
   const float weight = weighted ? powf(input.objectness[r], p.objectness_power) : 1.f;
   for (int u = lane; u < unseen; u += kWarp) {
@@ -68,7 +84,8 @@ __global__ void __launch_bounds__(kThreads)
   for (int u = lane; u < room_unseen; u += kWarp) {
     const int c = room_seen + u;
     const bool used = u < unseen;
-    const float score = used ? activate(p.fusion, logit(c + 1), highest, total) : 0.f;
+    float score = used ? activate(p.fusion, logit(c + 1), highest, total) : 0.f;
+    if (used && p.seen_evidence) score *= evidence(u);
     scores[c] = used ? score * probabilities[u] * weight : 0.f;
   }
 }

@@ -166,6 +166,7 @@ def check_fuse(engine: Any, shape: tuple[int, int, int], fusion: str, power: flo
     objectness = values(make, regions) if power else None
     options: dict[str, Any] = {
         "fusion": fusion, "seen_scale": 0.7, "objectness_power": power, "objectness": objectness,
+        "seen_evidence": fusion != "sigmoid",
     }  # fmt: skip
     rectify = fusion == "sigmoid"
     output = torch.full((regions, seen + unseen), float("nan"))

@@ -22,6 +22,7 @@ def fuse(
     seen_scale: float = 1.0,
     objectness: ArrayLike | None = None,
     objectness_power: float = 0.0,
+    seen_evidence: bool = False,
 ) -> NDArray[np.float32]:
     """Multiply the activated o_s by o_u S', and drop the background.
 
@@ -38,6 +39,8 @@ def fuse(
         seen_scale: multiplies the scores of seen classes.
         objectness: ``(R,)`` in [0, 1]; needed when ``objectness_power`` is above 0.
         objectness_power: scores are multiplied by ``objectness ** objectness_power``.
+        seen_evidence: scores of unseen classes are also multiplied by what the seen logits say of
+            them: the softmax of those logits alone, times ``seen_similarity``.
 
     Returns:
         ``(R, Ks + U)`` scores, columns seen, unseen.
@@ -68,6 +71,6 @@ def fuse(
         objectness = None
     result: NDArray[np.float32] = compiled().fuse(
         logits, probabilities, similarity, fusion, float(seen_scale), objectness,
-        float(objectness_power),
+        float(objectness_power), seen_evidence,
     )  # fmt: skip
     return result

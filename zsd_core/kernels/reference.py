@@ -375,6 +375,7 @@ def fuse(
     seen_scale: float = 1.0,
     objectness: Floats | None = None,
     objectness_power: float = 0.0,
+    seen_evidence: bool = False,
 ) -> Floats:
     """Eq. 14, (o_u S') times the activation of o_s, without the background column."""
     count = unseen_probabilities.shape[1]
@@ -385,6 +386,9 @@ def fuse(
     if count:
         factor = unseen_probabilities @ seen_similarity.T
         scores *= np.concatenate([factor, unseen_probabilities], axis=1)
+        if seen_evidence and len(seen_similarity):
+            shares = _softmax(seen_logits[:, 1 : 1 + len(seen_similarity)])
+            scores[:, len(seen_similarity) :] *= shares @ seen_similarity
     scores[:, : scores.shape[1] - count] *= scores.dtype.type(seen_scale)
     if objectness is not None and objectness_power > 0:
         scores *= (objectness ** objectness.dtype.type(objectness_power))[:, None]

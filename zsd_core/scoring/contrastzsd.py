@@ -99,6 +99,7 @@ class ContrastScorer(VectorScorer):
             seen_scale=config.seen_scale,
             objectness=objectness,
             objectness_power=config.objectness_power,
+            seen_evidence=config.seen_evidence,
         )
         return scores
 
