@@ -9,6 +9,7 @@ import tiny
 
 from benchmarks import vocabulary
 from runtime import Detector
+from zsd_core.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,13 @@ def test_soak_notices_a_frame_of_another_set(wide, photo, monkeypatch):
 
     monkeypatch.setattr(Detector, "__call__", mixed)
     assert vocabulary.soak(wide, photo, swaps=300, count=4).wrong == 1
+
+
+def test_soak_refuses_an_image_in_which_a_mixed_frame_would_not_show(wide, photo, monkeypatch):
+    real = Detector.__call__
+    monkeypatch.setattr(Detector, "__call__", lambda *a, **options: real(*a, **options)[:0])
+    with pytest.raises(ConfigError, match="do not differ"):
+        vocabulary.soak(wide, photo, swaps=1, count=4)
 
 
 def test_the_command_writes_rows(wide, tmp_path, capsys):
