@@ -130,7 +130,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Storage:
-    seen_vectors: Callable[[Floats], Floats]  # (n, E) to (n, Ks), the cosines with them
+    seen_cosines: Callable[[Floats], Floats]  # of unit vectors (n, E), (n, Ks)
     prototypes: _GrowingRows  # (1 + Ks + U, P)
     cosines: _GrowingRows  # (U, Ks); a column together, for S is normalised along it
 
@@ -241,9 +241,9 @@ class VectorScorer(ABC):
         rows = self._unit(names, vectors)
         old, before = classes.storage, len(classes.names)
         storage = _Storage(
-            old.seen_vectors,
+            old.seen_cosines,
             old.prototypes.extended(1 + before, self.prototypes_of(rows)),
-            old.cosines.extended(classes.unseen_count, old.seen_vectors(rows)),
+            old.cosines.extended(classes.unseen_count, old.seen_cosines(rows)),
         )
         return self._sealed(
             classes.names + tuple(names), storage, classes.unseen_count + len(rows), version
@@ -255,7 +255,7 @@ class VectorScorer(ABC):
         own, cosines = classes.prototypes[1 + known :], old.cosines.view(classes.unseen_count)
         runs = _runs(unseen)
         storage = _Storage(
-            old.seen_vectors,
+            old.seen_cosines,
             _GrowingRows([classes.prototypes[: 1 + known], *(own[run] for run in runs)], "C"),
             _GrowingRows([cosines[:0], *(cosines[run] for run in runs)], "F"),
         )
