@@ -351,15 +351,16 @@ def test_threads_may_share_a_detector_while_its_classes_change(detector, photo):
     for names in lists:
         detector.set_classes(names)
         expected[names] = detector(photo)
-    by_version, errors, stop = {}, [], threading.Event()
+    by_version = {detector.class_set_version: lists[-1]}
+    errors, stop = [], threading.Event()
 
     def look():
         try:
-            while not stop.is_set():
+            last = False
+            while not last:
+                last = stop.is_set()  # one more frame then: no reader sees nothing
                 found = detector(photo)
-                names = by_version.get(found.class_set_version)
-                if names is not None:
-                    same(found, expected[names])
+                assert same(found, expected[by_version[found.class_set_version]])
         except BaseException as error:
             errors.append(error)
 
