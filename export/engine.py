@@ -155,14 +155,15 @@ def profiles(config: ModelConfig, bundle: Bundle, shapes: Shapes) -> dict[str, P
     edges = [min(max(edge, low), high) for edge in typical] if not middle else [middle[0]] * 2
     most = config.proposals.post_nms_top
     regions = _range("regions", shapes.regions or (1, batch[1] * most, batch[2] * most), 1)
-    patch = bundle.stage("head")["inputs"][0]["shape"][1:]
     keys = ("min", "opt", "max")
     pixels = ([low, low], edges, [high, high])
     trunk = {k: [n, 3, *hw] for k, n, hw in zip(keys, batch, pixels, strict=True)}
-    head = {k: [r, *patch] for k, r in zip(keys, regions, strict=True)}
     return {
-        stage: {bundle.stage(stage)["inputs"][0]["name"]: ranges}
-        for stage, ranges in (("trunk", trunk), ("head", head))
+        "trunk": {bundle.stage("trunk")["inputs"][0]["name"]: trunk},
+        "head": {
+            value["name"]: {k: [r, *value["shape"][1:]] for k, r in zip(keys, regions, strict=True)}
+            for value in bundle.stage("head")["inputs"]
+        },
     }
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from runtime.archive import MANIFEST, replacing, safe_name, sha256, unpack, verify
 from runtime.vocabulary import Vocabulary, fold
-from zsd_core.config import ModelConfig, from_mapping
+from zsd_core.config import ModelConfig, RegionConfig, from_mapping
 from zsd_core.errors import BundleError, ZsdError
 from zsd_core.semantics import quantize_rows
 
@@ -80,6 +80,7 @@ class Bundle:
             self.model_config = from_mapping(ModelConfig, manifest["model"], "model")
         except ZsdError as error:
             raise BundleError(f"{path}/{MANIFEST}: {error}") from error
+        _check_maps(f"{path}/{MANIFEST}", self.model_config.regions, manifest["stages"])
         names = [entry["name"] for entry in manifest["classes"]]
         count = sum(entry["role"] == "seen" for entry in manifest["classes"])  # they come first
         self.seen, self.unseen = tuple(names[:count]), tuple(names[count:])
@@ -398,6 +399,25 @@ def _checked(path: Path, text: str) -> dict[str, Any]:
         if not (isinstance(entry, dict) and entry.get("file") in manifest["files"]):
             raise BundleError(f"{where}: stage {stage!r} names no listed file.")
     return manifest
+
+
+def _check_maps(where: str, regions: RegionConfig, stages: Mapping[str, Any]) -> None:
+    """The trunk must make the maps that ``regions`` names, and the head read their regions."""
+    values = {
+        "trunk": [value["name"] for value in stages.get("trunk", {}).get("outputs", ())],
+        "head": [tuple(value["shape"][2:]) for value in stages.get("head", {}).get("inputs", ())],
+    }
+    wanted = {
+        "trunk": [*(name for name, _ in regions.maps), "objectness", "deltas"],
+        "head": [regions.bins(step) for _, step in regions.maps],
+    }
+    for stage, found in values.items():
+        if stage in stages and found != wanted[stage]:
+            what = "outputs are" if stage == "trunk" else "inputs have bins"
+            raise BundleError(
+                f"{where}: the {stage}'s {what} {found}, model.regions means {wanted[stage]}. "
+                "Export the bundle again."
+            )
 
 
 def _check_classes(where: str, classes: list[Any]) -> None:

@@ -9,11 +9,12 @@ import pytest
 import tiny
 from trt_double import Gpu, accepts, checked, overloads
 
+from export.engine import Shapes, profiles
 from runtime import Detector
 from runtime.backends import cuda_driver, open_backend, trt_engines
 from runtime.backends.trt_package import Message, open_package
 from runtime.bundle import amend_bundle, open_bundle
-from zsd_core.errors import BundleError, DeviceError, ShapeError
+from zsd_core.errors import BundleError, ConfigError, DeviceError, ShapeError
 
 trt = pytest.importorskip("tensorrt_rtx")
 driver = pytest.importorskip("cuda.bindings.driver")
@@ -109,6 +110,43 @@ def test_more_than_the_profile_takes_goes_in_parts(backend, gpu, path):
     exact, _ = open_backend("onnxruntime", open_bundle(path), 1).head(patches)
     np.testing.assert_allclose(embeddings, exact, rtol=1e-5, atol=1e-6)
     assert sum(name == "execute_async_v3" for _, name, _ in gpu.calls) == 3
+
+
+@pytest.fixture
+def two_maps(gpu, tmp_path):
+    """A bundle whose head reads two maps, with engines."""
+    path = tiny.split_bundle(tmp_path / "split")
+    bundle = open_bundle(path)
+    ranges = profiles(bundle.model_config, bundle, Shapes(regions=(1, 48)))
+    entries = [engine_entry(s, trt.__version__, profile=ranges[s]) for s in ranges]
+    amend_bundle(path, {f"engines/{s}.plan": s.encode() for s in ranges}, engines=entries)
+    gpu.networks = {stage.encode(): bundle.network(stage) for stage in ranges}
+    return path
+
+
+def test_a_head_may_read_two_maps(two_maps):
+    random = tiny.random(1).normal
+    patches = [random(size=(100, *s)).astype(np.float32) for s in ((6, 3, 3), (5, 2, 2))]
+    backend = open_backend("tensorrt_rtx", open_bundle(two_maps))
+    exact = open_backend("onnxruntime", open_bundle(two_maps), 1)
+    for ours, truth in zip(backend.head(*patches), exact.head(*patches), strict=True):
+        np.testing.assert_allclose(ours, truth, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ShapeError, match=r"region_shortcut has \(4, 5, 3, 3\)"):
+        backend.head(patches[0][:4], np.zeros((4, 5, 3, 3), np.float32))
+    backend.close()
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    found = [
+        Detector(two_maps, backend=name, threads=1, score_threshold=0)(image)
+        for name in ("tensorrt_rtx", "onnxruntime")
+    ]
+    assert len(found[1]) > 5
+    np.testing.assert_allclose(found[0].scores, found[1].scores, rtol=1e-4, atol=1e-6)
+
+
+def test_kernels_on_the_device_know_one_map(two_maps, monkeypatch):
+    monkeypatch.setattr(trt_engines, "compiled_cuda", object)
+    with pytest.raises(ConfigError, match="one map, the bundle has reduced, shortcut"):
+        Detector(two_maps, backend="tensorrt_rtx", backend_options={"on_device": True})
 
 
 def test_a_size_outside_the_profile_names_both_and_the_command(backend):

@@ -210,6 +210,14 @@ def test_profiles_cover_what_the_model_may_be_given(bundle_path):
     assert asked["head"]["region_features"]["min"] == [2, 6, 3, 3]
 
 
+def test_a_head_of_two_maps_has_a_range_for_each(tmp_path):
+    bundle = open_bundle(tiny.split_bundle(tmp_path / "split"))
+    assert profiles(bundle.model_config, bundle, Shapes(regions=(2, 9)))["head"] == {
+        "region_reduced": {"min": [2, 6, 3, 3], "opt": [9, 6, 3, 3], "max": [9, 6, 3, 3]},
+        "region_shortcut": {"min": [2, 5, 2, 2], "opt": [9, 5, 2, 2], "max": [9, 5, 2, 2]},
+    }
+
+
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [

@@ -7,6 +7,7 @@ when the score threshold is 0.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,42 @@ def tiny_bundle(path: Path, name: str = "tiny", **changes: object) -> Path:
         "licence": "CC0-1.0",
     }
     return write_bundle(path, **(arguments | changes))  # type: ignore[arg-type]
+
+
+def split_bundle(path: Path) -> Path:
+    """A bundle whose head reads two maps, of the second every other bin: ``export.split``."""
+    trunk, bins = trunk_model(), [9 * CHANNELS, 4 * 5]
+    for node in trunk.graph.node:
+        node.input[:] = ["reduced" if name == "features" else name for name in node.input]
+        node.output[:] = ["reduced" if name == "features" else name for name in node.output]
+    trunk.graph.node.append(helper.make_node("Conv", ["reduced", "w"], ["shortcut"]))
+    draw = random(7).normal
+    weight = draw(size=(5, CHANNELS, 1, 1)).astype(np.float32)
+    trunk.graph.initializer.append(numpy_helper.from_array(weight, "w"))
+    del trunk.graph.output[0]
+    for name, channels in (("shortcut", 5), ("reduced", CHANNELS)):
+        shape = ["N", channels, "h", "w"]
+        trunk.graph.output.insert(0, helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    head = _model(
+        [
+            helper.make_node("Flatten", ["region_reduced"], ["a"]),
+            helper.make_node("Flatten", ["region_shortcut"], ["b"]),
+            helper.make_node("Concat", ["a", "b"], ["flat"], axis=1),
+            helper.make_node("MatMul", ["flat", "w_embed"], ["e"]),
+            helper.make_node("Relu", ["e"], ["embeddings"]),
+            helper.make_node("MatMul", ["flat", "w_boxes"], ["deltas"]),
+        ],
+        {"w_embed": draw(size=(sum(bins), JOINT)) / 3, "w_boxes": draw(size=(sum(bins), 4)) / 3},
+        {"region_reduced": ["R", CHANNELS, 3, 3], "region_shortcut": ["R", 5, 2, 2]},
+        {"embeddings": ["R", JOINT], "deltas": ["R", 4]},
+    )
+    regions = dataclasses.replace(MODEL.regions, maps=(("reduced", 1), ("shortcut", 2)))
+    networks = {"trunk": trunk, "head": head}
+    return tiny_bundle(
+        path, model=dataclasses.replace(MODEL, regions=regions),
+        stages={name: _stage(f"{name}.onnx", graph) for name, graph in networks.items()},
+        files={f"{name}.onnx": graph.SerializeToString() for name, graph in networks.items()},
+    )  # fmt: skip
 
 
 def _stage(file: str, model: onnx.ModelProto) -> dict[str, object]:

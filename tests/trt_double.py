@@ -88,31 +88,30 @@ class Context(Double):
         self.session = onnxruntime.InferenceSession(
             str(network), providers=["CPUExecutionProvider"]
         )
-        self.input = self.session.get_inputs()[0].name
+        self.inputs = [value.name for value in self.session.get_inputs()]
         self.outputs = [output.name for output in self.session.get_outputs()]
-        self.shape, self.addresses = None, {}
+        self.shapes, self.addresses = {}, {}
 
     def do_set_input_shape(self, name, shape):
-        assert name == self.input
-        self.shape = tuple(shape)
-        return self.shape[0] <= self._gpu.accepts
+        assert name in self.inputs
+        self.shapes[name] = tuple(shape)
+        return shape[0] <= self._gpu.accepts
 
     def do_get_tensor_shape(self, name):
-        zeros = np.zeros(self.shape, np.float32)  # real TensorRT infers it without running
-        return dict(zip(self.outputs, self.session.run(None, {self.input: zeros}), strict=True))[
-            name
-        ].shape
+        # Real TensorRT infers it without running.
+        zeros = {name: np.zeros(self.shapes[name], np.float32) for name in self.inputs}
+        return dict(zip(self.outputs, self.session.run(None, zeros), strict=True))[name].shape
 
     def do_set_tensor_address(self, name, address):
         self.addresses[name] = address
         return True
 
     def do_execute_async_v3(self, stream):
-        shape, addresses = self.shape, dict(self.addresses)
+        shapes, addresses = dict(self.shapes), dict(self.addresses)
 
         def work():
-            array = self._gpu.read(addresses[self.input], shape)
-            results = self.session.run(None, {self.input: array})
+            arrays = {name: self._gpu.read(addresses[name], shapes[name]) for name in self.inputs}
+            results = self.session.run(None, arrays)
             for name, result in zip(self.outputs, results, strict=True):
                 self._gpu.write(addresses[name], result)
 

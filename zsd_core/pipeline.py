@@ -6,6 +6,7 @@ torch modules), so that both mean the same. numpy and the kernels only.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -36,16 +37,19 @@ STAGES = ("preprocess", "trunk", "propose", "roi_align", "head", "score", "detec
 class Networks(Protocol):
     """The two networks of a detector, numpy in and numpy out."""
 
-    def trunk(self, images: Floats) -> tuple[Floats, Floats, Floats]:
+    def trunk(self, images: Floats) -> tuple[Floats, ...]:
         """Run the backbone and the proposal network on ``(N, 3, H, W)``.
 
         Returns:
-            Features ``(N, C, h, w)``, objectness logits ``(N, A, h', w')`` and anchor deltas
-            ``(N, 4A, h', w')``.
+            Features ``(N, C, h, w)``, one for each of ``RegionConfig.maps``; then objectness logits
+            ``(N, A, h', w')`` and anchor deltas ``(N, 4A, h', w')``.
         """
 
-    def head(self, region_features: Floats) -> tuple[Floats, Floats]:
-        """``(R, C, PH, PW)`` to embeddings ``(R, D)`` and box deltas ``(R, 4)``; R is above 0."""
+    def head(self, *region_features: Floats) -> tuple[Floats, Floats]:
+        """Regions ``(R, C, ph, pw)`` of each map to embeddings ``(R, D)`` and deltas ``(R, 4)``.
+
+        R is above 0.
+        """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,7 +207,7 @@ def describe(
         inputs = tensors[0][None] if len(tensors) == 1 else np.stack(tensors)
         image_sizes = np.asarray(sizes, np.float32)  # (B, 2) height, width
     with stage("trunk"):
-        features, objectness, anchor_deltas = networks.trunk(inputs)
+        *maps, objectness, anchor_deltas = networks.trunk(inputs)
     with stage("propose"):
         rois, batch_indices, roi_scores = kernels.propose(
             objectness, anchor_deltas, proposals.anchors(), image_sizes,
@@ -219,17 +223,24 @@ def describe(
     if not len(rois):
         nothing = np.zeros((0, 0), np.float32), np.zeros((0, 4), np.float32)
         return Described(rois, batch_indices, roi_scores, *nothing, image_sizes, originals)
-    floats = features.shape[1] * regions.output_size[0] * regions.output_size[1]
+    floats = sum(
+        features.shape[1] * math.prod(regions.bins(bin_step))
+        for features, (_, bin_step) in zip(maps, regions.maps, strict=True)
+    )
     step, parts = max(1, PORTION // (4 * floats)), []
     for start in range(0, len(rois), step):
         portion = slice(start, start + step)
         with stage("roi_align"):
-            patches = kernels.roi_align(
-                features, rois[portion], batch_indices[portion], output_size=regions.output_size,
-                spatial_scale=1 / regions.stride, sampling_ratio=regions.sampling_ratio,
-            )  # fmt: skip
+            patches = [
+                kernels.roi_align(
+                    features, rois[portion], batch_indices[portion],
+                    output_size=regions.output_size, spatial_scale=1 / regions.stride,
+                    sampling_ratio=regions.sampling_ratio, bin_step=bin_step,
+                )
+                for features, (_, bin_step) in zip(maps, regions.maps, strict=True)
+            ]  # fmt: skip
         with stage("head"):
-            parts.append(networks.head(patches))
+            parts.append(networks.head(*patches))
     if len(parts) == 1:
         embeddings, deltas = parts[0]
     else:

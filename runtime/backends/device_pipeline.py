@@ -24,7 +24,7 @@ from runtime.backends.cuda_driver import Device
 from runtime.backends.device_arrays import Block
 from runtime.backends.device_classes import ClassBuffers
 from runtime.backends.trt_engines import Engine, FixedEngine
-from zsd_core.config import ModelConfig
+from zsd_core.config import ModelConfig, RegionConfig
 from zsd_core.errors import ConfigError, expect_shapes
 from zsd_core.pipeline import Color, ImageResult, to_original
 from zsd_core.scoring import ClassSet, ContrastScorer, Scorer
@@ -50,7 +50,7 @@ class DevicePipeline:
         unseen_capacity: room for so many unseen classes; scoring takes the time of all of them.
 
     Raises:
-        ConfigError: another scoring method or precision, or no room for a class.
+        ConfigError: another scoring method or precision, several maps, or no room for a class.
     """
 
     def __init__(
@@ -67,6 +67,12 @@ class DevicePipeline:
             raise ConfigError(
                 "on_device runs the scoring method 'contrastzsd' in float32 only; leave "
                 "'on_device' out of backend_options, or scoring_precision."
+            )
+        if config.regions.maps != RegionConfig().maps:
+            raise ConfigError(
+                f"on_device cuts regions from one map, the bundle has "
+                f"{', '.join(name for name, _ in config.regions.maps)}. Export it again with "
+                "--whole-head, or leave 'on_device' out of backend_options."
             )
         if unseen_capacity < 1:
             raise ConfigError(f"unseen_capacity is {unseen_capacity}, must be at least 1.")

@@ -77,14 +77,13 @@ class OnnxRuntimeBackend:
         count = "all" if threads is None else threads
         self.description = f"onnxruntime {ort.__version__}, {used[0]}, {precision}, {count} threads"
 
-    def trunk(self, images: Floats) -> tuple[Floats, Floats, Floats]:
+    def trunk(self, images: Floats) -> tuple[Floats, ...]:
         """Run the backbone and the proposal network."""
-        features, objectness, deltas = self._trunk.run(images)
-        return features, objectness, deltas
+        return tuple(self._trunk.run(images))
 
-    def head(self, region_features: Floats) -> tuple[Floats, Floats]:
+    def head(self, *region_features: Floats) -> tuple[Floats, Floats]:
         """Run the region network."""
-        embeddings, deltas = self._head.run(region_features)
+        embeddings, deltas = self._head.run(*region_features)
         return embeddings, deltas
 
     def frames(self, config: ModelConfig, scorer: Scorer) -> None:
@@ -107,7 +106,7 @@ class _Session:
         providers: list[str],
     ) -> None:
         entry, path = bundle.stage(stage), bundle.network(stage, precision, "onnxruntime")
-        self._input = entry["inputs"][0]["name"]
+        self._inputs = [value["name"] for value in entry["inputs"]]
         self._outputs = [output["name"] for output in entry["outputs"]]
         try:
             self._session = ort.InferenceSession(str(path), options, providers=providers)
@@ -117,6 +116,7 @@ class _Session:
             ) from error
         self.providers: list[str] = self._session.get_providers()
 
-    def run(self, array: Floats) -> list[Floats]:
-        outputs: list[Floats] = self._session.run(self._outputs, {self._input: array})
+    def run(self, *arrays: Floats) -> list[Floats]:
+        feeds = dict(zip(self._inputs, arrays, strict=True))
+        outputs: list[Floats] = self._session.run(self._outputs, feeds)
         return outputs

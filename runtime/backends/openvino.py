@@ -67,14 +67,13 @@ class OpenVinoBackend:
         count = "all" if threads is None else threads
         self.description = f"openvino {version}, {device}, {precision}, {count} threads"
 
-    def trunk(self, images: Floats) -> tuple[Floats, Floats, Floats]:
+    def trunk(self, images: Floats) -> tuple[Floats, ...]:
         """Run the backbone and the proposal network."""
-        features, objectness, deltas = self._run("trunk", images)
-        return features, objectness, deltas
+        return tuple(self._run("trunk", images))
 
-    def head(self, region_features: Floats) -> tuple[Floats, Floats]:
+    def head(self, *region_features: Floats) -> tuple[Floats, Floats]:
         """Run the region network."""
-        embeddings, deltas = self._run("head", region_features)
+        embeddings, deltas = self._run("head", *region_features)
         return embeddings, deltas
 
     def frames(self, config: ModelConfig, scorer: Scorer) -> None:
@@ -86,11 +85,11 @@ class OpenVinoBackend:
         self._models.clear()
         self._requests = threading.local()
 
-    def _run(self, stage: str, array: Floats) -> list[Floats]:
+    def _run(self, stage: str, *arrays: Floats) -> list[Floats]:
         model, names = self._models[stage]
         request = getattr(self._requests, stage, None)
         if request is None:
             request = model.create_infer_request()
             setattr(self._requests, stage, request)
-        results = request.infer([array], share_inputs=True)
+        results = request.infer(list(arrays), share_inputs=True)
         return [np.array(results[name]) for name in names]  # the request reuses its own memory

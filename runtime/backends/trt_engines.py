@@ -91,14 +91,13 @@ class EngineBackend:
         self._frames.append(whole)
         return whole
 
-    def trunk(self, images: Floats) -> tuple[Floats, Floats, Floats]:
+    def trunk(self, images: Floats) -> tuple[Floats, ...]:
         """Run the backbone and the proposal network."""
-        features, objectness, deltas = self._run("trunk", images)
-        return features, objectness, deltas
+        return tuple(self._run("trunk", images))
 
-    def head(self, region_features: Floats) -> tuple[Floats, Floats]:
+    def head(self, *region_features: Floats) -> tuple[Floats, Floats]:
         """Run the region network."""
-        embeddings, deltas = self._run("head", region_features)
+        embeddings, deltas = self._run("head", *region_features)
         return embeddings, deltas
 
     def inspect(self, stage: str) -> str:
@@ -122,7 +121,7 @@ class EngineBackend:
         self._engines.clear()
         self._device.close()
 
-    def _run(self, stage: str, array: Floats) -> list[Floats]:
+    def _run(self, stage: str, *arrays: Floats) -> list[Floats]:
         engine = self._engines[stage]
         lane = getattr(self._local, "lane", None)
         if lane is None:
@@ -130,10 +129,10 @@ class EngineBackend:
             lane = self._local.lane = _Lane(self._device)
             with self._lock:
                 self._lanes.append(lane)
-        most = engine.check(array.shape)
+        most = engine.check([array.shape for array in arrays])
         parts = [
-            lane.run(engine, np.ascontiguousarray(array[start : start + most]))
-            for start in range(0, len(array), most)
+            lane.run(engine, [np.ascontiguousarray(a[start : start + most]) for a in arrays])
+            for start in range(0, len(arrays[0]), most)
         ]
         if len(parts) == 1:
             return parts[0]
@@ -146,10 +145,12 @@ class Engine:
     def __init__(self, package: Package, bundle: Bundle, entry: Mapping[str, Any]) -> None:
         stage = bundle.stage(entry["stage"])
         self.package, self.stage = package, str(entry["stage"])
-        self.input: str = stage["inputs"][0]["name"]
+        self.inputs: list[str] = [value["name"] for value in stage["inputs"]]
         self.outputs: list[str] = [output["name"] for output in stage["outputs"]]
         self._command = build_command(bundle, entry["precision"], package, entry["target"])
-        self._least, self._most = (entry["profile"][self.input][key] for key in ("min", "max"))
+        self._least, self._most = (
+            [entry["profile"][name][key] for name in self.inputs] for key in ("min", "max")
+        )
         with package.messages() as messages:
             runtime = package.trt.Runtime(package.logger)
             self.engine = runtime.deserialize_cuda_engine(bundle.file(entry["file"]).read_bytes())
@@ -161,29 +162,32 @@ class Engine:
             )
         self._runtime = runtime  # must outlive its engines
 
-    def check(self, shape: tuple[int, ...]) -> int:
-        """Compare a shape with the profile; return the most entries of its first axis at a time."""
-        inside = all(
-            low <= size <= high
-            for size, low, high in zip(shape[1:], self._least[1:], self._most[1:], strict=True)
-        )
-        if not inside or shape[0] < self._least[0]:
-            raise self.refusal(shape)
-        return int(self._most[0])
+    def check(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """Compare shapes with the profile; return the most entries of the first axis at a time."""
+        for index, (shape, least, most) in enumerate(
+            zip(shapes, self._least, self._most, strict=True)
+        ):
+            inside = all(
+                low <= size <= high
+                for size, low, high in zip(shape[1:], least[1:], most[1:], strict=True)
+            )
+            if not inside or shape[0] < least[0]:
+                raise self.refusal(shape, index)
+        return min(int(most[0]) for most in self._most)
 
-    def refusal(self, shape: tuple[int, ...]) -> ShapeError:
-        """The error for a shape outside the profile."""
+    def refusal(self, shape: tuple[int, ...], index: int = 0) -> ShapeError:
+        """The error for a shape of an input outside the profile."""
         return ShapeError(
-            f"the {self.stage} engine was built for shapes {tuple(self._least)} to "
-            f"{tuple(self._most)}, {self.input} has {shape}. Build one for it with --batch and "
-            f"--size: {self._command}"
+            f"the {self.stage} engine was built for shapes {tuple(self._least[index])} to "
+            f"{tuple(self._most[index])}, {self.inputs[index]} has {shape}. Build one for it with "
+            f"--batch and --size: {self._command}"
         )
 
-    def failure(self, shape: tuple[int, ...]) -> DeviceError:
+    def failure(self, shapes: Sequence[tuple[int, ...]]) -> DeviceError:
         """The error for a call that TensorRT refused."""
         return DeviceError(
-            f"{self.package} cannot run the {self.stage} engine on {shape}: "
-            f"{self.package.last_message}"
+            f"{self.package} cannot run the {self.stage} engine on "
+            f"{', '.join(map(str, shapes))}: {self.package.last_message}"
         )
 
 
@@ -191,8 +195,8 @@ class FixedEngine:
     """An engine at one shape and, once bound, fixed addresses: what a CUDA graph can capture.
 
     Args:
-        engine: to run.
-        shape: of its input.
+        engine: to run; it has one input.
+        shape: of that.
 
     Attributes:
         output_shapes: in the order of the engine's outputs.
@@ -203,26 +207,26 @@ class FixedEngine:
     """
 
     def __init__(self, engine: Engine, shape: tuple[int, ...]) -> None:
-        if shape[0] > engine.check(shape):
+        if shape[0] > engine.check([shape]):
             raise engine.refusal(shape)
         context = engine.engine.create_execution_context()
-        if context is None or not context.set_input_shape(engine.input, shape):
-            raise engine.failure(shape)
+        if context is None or not context.set_input_shape(engine.inputs[0], shape):
+            raise engine.failure([shape])
         self._engine, self._shape, self._context = engine, shape, context
         self.output_shapes = [tuple(context.get_tensor_shape(name)) for name in engine.outputs]
 
     def bind(self, addresses: Sequence[int]) -> None:
         """Say where its input and its outputs lie, in order."""
-        names, context = [self._engine.input, *self._engine.outputs], self._context
+        names, context = [*self._engine.inputs, *self._engine.outputs], self._context
         for name, address in zip(names, addresses, strict=True):
             if not context.set_tensor_address(name, address):
-                raise self._engine.failure(self._shape)
+                raise self._engine.failure([self._shape])
 
     def enqueue(self, stream: int) -> None:
         """Put it on a stream."""
         context = self._context
         if not context.execute_async_v3(stream):
-            raise self._engine.failure(self._shape)
+            raise self._engine.failure([self._shape])
 
 
 class _Lane:
@@ -233,24 +237,25 @@ class _Lane:
         self._contexts: dict[str, Any] = {}
         self._memory: dict[tuple[str, str], tuple[Any, int]] = {}  # and its bytes
 
-    def run(self, engine: Engine, array: Floats) -> list[Floats]:
+    def run(self, engine: Engine, arrays: Sequence[Floats]) -> list[Floats]:
         stage = engine.stage
         if stage not in self._contexts:
             self._contexts[stage] = engine.engine.create_execution_context()
         context = self._contexts[stage]
-        done = context is not None and context.set_input_shape(engine.input, array.shape)
-        results = []
-        if done:
-            memory = self._reserve(stage, engine.input, array.nbytes)
+        done, results = context is not None, []
+        for name, array in zip(engine.inputs, arrays, strict=True):
+            if not (done := done and context.set_input_shape(name, array.shape)):
+                break
+            memory = self._reserve(stage, name, array.nbytes)
             self._device.upload(memory, array, self._stream)
-            done = context.set_tensor_address(engine.input, int(memory))
+            done = context.set_tensor_address(name, int(memory))
         for name in engine.outputs if done else ():
             result = np.empty(tuple(context.get_tensor_shape(name)), np.float32)
             memory = self._reserve(stage, name, result.nbytes)
             done = done and context.set_tensor_address(name, int(memory))
             results.append((result, memory))
         if not (done and context.execute_async_v3(int(self._stream))):
-            raise engine.failure(array.shape)
+            raise engine.failure([array.shape for array in arrays])
         for result, memory in results:
             self._device.download(result, memory, self._stream)
         self._device.wait(self._stream)

@@ -41,7 +41,8 @@ def roi_align(
             that stride reads.
 
     Returns:
-        ``(R, C, ceil(PH / bin_step), ceil(PW / bin_step))``. A sample more than one cell outside the map, or NaN, counts as 0.
+        ``(R, C, ceil(PH / bin_step), ceil(PW / bin_step))``. A sample more than one cell outside
+        the map, or NaN, counts as 0.
 
     Raises:
         ShapeError: an argument does not have the shape above.

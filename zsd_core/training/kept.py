@@ -180,9 +180,9 @@ class _Describing(TorchNetworks):
         self._head = model.head
 
     @torch.inference_mode()
-    def head(self, region_features: Floats) -> tuple[Floats, Floats]:
+    def head(self, *region_features: Floats) -> tuple[Floats, Floats]:
         """See ``zsd_core.pipeline.Networks``."""
-        f, bins = self._head.describe(torch.from_numpy(region_features))
+        f, bins = self._head.describe(*map(torch.from_numpy, region_features))
         return f.numpy(), self._head.regress(f, bins).numpy()
 
 
