@@ -20,6 +20,7 @@ from torchvision import ops
 
 from export.networks import trace_head, trace_trunk
 from export.onnx import describe_graph
+from export.split import split_conv5
 from export.weights import WEIGHTS, save_graphs
 from runtime.bundle import Bundle, open_bundle, write_bundle
 from zsd_core import kernels
@@ -55,7 +56,7 @@ def paper_model(config: ModelConfig = CONFIG) -> ContrastZSD:
     return model
 
 
-def write_paper_bundle(path: Path, model: ContrastZSD, config: ModelConfig = CONFIG) -> Bundle:
+def write_paper_bundle(path: Path, model: ContrastZSD) -> Bundle:
     """Write trunk and head as the exporter writes them, 65 seen and 15 unseen classes, and words.
 
     There is no ``detector.onnx`` and no parity report: this bundle is for timing alone.
@@ -63,9 +64,10 @@ def write_paper_bundle(path: Path, model: ContrastZSD, config: ModelConfig = CON
     split = load_split("coco_65_15")
     names = (*split.seen, *split.unseen)
     words = tuple(f"word {i}" for i in range(WORDS))
-    rng, width = np.random.default_rng(0), config.scoring.vector_dim
+    rng, width = np.random.default_rng(0), model.config.scoring.vector_dim
     vectors = unit_rows(rng.normal(size=(len(names) + WORDS, width)).astype(np.float32))
-    graphs = {"trunk": trace_trunk(model), "head": trace_head(model)}
+    exported = split_conv5(model) or model
+    graphs = {"trunk": trace_trunk(exported), "head": trace_head(exported)}
     work = path.with_name(path.name + ".parts")
     work.mkdir(parents=True)
     save_graphs(graphs, model.scorer_tensors(), work)
@@ -73,7 +75,7 @@ def write_paper_bundle(path: Path, model: ContrastZSD, config: ModelConfig = CON
         name: work / name for name in (*(f"{stage}.onnx" for stage in graphs), WEIGHTS)
     }
     written = write_bundle(
-        path, name="contrastzsd-resnet101-random", model=config, files=files,
+        path, name="contrastzsd-resnet101-random", model=exported.config, files=files,
         classes=[(n, "seen") for n in split.seen] + [(n, "unseen") for n in split.unseen],
         class_vectors=vectors[: len(names)], scorer=model.scorer_tensors(),
         stages={name: describe_graph(name, graph) for name, graph in graphs.items()},

@@ -13,11 +13,13 @@ from export.stages import (
     DetectorGraph,
     NamedImage,
     Trace,
+    head_inputs,
     inputs_of,
     pipeline_trace,
 )
 from runtime import Detector
 from runtime.bundle import Bundle
+from zsd_core.config import ModelConfig
 from zsd_core.pipeline import Networks, to_original
 from zsd_core.scoring import ClassSet, Scorer, scorer_for
 
@@ -33,6 +35,7 @@ def compare_stages(
     *,
     truth: tuple[str, Networks],
     networks: tuple[str, Networks] | None = None,
+    truth_config: ModelConfig | None = None,
     packages: Sequence[str],
 ) -> dict[str, Any]:
     """Compare ``detector.onnx``, and ``networks`` if given, with ``truth`` in the pipeline.
@@ -48,12 +51,16 @@ def compare_stages(
         limits: where agreement ends.
         truth: name and networks of what the rest must agree with.
         networks: name and networks of another candidate.
+        truth_config: of the truth, if it cuts regions from other maps than the bundle does; maps
+            and what is read of them are compared where both are of one kind.
         packages: distributions whose versions are recorded.
 
     Returns:
         The comparisons, their verdict and the conditions, as JSON values.
     """
     config = bundle.model_config
+    truth_config = truth_config or config
+    same_maps = truth_config.regions.maps == config.regions.maps
     thresholds = np.zeros(len(classes.names), np.float32)
     graph = DetectorGraph(bundle.file("detector.onnx"), stages=True)
     whole = Comparison("detector.onnx", truth[0], limits, config)
@@ -66,12 +73,13 @@ def compare_stages(
     groups: dict[tuple[int, ...], list[tuple[NamedImage, Trace]]] = {}
     found = {}
     for image in images:
-        arguments = (scorer, classes, config, [image.pixels], thresholds)
-        expected = pipeline_trace(truth[1], *arguments)
+        rest = [image.pixels], thresholds
+        expected = pipeline_trace(truth[1], scorer, classes, truth_config, *rest)
         if networks is not None:
-            comparisons[0].add(expected, pipeline_trace(networks[1], *arguments))
-            if "patches" in expected:
-                outputs = networks[1].head(expected["patches"])
+            found_there = pipeline_trace(networks[1], scorer, classes, config, *rest)
+            comparisons[0].add(expected, found_there)
+            if patches := head_inputs(expected) if same_maps else {}:
+                outputs = networks[1].head(*patches.values())
                 for name, output in zip(("embeddings", "box_deltas"), outputs, strict=True):
                     row = f"head: {name}, equal input"
                     comparisons[0].add_tensor(row, expected[name], output)

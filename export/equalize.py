@@ -32,6 +32,7 @@ __all__ = [
 ]  # fmt: skip
 
 Floats = NDArray[np.float32]
+Feed = Mapping[str, Floats]  # by the names of a network's inputs
 LAYERS = ("Conv", "Gemm", "MatMul")
 HOMOGENEOUS = ("Add", "Identity", "MaxPool", "AveragePool", "GlobalAveragePool", "Relu")
 SMALLEST = 1e-3  # of the largest channel: what is below it need not be lifted further
@@ -85,17 +86,16 @@ def channel_groups(model: onnx.ModelProto) -> list[Group]:
     return [g for r, g in groups.items() if r not in fixed and g.makers and g.readers]
 
 
-def equalize(model: onnx.ModelProto, name: str, samples: Sequence[Floats]) -> int:
+def equalize(model: onnx.ModelProto, samples: Sequence[Feed]) -> int:
     """Rescale a network in place; the number of groups that were.
 
     Args:
         model: plain, with its weights loaded.
-        name: of its input.
-        samples: of the input; the ranges of channels are taken from what they make.
+        samples: of its inputs; the ranges of channels are taken from what they make.
     """
     onnx = require("onnx", "export")
     groups = channel_groups(model)
-    ranges = channel_ranges(model, name, samples, [t for g in groups for t in g.tensors])
+    ranges = channel_ranges(model, samples, [t for g in groups for t in g.tensors])
     stored = {w.name: w for w in model.graph.initializer}
     weights = {n: onnx.numpy_helper.to_array(w).astype(np.float64) for n, w in stored.items()
                if w.data_type == onnx.TensorProto.FLOAT}  # fmt: skip
@@ -117,11 +117,11 @@ def equalize(model: onnx.ModelProto, name: str, samples: Sequence[Floats]) -> in
 
 
 def channel_ranges(
-    model: onnx.ModelProto, name: str, samples: Sequence[Floats], tensors: Sequence[str]
+    model: onnx.ModelProto, samples: Sequence[Feed], tensors: Sequence[str]
 ) -> dict[str, NDArray[np.float64]]:
     """Largest magnitude of every channel (axis 1) of some tensors."""
     ranges: dict[str, NDArray[np.float64]] = {}
-    for values in tensor_values(model, name, samples, tensors):
+    for values in tensor_values(model, samples, tensors):
         for key, array in values.items():
             most = np.abs(array).max(axis=(0, *range(2, array.ndim))).astype(np.float64)
             ranges[key] = np.maximum(ranges.get(key, 0), most)
@@ -129,20 +129,19 @@ def channel_ranges(
 
 
 def tensor_values(
-    model: onnx.ModelProto, name: str, samples: Sequence[Floats], tensors: Sequence[str]
+    model: onnx.ModelProto, samples: Sequence[Feed], tensors: Sequence[str]
 ) -> Iterator[dict[str, Floats]]:
     """What a network computes inside, for one sample after the other.
 
     Args:
         model: with its weights loaded.
-        name: of its input, which may be asked for too.
-        samples: of the input.
-        tensors: names of what to show.
+        samples: of its inputs.
+        tensors: names of what to show; inputs may be among them.
     """
     onnx, ort = require("onnx", "export"), require("onnxruntime", "cpu")
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
-    inside = [tensor for tensor in tensors if tensor != name]
+    inside = [tensor for tensor in tensors if tensor not in input_names(model)]
     present = {value.name for value in shown.graph.output}
     shown.graph.output.extend(onnx.ValueInfoProto(name=t) for t in inside if t not in present)
     options = ort.SessionOptions()
@@ -151,10 +150,13 @@ def tensor_values(
         shown.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     for sample in samples if tensors else ():
-        values = (
-            dict(zip(inside, session.run(inside, {name: sample}), strict=True)) if inside else {}
-        )
-        yield {**values, **({name: sample} if name in tensors else {})}
+        values = dict(zip(inside, session.run(inside, sample), strict=True)) if inside else {}
+        yield {**values, **{name: sample[name] for name in sample if name in tensors}}
+
+
+def input_names(model: onnx.ModelProto) -> set[str]:
+    """Names of a network's inputs."""
+    return {value.name for value in model.graph.input}
 
 
 def weight_axes(node: onnx.NodeProto) -> tuple[int, int]:

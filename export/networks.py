@@ -25,6 +25,8 @@ from zsd_core.models import ContrastZSD
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from export.split import SplitModel
+
 __all__ = [
     "ExportError",
     "check_exportable",
@@ -45,31 +47,42 @@ class ExportError(ZsdError, RuntimeError):
     """A model cannot be exported, or what was exported does not do what the model does."""
 
 
-def trace_trunk(model: ContrastZSD) -> ir.Model:
-    """``images (N, 3, H, W)`` to ``features``, ``objectness`` and ``deltas``; N, H, W dynamic.
+def trace_trunk(model: ContrastZSD | SplitModel) -> ir.Model:
+    """``images (N, 3, H, W)`` to the maps, ``objectness`` and ``deltas``; N, H, W dynamic.
 
-    H and W are multiples of ``preprocess.pad_multiple``.
+    H and W are multiples of ``preprocess.pad_multiple``. The maps are ``RegionConfig.maps``.
     """
     config, unit = model.config, model.config.preprocess.pad_multiple
     sample = torch.zeros(2, 3, 3 * unit, 4 * unit)  # no two sizes alike, none of them 1
     height, width = (torch.export.Dim(name, min=1, max=4096) for name in ("h", "w"))
     batch = torch.export.Dim("N", min=1, max=4096)
+    maps = [name for name, _ in config.regions.maps]
     traced = _trace(
-        model.trunk, sample, "images", ("features", "objectness", "deltas"),
+        model.trunk, [sample], ["images"], [*maps, "objectness", "deltas"],
         {0: batch, 2: unit * height, 3: unit * width},
     )  # fmt: skip
-    strides = (config.regions.stride, config.proposals.stride, config.proposals.stride)
+    strides = [config.regions.stride] * len(maps) + [config.proposals.stride] * 2
     _name_axes(traced.graph.inputs[0], {0: "N", 2: "H", 3: "W"})
     for output, stride in zip(traced.graph.outputs, strides, strict=True):
         _name_axes(output, {0: "N", 2: f"H/{stride}", 3: f"W/{stride}"})
     return traced
 
 
-def trace_head(model: ContrastZSD) -> ir.Model:
-    """``region_features (R, C, PH, PW)`` to ``embeddings`` and ``deltas``; R dynamic, from 0."""
-    sample = torch.zeros(3, model.trunk.channels, *model.config.regions.output_size)
+def trace_head(model: ContrastZSD | SplitModel) -> ir.Model:
+    """Regions of every map to ``embeddings`` and ``deltas``; R dynamic, from 0.
+
+    The input that belongs to the map ``features`` is ``region_features (R, C, PH, PW)``.
+    """
+    maps, unit = model.config.regions.maps, model.config.preprocess.pad_multiple
+    with torch.no_grad():
+        made = model.trunk(torch.zeros(1, 3, unit, unit))
+    samples = [
+        torch.zeros(3, features.shape[1], *model.config.regions.bins(step))
+        for features, (_, step) in zip(made[: len(maps)], maps, strict=True)
+    ]
     regions = torch.export.Dim("R", min=0, max=1 << 20)
-    return _trace(model.head, sample, "region_features", ("embeddings", "deltas"), {0: regions})
+    names = [f"region_{name}" for name, _ in maps]
+    return _trace(model.head, samples, names, ["embeddings", "deltas"], {0: regions})
 
 
 def check_exportable(config: ModelConfig) -> None:
@@ -104,10 +117,10 @@ def check_plain(name: str, model: ir.Model) -> None:
         )
 
 
-def fold_batch_norm(network: nn.Module, sample: Tensor) -> nn.Module:
+def fold_batch_norm(network: nn.Module, *samples: Tensor) -> nn.Module:
     """Copy of ``network`` whose frozen batch norms are part of the convolutions before them.
 
-    Which convolution precedes which batch norm is read off a run on ``sample``, so any way of
+    Which convolution precedes which batch norm is read off a run on ``samples``, so any way of
     writing a network will do.
 
     Raises:
@@ -139,7 +152,7 @@ def fold_batch_norm(network: nn.Module, sample: Tensor) -> nn.Module:
     ]
     try:
         with torch.no_grad():
-            network(sample)
+            network(*samples)
     finally:
         for handle in handles:
             handle.remove()
@@ -167,20 +180,20 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
 
 def _trace(
     network: nn.Module,
-    sample: Tensor,
-    input_name: str,
+    samples: Sequence[Tensor],
+    input_names: Sequence[str],
     output_names: Sequence[str],
-    dynamic: Mapping[int, Any],
+    dynamic: Mapping[int, Any],  # of every input
 ) -> ir.Model:
     require("onnxscript", "export")
     import onnx_ir.passes.common as passes
 
-    folded = fold_batch_norm(network, sample)
+    folded = fold_batch_norm(network, *samples)
     with _quiet():
         program = torch.onnx.export(
-            folded, (sample,), dynamo=True, opset_version=OPSET, optimize=True, verbose=False,
-            input_names=[input_name], output_names=list(output_names),
-            dynamic_shapes=(dict(dynamic),),
+            folded, tuple(samples), dynamo=True, opset_version=OPSET, optimize=True, verbose=False,
+            input_names=list(input_names), output_names=list(output_names),
+            dynamic_shapes=tuple(dict(dynamic) for _ in samples),
         )  # fmt: skip
     assert program is not None
     model = program.model

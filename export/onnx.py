@@ -32,6 +32,7 @@ from export.networks import (
     trace_trunk,
 )
 from export.parity import Limits, table
+from export.split import split_conv5
 from export.stages import NamedImage, folder_images, sample_images
 from export.vocabulary import Words, read_words
 from export.weights import WEIGHTS, save_graphs
@@ -57,6 +58,7 @@ def export_bundle(
     vocabulary: Words | None = None,
     limits: Limits | None = None,
     overwrite: bool = False,
+    whole_head: bool = False,
     step: Steps | None = None,
     **details: Any,
 ) -> dict[str, Any]:
@@ -69,6 +71,7 @@ def export_bundle(
         vocabulary: words for the device.
         limits: where agreement ends.
         overwrite: replace what is at ``output``.
+        whole_head: keep all of conv5 in the head, see ``export.split``.
         step: progress.
         **details: further manifest entries: name, licence, notes, metrics.
 
@@ -84,16 +87,20 @@ def export_bundle(
     if output.exists() and not overwrite:
         raise BundleError(f"{output} exists; remove it, or pass --overwrite.")
     model, scorer = checkpoint.model, checkpoint.model.scorer_tensors()
-    config = _portable(checkpoint.config.model)
+    config = checkpoint.config.model
+    split = None if whole_head else split_conv5(model)
     with step("trace trunk and head"):
-        trunk, head = trace_trunk(model), trace_head(model)
-        for name, network in (("trunk", trunk), ("head", head)):
+        graphs = {"trunk": trace_trunk(model), "head": trace_head(model)}
+        whole = dict(graphs)
+        if split is not None:
+            graphs = {"trunk": trace_trunk(split), "head": trace_head(split)}
+        for name, network in (*whole.items(), *graphs.items()):
             check_plain(name, network)
     with tempfile.TemporaryDirectory(prefix="contrastzsd-") as temporary:
         work = Path(temporary)
         with step("compose detector"):
-            detector = compose_detector(trunk, head, scorer, config)
-            graphs = {"trunk": trunk, "head": head, "detector": detector}
+            # ONNX's RoiAlign leaves no bin out, so the one file keeps the head whole.
+            graphs["detector"] = compose_detector(**whole, scorer_tensors=scorer, config=config)
             save_graphs(graphs, scorer, work)
             files: dict[str, Path | bytes] = {
                 f"{name}.onnx": work / f"{name}.onnx" for name in graphs
@@ -101,7 +108,7 @@ def export_bundle(
             files[WEIGHTS] = work / WEIGHTS
             parts: dict[str, Any] = {
                 "name": output.stem,
-                "model": config,
+                "model": _portable(split.config if split else config),
                 "classes": [(name, "seen") for name in checkpoint.seen]
                 + [(name, "unseen") for name in checkpoint.unseen],
                 "class_vectors": checkpoint.vectors,
@@ -142,6 +149,7 @@ def compare_with_torch(
     return compare_stages(
         bundle, scorer, classes, images, limits,
         truth=("PyTorch and the kernels", TorchNetworks(checkpoint.model)),
+        truth_config=checkpoint.config.model,
         networks=("trunk.onnx and head.onnx", open_backend("onnxruntime", bundle)),
         packages=("torch", "onnx", "onnxscript", "onnxruntime", "numpy"),
     )  # fmt: skip
@@ -232,6 +240,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--vocabulary-licence", default="", metavar="TEXT", help="licence of the names")
     add("--metrics", type=Path, metavar="FILE", help="what export.evaluate --json wrote")
     add("--images", type=Path, metavar="DIR", help="compare on these instead of the packaged ones")
+    add("--whole-head", action="store_true", help="no layer of a region head in the trunk")
     add("--overwrite", action="store_true", help="replace what is at --output")  # fmt: skip
     return parser.parse_args(argv)
 
@@ -257,7 +266,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )  # fmt: skip
         report = export_bundle(
             checkpoint, args.output, images=images, vocabulary=words, overwrite=args.overwrite,
-            step=step, **details,
+            whole_head=args.whole_head, step=step, **details,
         )  # fmt: skip
     except ZsdError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -17,10 +17,11 @@ from zsd_core import kernels
 from zsd_core.config import ModelConfig
 from zsd_core.errors import ConfigError
 
-__all__ = ["Comparison", "Limits", "conditions", "table"]
+__all__ = ["IMAGE_STAGES", "MAPS", "Comparison", "Limits", "conditions", "table"]
 
 # Outputs that belong to an image, to a region and to a detection.
-IMAGE_STAGES = {"features": "trunk", "objectness": "trunk", "anchor_deltas": "trunk"}
+MAPS = ("features", "reduced", "shortcut")  # the first, or the others: ``export.split``
+IMAGE_STAGES = dict.fromkeys((*MAPS, "objectness", "anchor_deltas"), "trunk")
 REGION_STAGES = {"embeddings": "head", "box_deltas": "head", "class_scores": "scores"}
 
 

@@ -171,7 +171,7 @@ def sensitive_nodes(
 ) -> list[str]:
     """Layers, with their activations, that int8 alone would spoil: rounding is amplified there."""
     layers = [n.name for n in model.graph.node if n.op_type in COMPUTE and n.name not in kept]
-    noise = layer_noise(model, name, sample, layers, 127)
+    noise = layer_noise(model, {name: sample}, layers, 127)
     found = [node for node in model.graph.node if noise.get(node.name, 0) > SENSITIVE]
     made = {node.output[0] for node in found}
     return [

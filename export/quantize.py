@@ -23,21 +23,20 @@ import argparse
 import logging
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from export.compare import class_table
 from export.copies import STAGES, add_networks, record_tradeoff, working_copy
-from export.equalize import equalize
+from export.equalize import Feed, equalize
 from export.precision import COMPUTE, SENSITIVE, compute_types, final_layers, name_nodes
 from export.rounding import correct_biases, layer_noise
-from export.stages import NamedImage, folder_images, inputs_of, pipeline_trace
+from export.stages import NamedImage, folder_images, head_inputs, inputs_of, pipeline_trace
 from export.tradeoff import photographs, tradeoff, tradeoff_table
 from runtime.backends import installed_backends, open_backend
 from runtime.bundle import Bundle, open_bundle
@@ -52,9 +51,7 @@ __all__ = [
     "parse",
 ]  # fmt: skip
 
-Floats = NDArray[np.float32]
 METHODS = ("minmax", "entropy", "percentile")
-INPUTS = {"trunk": "images", "head": "region_features"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,13 +130,13 @@ def add_int8(
     inputs = calibration_inputs(bundle, images, regions)
     files: dict[str, bytes] = {}
     for stage, model in models.items():
-        name, samples = INPUTS[stage], inputs[stage]
-        equalize(model, name, samples)
+        samples = inputs[stage]
+        equalize(model, samples)
         layers = [n.name for n in model.graph.node if n.op_type in COMPUTE]
         layers = [layer for layer in layers if layer not in kept[stage]]
         if sensitive:
             found = layer_noise(
-                model, name, samples[0], layers, FLAVOURS["asymmetric"].levels(full_range)
+                model, samples[0], layers, FLAVOURS["asymmetric"].levels(full_range)
             )
             kept[stage] += [layer for layer, noise in found.items() if noise > sensitive]
             layers = [layer for layer in layers if layer not in kept[stage]]
@@ -148,9 +145,9 @@ def add_int8(
         for flavour_name, flavour in FLAVOURS.items():
             levels = flavour.levels(full_range)
             corrected = onnx.ModelProto.FromString(model.SerializeToString())
-            correct_biases(corrected, name, samples, layers, levels)
+            correct_biases(corrected, samples, layers, levels)
             files[f"{stage}.int8.{flavour_name}.onnx"] = _quantize(
-                corrected, flavour, name, samples, kept[stage], method, levels < 127
+                corrected, flavour, samples, kept[stage], method, levels < 127
             )
     networks = {
         family: {stage: f"{stage}.int8.{name}.onnx" for stage in STAGES}
@@ -166,7 +163,7 @@ def add_int8(
         },
         "calibration": {
             "images": [image.name for image in images],
-            "regions": int(sum(len(array) for array in inputs["head"])),
+            "regions": sum(len(next(iter(feed.values()))) for feed in inputs["head"]),
         },
         "float32": kept,
     }  # fmt: skip
@@ -176,19 +173,19 @@ def add_int8(
 
 def calibration_inputs(
     bundle: Bundle, images: Sequence[NamedImage], regions: int
-) -> dict[str, list[Floats]]:
+) -> dict[str, list[Feed]]:
     """What trunk and head are fed in float32 when the pipeline searches ``images``."""
     scorer, classes = class_table(bundle)
     config, thresholds = bundle.model_config, np.zeros(len(classes.names), np.float32)
     networks = open_backend("onnxruntime", bundle)
-    found: dict[str, list[Floats]] = {stage: [] for stage in STAGES}
+    found: dict[str, list[Feed]] = {stage: [] for stage in STAGES}
     for image in images:
-        found["trunk"].append(inputs_of(config, [image.pixels])["images"])
+        found["trunk"].append({"images": inputs_of(config, [image.pixels])["images"]})
         trace = pipeline_trace(networks, scorer, classes, config, [image.pixels], thresholds)
-        if "patches" in trace:
-            patches = trace["patches"]  # sorted by score: take them from the whole range
-            chosen = np.unique(np.linspace(0, len(patches) - 1, regions).round().astype(int))
-            found["head"].append(patches[chosen])
+        if patches := head_inputs(trace):  # sorted by score: take them from the whole range
+            last = len(trace["rois"]) - 1
+            chosen = np.unique(np.linspace(0, last, regions).round().astype(int))
+            found["head"].append({name: array[chosen] for name, array in patches.items()})
     networks.close()
     if not found["head"]:
         raise ConfigError("no region was proposed in any image; calibrate on other images.")
@@ -196,7 +193,7 @@ def calibration_inputs(
 
 
 def _quantize(
-    model: onnx.ModelProto, flavour: Flavour, name: str, inputs: Sequence[Floats],
+    model: onnx.ModelProto, flavour: Flavour, inputs: Sequence[Feed],
     kept: Sequence[str], method: str, reduce_range: bool,
 ) -> bytes:  # fmt: skip
     """The library's work: the network with its ranges measured and its Q/DQ nodes set."""
@@ -206,7 +203,7 @@ def _quantize(
         source, target = Path(work) / "float32.onnx", Path(work) / "int8.onnx"
         onnx.save(model, source)
         tools.quantize_static(
-            str(source), str(target), _Reader(name, inputs),
+            str(source), str(target), _Reader(inputs),
             quant_format=tools.QuantFormat.QDQ, per_channel=True, reduce_range=reduce_range,
             activation_type=tools.QuantType.QInt8 if flavour.symmetric else tools.QuantType.QUInt8,
             weight_type=tools.QuantType.QInt8, op_types_to_quantize=list(flavour.operators),
@@ -227,10 +224,10 @@ def _quantize(
 class _Reader:
     """Feeds calibration inputs one by one, as ONNX Runtime asks for them."""
 
-    def __init__(self, name: str, inputs: Sequence[Floats]) -> None:
-        self._feeds: Iterator[Mapping[str, Floats]] = iter([{name: array} for array in inputs])
+    def __init__(self, inputs: Sequence[Feed]) -> None:
+        self._feeds: Iterator[Feed] = iter(inputs)
 
-    def get_next(self) -> Mapping[str, Floats] | None:
+    def get_next(self) -> Feed | None:
         return next(self._feeds, None)
 
 

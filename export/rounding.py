@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.equalize import is_depthwise, tensor_values, weight_axes
+from export.equalize import Feed, input_names, is_depthwise, tensor_values, weight_axes
 from zsd_core.errors import require
 
 if TYPE_CHECKING:
@@ -43,21 +43,20 @@ def round_weights(weights: NDArray[Any], axis: int, levels: int) -> NDArray[np.f
 
 
 def correct_biases(
-    model: onnx.ModelProto, name: str, samples: Sequence[Floats], layers: Sequence[str], levels: int
+    model: onnx.ModelProto, samples: Sequence[Feed], layers: Sequence[str], levels: int
 ) -> None:
     """Take back, in place, the mean shift that rounded weights will cause in some layers.
 
     Args:
         model: plain, with its weights loaded.
-        name: of its input.
-        samples: of the input; means are taken over them.
+        samples: of its inputs; means are taken over them.
         layers: names of the nodes that will be rounded; those without a bias are left alone.
         levels: see :func:`round_weights`.
     """
     onnx = require("onnx", "export")
     stored = {w.name: w for w in model.graph.initializer}
     nodes = [n for n in model.graph.node if n.name in layers and len(n.input) > 2]
-    means = _means(model, name, samples, sorted({n.input[0] for n in nodes}))
+    means = _means(model, samples, sorted({n.input[0] for n in nodes}))
     for node in nodes:
         weights = onnx.numpy_helper.to_array(stored[node.input[1]])
         bias = onnx.numpy_helper.to_array(stored[node.input[2]])
@@ -68,7 +67,7 @@ def correct_biases(
 
 
 def layer_noise(
-    model: onnx.ModelProto, name: str, sample: Floats, layers: Sequence[str], levels: int
+    model: onnx.ModelProto, sample: Feed, layers: Sequence[str], levels: int
 ) -> dict[str, float]:
     """The noise that each layer alone, in int8, makes in the worst output of its network.
 
@@ -77,8 +76,7 @@ def layer_noise(
 
     Args:
         model: plain, with its weights loaded.
-        name: of its input.
-        sample: of the input.
+        sample: of its inputs.
         layers: names of the nodes to ask.
         levels: of the weights, see :func:`round_weights`.
 
@@ -101,21 +99,21 @@ def layer_noise(
     touched = {key: (node.input[0], result(node)) for key, node in nodes.items()}
     tensors = sorted({tensor for pair in touched.values() for tensor in pair})
     step, mean = {}, {}
-    for tensor, array in next(tensor_values(model, name, [sample], tensors)).items():
+    for tensor, array in next(tensor_values(model, [sample], tensors)).items():
         step[tensor] = float(np.abs(array).max()) / 127 or EXACT
         mean[tensor] = array.mean(axis=(0, *range(2, array.ndim)), dtype=np.float64)
-    probe = _probe(model, name, tensors, [i for n in nodes.values() for i in n.input[1:]])
+    probe = _probe(model, tensors, [i for n in nodes.values() for i in n.input[1:]])
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(
         probe.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     stored = {w.name: onnx.numpy_helper.to_array(w) for w in model.graph.initializer}
-    truth = [a.astype(np.float64) for a in session.run(None, {name: sample})]
+    truth = [a.astype(np.float64) for a in session.run(None, sample)]
     found = {}
     for key, node in nodes.items():
         weights = stored[node.input[1]]
-        feed = {name: sample, node.input[1]: _single(round_weights(weights, weight_axes(node)[0],
+        feed = {**sample, node.input[1]: _single(round_weights(weights, weight_axes(node)[0],
                                                                    levels))}  # fmt: skip
         for bias in node.input[2:]:
             feed[bias] = _single(stored[bias] - _shift(node, weights, mean[node.input[0]], levels))
@@ -128,21 +126,21 @@ def layer_noise(
 
 
 def _probe(
-    model: onnx.ModelProto, name: str, tensors: Sequence[str], weights: Sequence[str]
+    model: onnx.ModelProto, tensors: Sequence[str], weights: Sequence[str]
 ) -> onnx.ModelProto:
     """A copy whose ``tensors`` are rounded to multiples of steps, its ``weights`` inputs."""
     onnx = require("onnx", "export")
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
-    graph, helper = probe.graph, onnx.helper
+    graph, helper, inputs = probe.graph, onnx.helper, input_names(model)
     for tensor in tensors:
         step = _step(tensor)
         graph.initializer.append(onnx.numpy_helper.from_array(np.float32(EXACT), step))
         exact, rounded = (
-            (tensor, f"{tensor}_used") if tensor == name else (f"{tensor}_exact", tensor)
+            (tensor, f"{tensor}_used") if tensor in inputs else (f"{tensor}_exact", tensor)
         )
         for node in graph.node:
-            if tensor == name:
+            if tensor in inputs:
                 node.input[:] = [rounded if i == tensor else i for i in node.input]
             node.output[:] = [exact if o == tensor else o for o in node.output]
         graph.node.extend([
@@ -184,11 +182,11 @@ def _single(array: NDArray[Any]) -> Floats:
 
 
 def _means(
-    model: onnx.ModelProto, name: str, samples: Sequence[Floats], tensors: Sequence[str]
+    model: onnx.ModelProto, samples: Sequence[Feed], tensors: Sequence[str]
 ) -> Mapping[str, NDArray[np.float64]]:
     """Mean of every channel (axis 1) of some tensors."""
     means: dict[str, NDArray[np.float64]] = {}
-    for values in tensor_values(model, name, samples, tensors):
+    for values in tensor_values(model, samples, tensors):
         for key, array in values.items():
             mean = array.mean(axis=(0, *range(2, array.ndim)), dtype=np.float64)
             means[key] = means.get(key, np.zeros_like(mean)) + mean / len(samples)

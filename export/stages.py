@@ -22,13 +22,14 @@ from zsd_core.errors import DataError, require
 from zsd_core.scoring import ClassSet, Scorer
 
 __all__ = [
-    "DETECTIONS", "DetectorGraph", "NamedImage", "Trace", "folder_images", "inputs_of",
-    "pipeline_trace", "sample_images",
+    "DETECTIONS", "DetectorGraph", "NamedImage", "Trace", "folder_images", "head_inputs",
+    "inputs_of", "pipeline_trace", "sample_images",
 ]  # fmt: skip
 
 Trace = dict[str, NDArray[Any]]
 Pixels = NDArray[np.uint8]
 DETECTIONS = ("boxes", "scores", "columns", "batch_indices")
+REGION = "region_"  # before the name of a map: the head's input
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -105,29 +106,37 @@ def pipeline_trace(
 ) -> Trace:
     """Run ``zsd_core.pipeline`` itself on images of one padded size and note what every stage gave.
 
-    ``patches`` holds the input of the head. With no region the later stages are missing.
+    The inputs of the head are in it too, for ``head_inputs``. With no region the later stages are
+    missing.
     """
     trace: Trace = {}
+    maps = [name for name, _ in config.regions.maps]
+
+    def note(names: Sequence[str], parts: Sequence[NDArray[Any]]) -> None:
+        for name, part in zip(names, parts, strict=True):  # a head may see portions
+            earlier = [trace[name]] if name in trace else []
+            trace[name] = np.concatenate([*earlier, part])
 
     def noted(function: Callable[..., Any], *names: str) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
             result = function(*arguments, **options)
-            parts = result if isinstance(result, tuple) else (result,)
-            for name, part in zip(names, parts, strict=True):  # a head may see portions
-                earlier = [trace[name]] if name in trace else []
-                trace[name] = np.concatenate([*earlier, part])
+            note(names, result if isinstance(result, tuple) else (result,))
             return result
 
         return call
 
+    def head(*patches: NDArray[np.float32]) -> Any:
+        note([f"{REGION}{name}" for name in maps], patches)
+        return networks.head(*patches)
+
     watched_networks = SimpleNamespace(
-        trunk=noted(networks.trunk, "features", "objectness", "anchor_deltas"),
-        head=noted(networks.head, "embeddings", "box_deltas"),
+        trunk=noted(networks.trunk, *maps, "objectness", "anchor_deltas"),
+        head=noted(head, "embeddings", "box_deltas"),
     )
     watched_kernels = SimpleNamespace(
         preprocess=kernels.preprocess,
         propose=noted(kernels.propose, "rois", "roi_batch_indices", "roi_scores"),
-        roi_align=noted(kernels.roi_align, "patches"),
+        roi_align=kernels.roi_align,
         detect=noted(kernels.detect, *DETECTIONS),
     )
     watched_scorer = SimpleNamespace(
@@ -143,6 +152,11 @@ def pipeline_trace(
         shape = (0, 4) if name == "boxes" else (0,)
         trace.setdefault(name, np.zeros(shape, kind))
     return trace
+
+
+def head_inputs(trace: Trace) -> Trace:
+    """What the head was given, by the names and in the order of its inputs; {} without regions."""
+    return {name: array for name, array in trace.items() if name.startswith(REGION)}
 
 
 class DetectorGraph:

@@ -23,14 +23,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.compare import class_table
 from export.evaluate import bundle_predictor
-from export.parity import Comparison, Limits, conditions
+from export.parity import IMAGE_STAGES, Comparison, Limits, conditions
 from export.stages import (
     NamedImage,
     Trace,
     folder_images,
+    head_inputs,
     inputs_of,
     pipeline_trace,
     sample_images,
@@ -51,7 +53,6 @@ __all__ = [
     "stage_errors", "traces", "tradeoff", "tradeoff_table",
 ]  # fmt: skip
 
-TENSORS = ("features", "objectness", "anchor_deltas", "embeddings", "box_deltas")
 # Partners of detections: less strict than a port's parity, since rounding moves boxes.
 MADE_UP = ("blocks", "noise", "grey", "1 x 1")  # of the sample images: no photographs
 BEST = 10  # detections of an image that float32 is taken at its word for
@@ -119,17 +120,19 @@ def stage_errors(
 
     The head of both gets the patches of float32, so that errors do not add up.
     """
-    sums = {name: np.zeros(5) for name in TENSORS}  # largest, error, both squares, count
+    sums: dict[str, NDArray[np.float64]] = {}  # largest, error, both squares, count
     for expected, got in pairs:
-        found = {name: got[name] for name in TENSORS[:3]}
-        if "patches" in expected:
-            found |= zip(TENSORS[3:], rounded.head(expected["patches"]), strict=True)
+        found = {name: got[name] for name in IMAGE_STAGES if name in got}
+        if patches := head_inputs(expected):
+            outputs = rounded.head(*patches.values())
+            found |= zip(("embeddings", "box_deltas"), outputs, strict=True)
         for name, values in found.items():
             truth = expected[name].astype(np.float64)
             apart = np.abs(truth - values)
             worst = float(apart.max(initial=0)) if np.isfinite(values).all() else np.inf
-            sums[name][0] = max(sums[name][0], worst)
-            sums[name][1:] += apart.sum(), (apart**2).sum(), (truth**2).sum(), apart.size
+            own = sums.setdefault(name, np.zeros(5))
+            own[0] = max(own[0], worst)
+            own[1:] += apart.sum(), (apart**2).sum(), (truth**2).sum(), apart.size
     return {
         name: {
             "largest": float(s[0]),
@@ -194,17 +197,17 @@ def median_times(
     exact: Networks, rounded: Networks, sample: Trace, calls: int
 ) -> dict[str, dict[str, float]]:
     """Median milliseconds of trunk and head, float32 and rounded in turns."""
-    inputs = {"trunk": sample["images"], "head": sample.get("patches")}
+    inputs = {"trunk": [sample["images"]], "head": list(head_inputs(sample).values())}
     result: dict[str, dict[str, float]] = {}
-    for stage, array in inputs.items():
-        if array is None:
+    for stage, arrays in inputs.items():
+        if not arrays:
             continue
         runs = {"float32": getattr(exact, stage), "rounded": getattr(rounded, stage)}
         taken: dict[str, list[float]] = {name: [] for name in runs}
         for call in range(calls + 3):
             for name, function in runs.items():
                 start = time.perf_counter()
-                function(array)
+                function(*arrays)
                 if call >= 3:  # the first ones allocate
                     taken[name].append(1e3 * (time.perf_counter() - start))
         result[stage] = {name: statistics.median(values) for name, values in taken.items()}

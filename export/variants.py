@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from export.evaluate import bundle_predictor
+from export.parity import MAPS
 from export.stages import NamedImage, Trace
 from export.tradeoff import agreement, stage_errors, traces
 from runtime.backends import open_backend
@@ -109,11 +110,15 @@ class Truth:
             )  # fmt: skip
         import torch
 
+        from export.split import split_conv5
         from zsd_core.checkpoint import load_checkpoint
         from zsd_core.models import TorchNetworks
 
+        model = load_checkpoint(checkpoint).model
+        split = split_conv5(model)  # stages can be compared where both have the same maps
+        same = split and split.config.regions.maps == bundle.model_config.regions.maps
         return cls(
-            f"PyTorch {torch.__version__}", TorchNetworks(load_checkpoint(checkpoint).model),
+            f"PyTorch {torch.__version__}", TorchNetworks(split if split and same else model),
             lambda split: checkpoint_predictor(checkpoint, load_split(split))[:2],
         )  # fmt: skip
 
@@ -248,8 +253,9 @@ def markdown(report: Mapping[str, Any]) -> str:
             lines.append(_line([*cells, "not run", *[""] * (len(header) - 3)]))
             continue
         stages, whole = row["stages"], row["end_to_end"]
-        names = ("features", "objectness", "embeddings", "box_deltas")
-        cells += [f"{100 * stages[name]['noise']:.2g} %" for name in names]
+        noise = [max(stages[name]["noise"] for name in MAPS if name in stages)]
+        noise += [stages[name]["noise"] for name in ("objectness", "embeddings", "box_deltas")]
+        cells += [f"{100 * value:.2g} %" for value in noise]
         cells += [f"{whole['matched']} of {whole['expected']}", str(whole["class_flips"])]
         if measured:
             accuracy = row["accuracy"]

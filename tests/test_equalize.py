@@ -64,13 +64,13 @@ def test_a_bias_that_two_layers_share_is_not_touched():
 @pytest.mark.parametrize("middle", ["Relu", "Clip"])
 def test_the_function_stays_and_channels_become_alike(middle):
     model = network(middle)
-    samples = [tiny.random(i).normal(size=(1, 3, 9, 7)).astype(np.float32) for i in range(3)]
-    exact = run(model, samples[0])
-    before = channel_ranges(model, "images", samples, ["g"])["g"]
-    assert equalize(model, "images", samples) == len(channel_groups(model))
+    batches = [tiny.random(i).normal(size=(1, 3, 9, 7)).astype(np.float32) for i in range(3)]
+    samples, exact = [{"images": batch} for batch in batches], run(model, batches[0])
+    before = channel_ranges(model, samples, ["g"])["g"]
+    assert equalize(model, samples) == len(channel_groups(model))
     onnx.checker.check_model(model)
-    np.testing.assert_allclose(run(model, samples[0]), exact, rtol=1e-4, atol=1e-2)
-    after = channel_ranges(model, "images", samples, ["g"])["g"]
+    np.testing.assert_allclose(run(model, batches[0]), exact, rtol=1e-4, atol=1e-2)
+    after = channel_ranges(model, samples, ["g"])["g"]
     assert before.max() / before.min() > 100
     assert after.max() / after.min() < 40  # the root, since the weights that read it share the load
 
@@ -87,15 +87,15 @@ def test_matrix_products_are_rescaled_too():
     model = tiny._model(nodes, weights, {"images": ["N", 4]}, {"out": ["N", 5]})
     batch = draw(size=(7, 4)).astype(np.float32)
     exact = run(model, batch)
-    assert equalize(model, "images", [batch]) == 1
+    assert equalize(model, [{"images": batch}]) == 1
     np.testing.assert_allclose(run(model, batch), exact, rtol=1e-4, atol=1e-3)
-    ranges = channel_ranges(model, "images", [batch], ["b"])["b"]
+    ranges = channel_ranges(model, [{"images": batch}], ["b"])["b"]
     assert ranges.max() / ranges.min() < 1e4  # of 1e5
 
 
 def test_inputs_and_outputs_of_the_network_are_left_alone():
     model = tiny.trunk_model()
     stored = {w.name: numpy_helper.to_array(w).copy() for w in model.graph.initializer}
-    assert equalize(model, "images", [np.ones((1, 3, 32, 32), np.float32)]) == 0
+    assert equalize(model, [{"images": np.ones((1, 3, 32, 32), np.float32)}]) == 0
     for weight in model.graph.initializer:
         np.testing.assert_array_equal(numpy_helper.to_array(weight), stored[weight.name])

@@ -62,7 +62,7 @@ def test_eager_finds_what_the_pipeline_finds(model):
 @pytest.mark.slow
 def test_the_bundle_runs(tmp_path):
     config = dataclasses.replace(SMALL, backbone=BackboneConfig(name="resnet18"))
-    bundle = paper.write_paper_bundle(tmp_path / "paper", paper.paper_model(config), config)
+    bundle = paper.write_paper_bundle(tmp_path / "paper", paper.paper_model(config))
     assert (len(bundle.seen), len(bundle.unseen), len(bundle.vocabulary)) == (65, 15, paper.WORDS)
     with Detector(bundle, backend="onnxruntime", threads=1, score_threshold=0) as detector:
         assert len(detector(sample_images()[0].pixels)) > 20

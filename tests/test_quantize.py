@@ -114,7 +114,7 @@ def test_layers_that_int8_would_spoil_stay(fresh_bundle_path):
 def test_the_head_is_calibrated_on_real_region_features(bundle_path):
     found = calibration_inputs(open_bundle(bundle_path), images(2), regions=4)
     assert len(found["trunk"]) == len(found["head"]) == 2
-    for patches in found["head"]:
+    for patches in (feed["region_features"] for feed in found["head"]):
         assert 1 <= len(patches) <= 4
         assert patches.shape[1:] == (tiny.CHANNELS, *tiny.MODEL.regions.output_size)
 

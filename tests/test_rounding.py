@@ -67,7 +67,7 @@ def test_a_corrected_bias_takes_the_mean_error_back(layer, weights):
     exact = run(model)
     plain = run(rounded(model, weights, 3))
     corrected = onnx.ModelProto.FromString(model.SerializeToString())
-    correct_biases(corrected, "images", [BATCH], [layer], 3)
+    correct_biases(corrected, [{"images": BATCH}], [layer], 3)
     better = run(rounded(corrected, weights, 3))
     shift, left = (np.abs((a - exact).mean(axis=(0, 2, 3))).max() for a in (plain, better))
     assert shift > 0.1
@@ -76,18 +76,18 @@ def test_a_corrected_bias_takes_the_mean_error_back(layer, weights):
 
 def test_the_noise_of_a_layer_is_what_rounding_it_by_hand_makes():
     model, levels = network(), 4
-    noise = layer_noise(model, "images", BATCH, ["first", "last"], levels)
+    noise = layer_noise(model, {"images": BATCH}, ["first", "last"], levels)
     by_hand = onnx.ModelProto.FromString(model.SerializeToString())
-    correct_biases(by_hand, "images", [BATCH], ["last"], levels)
+    correct_biases(by_hand, [{"images": BATCH}], ["last"], levels)
     exact, found = run(model), run(rounded(by_hand, "w1", levels))
     weights_alone = np.sqrt(((found - exact) ** 2).sum() / (exact**2).sum())
     assert noise["last"] == pytest.approx(weights_alone, rel=0.1)  # activations add a little
-    assert layer_noise(model, "images", BATCH, ["last"], 127)["last"] < noise["last"] / 2
+    assert layer_noise(model, {"images": BATCH}, ["last"], 127)["last"] < noise["last"] / 2
     assert set(noise) == {"first", "last"}
 
 
 def test_asking_changes_nothing():
     model = network()
     before = model.SerializeToString()
-    layer_noise(model, "images", BATCH, ["first"], 64)
+    layer_noise(model, {"images": BATCH}, ["first"], 64)
     assert model.SerializeToString() == before

@@ -51,7 +51,7 @@ def test_errors_are_shares_of_the_signal_with_equal_inputs():
     }
     exact = {
         **maps,
-        "patches": patches,
+        "region_features": patches,
         "embeddings": np.ones((5, 3)),
         "box_deltas": np.ones((5, 4)),
     }
