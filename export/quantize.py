@@ -13,8 +13,9 @@ Weights are signed, symmetric, one scale per channel. Before rounding, channels 
 (``export.equalize``); biases take back the mean error of the rounding (``export.rounding``). The
 last layers of the box deltas and of the objectness stay float32, and so does every layer that
 alone, in int8, would disturb an output of its network by more than ``--sensitive`` of the output's
-size (in MobileNetV2 the first few). Prints what it costs (``export.tradeoff``) on every family
-installed here.
+size (in MobileNetV2 the first few), with those beside them for which int8 is not worth the change
+of type (``export.crossings``). Prints what it costs (``export.tradeoff``) on every family installed
+here.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import numpy as np
 
 from export.compare import class_table
 from export.copies import STAGES, add_networks, record_tradeoff, working_copy
+from export.crossings import CROSSING, costly_crossings
 from export.equalize import Feed, equalize
 from export.precision import COMPUTE, SENSITIVE, compute_types, final_layers, name_nodes
 from export.rounding import correct_biases, layer_noise
@@ -96,6 +98,7 @@ def add_int8(
     full_range: bool = False,
     keep: Sequence[str] = (),
     sensitive: float = SENSITIVE,
+    crossing: float = CROSSING,
 ) -> dict[str, Any]:
     """Add int8 networks to a bundle.
 
@@ -108,6 +111,8 @@ def add_int8(
         keep: names of further nodes that stay float32.
         sensitive: largest noise that one layer in int8 may make, as a share of the signal; above
             it the layer stays float32. 0 asks no layer and quantises all.
+        crossing: what one number's change of type costs, in multiply-adds; cheap layers beside
+            float32 ones stay float32 too. 0 keeps none for that.
 
     Returns:
         The entry of the manifest, ``precisions.int8``.
@@ -139,6 +144,8 @@ def add_int8(
                 model, samples[0], layers, FLAVOURS["asymmetric"].levels(full_range)
             )
             kept[stage] += [layer for layer, noise in found.items() if noise > sensitive]
+            operators = FLAVOURS["asymmetric"].operators
+            kept[stage] += costly_crossings(model, samples[0], kept[stage], operators, crossing)
             layers = [layer for layer in layers if layer not in kept[stage]]
         if not layers:
             raise ConfigError(f"{stage}: no layer would become int8; keep fewer nodes.")
@@ -258,10 +265,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--keep", nargs="+", default=[], metavar="NODE", help="stay float32 too")
     add("--sensitive", type=float, default=SENSITIVE, metavar="X",
         help="layers that alone make more noise stay float32; 0: none (%(default)s)")  # fmt: skip
+    add("--crossing", type=float, default=CROSSING, metavar="X",
+        help="cost of a number that changes type, in multiply-adds (%(default)s)")  # fmt: skip
     add("--calls", type=int, default=0, metavar="N", help="measure the time of N calls (0: none)")
     args = parser.parse_args(argv)
-    if args.regions < 1 or args.calls < 0 or args.sensitive < 0:
-        parser.error("--regions must be at least 1, --calls and --sensitive not negative")
+    if args.regions < 1 or min(args.calls, args.sensitive, args.crossing) < 0:
+        parser.error("--regions must be at least 1, --calls, --sensitive, --crossing not negative")
     return args
 
 
@@ -276,7 +285,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             add_int8(
                 path, images, method=args.method, regions=args.regions,
                 full_range=args.full_range, keep=args.keep,
-                sensitive=args.sensitive,
+                sensitive=args.sensitive, crossing=args.crossing,
             )  # fmt: skip
         with step("measure the loss"):
             present = [b for b in installed_backends() if b in ("onnxruntime", "openvino")]

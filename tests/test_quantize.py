@@ -106,9 +106,14 @@ def test_layers_that_int8_would_spoil_stay(fresh_bundle_path):
     """One of three layers of the tiny trunk is not final; a limit below its noise keeps it too."""
     with pytest.raises(ConfigError, match="trunk: no layer would become int8"):
         add_int8(fresh_bundle_path, images(1), sensitive=1e-6)
-    assert add_int8(fresh_bundle_path, images(1), sensitive=0.9)["float32"]["trunk"] == [
-        "node_objectness", "node_deltas",
-    ]  # fmt: skip
+    entry = add_int8(fresh_bundle_path, images(1), sensitive=0.9, crossing=0)
+    assert entry["float32"]["trunk"] == ["node_objectness", "node_deltas"]
+
+
+def test_layers_not_worth_a_change_of_type_stay(fresh_bundle_path):
+    """The tiny trunk's one int8 layer makes few multiply-adds of many numbers."""
+    with pytest.raises(ConfigError, match="trunk: no layer would become int8"):
+        add_int8(fresh_bundle_path, images(1), sensitive=0.9)
 
 
 def test_the_head_is_calibrated_on_real_region_features(bundle_path):
@@ -163,7 +168,8 @@ def test_the_command_calibrates_on_a_folder_and_reports(fresh_bundle_path, tmp_p
     cv2 = pytest.importorskip("cv2")
     for image in images(2):
         assert cv2.imwrite(str(tmp_path / f"{image.name}.png"), image.pixels)
-    assert main([str(fresh_bundle_path), "--calibration", str(tmp_path), "--calls", "2"]) == 0
+    options = ["--sensitive", "0", "--calls", "2"]
+    assert main([str(fresh_bundle_path), "--calibration", str(tmp_path), *options]) == 0
     printed = capsys.readouterr().out
     assert "int8, all threads against onnxruntime" in printed
     assert "times as fast" in printed

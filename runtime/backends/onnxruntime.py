@@ -13,10 +13,12 @@ from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, DeviceError, require
 from zsd_core.scoring import Scorer
 
-__all__ = ["EXTRA", "PACKAGE", "OnnxRuntimeBackend", "load"]
+__all__ = ["CPU", "CPU_OFF", "EXTRA", "PACKAGE", "OnnxRuntimeBackend", "load"]
 
 PACKAGE, EXTRA = "onnxruntime", "cpu"
 CPU = "CPUExecutionProvider"
+# Rounding that moves up through a slice rounds what the slice leaves out too.
+CPU_OFF = ("QDQPropagationTransformer",)
 Floats = NDArray[np.float32]
 
 
@@ -108,8 +110,11 @@ class _Session:
         entry, path = bundle.stage(stage), bundle.network(stage, precision, "onnxruntime")
         self._inputs = [value["name"] for value in entry["inputs"]]
         self._outputs = [output["name"] for output in entry["outputs"]]
+        off = CPU_OFF if providers[0] == CPU else None
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=providers)
+            self._session = ort.InferenceSession(
+                str(path), options, providers=providers, disabled_optimizers=off
+            )
         except Exception as error:  # onnxruntime's own exceptions share no base class
             raise BundleError(
                 f"{bundle.path}: onnxruntime {ort.__version__} cannot load {path.name}: {error}"

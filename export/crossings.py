@@ -1,0 +1,100 @@
+"""Which layers stay float32 because they lie beside float32 ones and changing type is dear.
+
+Where a float32 layer meets an int8 one, every number between them is rounded and put into another
+order of memory. On CPUs that takes as long as ``CROSSING`` multiply-adds of float32, of which int8
+saves about half (``export.layer_times`` measures both). So a cheap layer that makes a large tensor
+small, as the depthwise and the last convolution of a bottleneck do, had better join its float32
+neighbour. Layers join one by one, while the sum of both costs falls.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from export.equalize import Feed, tensor_values, weight_axes
+from export.precision import COMPUTE
+from export.rounding import ACTIVATIONS
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["CROSSING", "costly_crossings", "multiply_adds"]
+
+CROSSING = 50.0  # float32 multiply-adds in the time that one number's change of type takes
+
+
+def costly_crossings(
+    model: onnx.ModelProto,
+    sample: Feed,
+    kept: Sequence[str],
+    operators: Collection[str],
+    crossing: float = CROSSING,
+) -> list[str]:
+    """The nodes that had better stay float32 with those that must.
+
+    Args:
+        model: plain, with its weights loaded and its nodes named.
+        sample: of its inputs; the sizes of tensors are taken from it.
+        kept: names of the nodes that stay float32 anyhow.
+        operators: that can be int8; all others work in float32.
+        crossing: the cost of a number that changes its type, in multiply-adds.
+    """
+    graph, work = model.graph, multiply_adds(model, sample)
+    inside = [tensor for node in graph.node for tensor in node.output if tensor]
+    values = next(tensor_values(model, [sample], [*sample, *inside]))
+    sizes = {tensor: array.size for tensor, array in values.items()}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for tensor in node.input:
+            readers.setdefault(tensor, []).append(node)
+    unit = {node.name: node.name for node in graph.node}  # an activation goes with its layer
+    for node in graph.node:
+        after = readers.get(node.output[0], [])
+        if len(after) == 1 and after[0].op_type in ACTIVATIONS:
+            unit[after[0].name] = unit[node.name]
+    outputs = {value.name for value in graph.output}
+    edges = [(name, "", {unit[r.name] for r in readers.get(name, [])}) for name in sample]
+    for node in graph.node:
+        for tensor in node.output:
+            ends = {unit[r.name] for r in readers.get(tensor, [])}
+            edges.append((tensor, unit[node.name], ends | ({""} if tensor in outputs else set())))
+    rounded = {
+        node.name for node in graph.node
+        if unit[node.name] == node.name and node.op_type in operators and node.name not in kept
+    }  # fmt: skip
+
+    def change(layer: str) -> float:
+        """What the whole costs more when a layer becomes float32; a saving is negative."""
+        total = work.get(layer, 0) / 2
+        for tensor, maker, ends in edges:
+            if maker == layer or layer in ends:
+                before, after = rounded, rounded - {layer}
+                for sign, now in ((1, after), (-1, before)):
+                    mixed = any((maker in now) != (end in now) for end in ends)
+                    total += sign * crossing * sizes[tensor] * mixed
+        return total
+
+    found: list[str] = []
+    while rounded:
+        costs = {layer: change(layer) for layer in sorted(rounded)}
+        best = min(costs, key=costs.__getitem__)
+        if costs[best] >= 0:
+            break
+        rounded.discard(best)
+        found.append(best)
+    return [node.name for node in graph.node if unit[node.name] in found]
+
+
+def multiply_adds(model: onnx.ModelProto, sample: Feed) -> dict[str, int]:
+    """Multiply-adds of every computing layer, by its name, on a sample of the inputs."""
+    weights = {w.name: w.dims for w in model.graph.initializer}
+    nodes = [n for n in model.graph.node if n.op_type in COMPUTE and n.input[1] in weights]
+    values = next(tensor_values(model, [sample], [n.output[0] for n in nodes]), {})
+    found = {}
+    for node in nodes:
+        shape = weights[node.input[1]]
+        columns = math.prod(shape) // shape[weight_axes(node)[0]]
+        found[node.name] = values[node.output[0]].size * columns
+    return found
