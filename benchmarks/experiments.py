@@ -7,6 +7,11 @@ Trunk, proposals and box regression are the checkpoint's in every run; p_v and t
 are trained anew on its kept regions, with one option changed, and tested on human-labelled
 photographs that nothing is tuned on. A run whose log exists is skipped, so an interrupted command
 goes on where it was; ``--part 1/2`` and ``--part 2/2`` share the runs between two processes.
+
+With ``--pseudo-unseen N`` no unseen class takes part: every seed draws seen classes that play the
+unseen ones, and up to N training photographs that show one are held out to test on. Their boxes are
+the training's; trunk, proposals and box regression have seen them.
+
 ``--list`` shows the runs. ``python -m benchmarks.report`` turns the logs into tables and figures.
 """
 
@@ -29,11 +34,11 @@ import torch
 from numpy.typing import NDArray
 
 from zsd_core import metrics, pipeline
-from zsd_core.calibrate import SCALES, curve
+from zsd_core.calibrate import SCALES, curve, pseudo_split, pseudo_task
 from zsd_core.checkpoint import Checkpoint, load_checkpoint
 from zsd_core.config import from_mapping
 from zsd_core.data.dataset import Dataset
-from zsd_core.data.protocol import Task, test_set
+from zsd_core.data.protocol import Task, test_set, training_set
 from zsd_core.data.read import read_dataset
 from zsd_core.data.splits import Split, load_split
 from zsd_core.errors import ConfigError, DataError, ZsdError, require
@@ -52,12 +57,18 @@ from zsd_core.training.kept import (
 from zsd_core.vectors import load_vectors
 
 __all__ = [
-    "FUSIONS", "RUNS", "Bench", "Run", "main", "open_bench", "parse", "run_experiment",
+    "READINGS", "RUNS", "Bench", "Run", "main", "open_bench", "parse", "run_experiment",
     "with_options",
 ]  # fmt: skip
 
 SWEEP = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-FUSIONS = ("softmax", "sigmoid", "raw")  # readings of eq. 14, tried on one trained model
+READINGS: Mapping[str, Mapping[str, Any]] = {  # of eq. 14, tried on one trained model
+    "o_s in eq. 14: softmax": {"fusion": "softmax"},
+    "o_s in eq. 14: sigmoid": {"fusion": "sigmoid"},
+    "o_s in eq. 14: raw": {"fusion": "raw"},
+    "eq. 14 with what seen classes say": {"seen_evidence": True},
+    "eq. 14 without it": {"seen_evidence": False},
+}
 PORTRAITS = ("contrastzsd", "conse")  # whose regions and detections the figures show
 KEPT_COLUMNS = ("boxes", "AP@0.5 area", "AP@0.5 voc11", "recall IoU 0.5")
 
@@ -167,10 +178,10 @@ def run_experiment(bench: Bench, run: Run, seed: int) -> dict[str, Any]:
     log["results"] = _results(bench, config, scores)
     log["curve"] = _curve(bench, config, scores["gzsd"])
     if run.name == "contrastzsd":
-        log["fusions"] = {}
-        for fusion in FUSIONS:
-            other = with_options(config, {"model.scoring.fusion": fusion})
-            log["fusions"][fusion] = _brief(
+        log["readings"] = {}
+        for reading, changed in READINGS.items():
+            other = with_options(config, {f"model.scoring.{k}": v for k, v in changed.items()})
+            log["readings"][reading] = _brief(
                 _results(bench, other, _scores(bench, model, other, vectors))
             )
     calibration = bench.calibration.get(config.model.scoring.method)
@@ -314,14 +325,29 @@ def _rounded(values: Any, digits: int) -> Any:
     return values if values is None else round(float(values), digits)
 
 
-def open_bench(args: argparse.Namespace) -> Bench:
-    """Read everything that the runs share, and describe the test photographs."""
+def open_bench(args: argparse.Namespace, draw: int = 0) -> Bench:
+    """Read everything that the runs share, and describe the test photographs.
+
+    ``draw`` is of the pseudo-unseen classes, where those are asked for.
+    """
     base = load_checkpoint(args.checkpoint)
     split = load_split(base.config.data.split)
     if base.seen != split.seen:
         raise DataError(f"{args.checkpoint} was not trained on split {split.name}.")
     kept = load_regions(args.regions or args.checkpoint.with_name("regions.pt"))
-    photographs = read_dataset(args.format, args.annotations, args.images)
+    if args.pseudo_unseen:
+        data = base.config.data
+        training = training_set(
+            read_dataset(data.format, data.annotations, data.images), split,
+            drop_score=data.drop_score, keep_score=data.keep_score,
+        )  # fmt: skip
+        pseudo = pseudo_split(training, split, draw)
+        held = pseudo_task(base, kept, training, split, pseudo, args.pseudo_unseen, draw)
+        photographs, split = held.test, pseudo
+        base = dataclasses.replace(base, vectors=held.vectors)
+        kept = Kept(kept.features[held.rows], held.labels, kept.fingerprint)
+    else:
+        photographs = read_dataset(args.format, args.annotations, args.images)
     tests = {
         task: test_set(photographs, split, task)
         for task in dict.fromkeys(("zsd", "gzsd", *args.tasks))
@@ -346,8 +372,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="a detector trained with cache: regions")
     add("--regions", type=Path, help="its kept regions (regions.pt beside the checkpoint)")
-    add("--annotations", nargs="+", required=True, help="human-labelled test photographs")
-    add("--images", nargs="+", required=True, help="their folders")
+    add("--annotations", nargs="+", help="human-labelled test photographs")
+    add("--images", nargs="+", help="their folders")
+    add("--pseudo-unseen", type=int, default=0, metavar="N",
+        help="test on up to N training photographs of seen classes that play unseen")  # fmt: skip
     add("--format", choices=("coco", "voc"), default="coco")
     add("--tasks", nargs="*", choices=("seen",), default=[], help="also test seen photographs")
     add("--output", type=Path, required=True, help="folder of the logs; one below it per split")
@@ -360,7 +388,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="what zsd_core.calibrate --json wrote, one file per scoring method")  # fmt: skip
     add("--part", default="1/1", metavar="I/N", help="every N-th run, from the I-th")
     add("--list", action="store_true", help="print the runs that are left, and stop")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if not args.pseudo_unseen and not (args.annotations and args.images):
+        parser.error("--annotations and --images, or --pseudo-unseen, say what to test on")
+    return args
 
 
 def _chosen(args: argparse.Namespace, split: str) -> list[tuple[Run, int, Path]]:
@@ -402,14 +433,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     args = parse(words)
     try:
-        split = load_checkpoint(args.checkpoint).config.data.split
-        left = _chosen(args, Path(split).stem)
+        split = Path(load_checkpoint(args.checkpoint).config.data.split).stem
+        folder = f"{split}_pseudo" if args.pseudo_unseen else split
+        left = _chosen(args, folder)
         if args.list:
             print("\n".join(str(path) for _, _, path in left))
             return 0
-        bench = open_bench(args) if left else None
+        bench, drawn = None, -1
         for number, (run, seed, path) in enumerate(left, start=1):
-            assert bench is not None
+            if bench is None or (args.pseudo_unseen and seed != drawn):
+                bench, drawn = open_bench(args, seed), seed
             print(f"[{number}/{len(left)}] {run.name}, seed {seed}", file=sys.stderr, flush=True)
             log = run_experiment(bench, run, seed)
             log["command"] = _command(words)
@@ -422,7 +455,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ZsdError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(args.output / Path(split).stem)
+    print(args.output / folder)
     return 0
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "trace_trunk",
 ]
 
+LARGEST = 1 << 30  # numbers in a weight that is made of others
 # Operators that depend on values and not on shapes alone, or hide a graph.
 NOT_PLAIN = frozenset(
     "If Loop Scan SequenceMap NonZero NonMaxSuppression Unique Compress RoiAlign TopK Range "
@@ -187,6 +188,7 @@ def _trace(
 ) -> ir.Model:
     require("onnxscript", "export")
     import onnx_ir.passes.common as passes
+    from onnxscript import optimizer
 
     folded = fold_batch_norm(network, *samples)
     with _quiet():
@@ -197,6 +199,8 @@ def _trace(
         )  # fmt: skip
     assert program is not None
     model = program.model
+    # What is made of weights alone becomes a weight, whatever its size: a_0's anchors are.
+    optimizer.fold_constants(model, input_size_limit=LARGEST, output_size_limit=LARGEST)
     # What the exporter notes about this machine (paths, stack traces) is nobody else's business.
     passes.ClearMetadataAndDocStringPass()(model)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)

@@ -85,7 +85,8 @@ def test_the_command_stores_what_it_measured(run, parts, tmp_path, capsys):
     assert new.training["calibration"] == result
     for name, tensor in old.model.state_dict().items():
         assert torch.equal(new.model.state_dict()[name], tensor), name
-    assert result["after"]["f1"] >= result["before"]["f1"]
+    assert result["after"]["f1"] == max(point["f1"] for point in result["curve"])
+    assert result["after"]["hm"] == max(tried["hm"] for tried in result["temperatures"].values())
     assert [point["seen_scale"] for point in result["curve"]] == [0.25, 1.0, 4.0]
     assert "HM" in capsys.readouterr().out
 

@@ -10,6 +10,7 @@ import shapes
 import torch
 
 from benchmarks import experiments, published, report
+from zsd_core import calibrate
 from zsd_core.data.splits import load_split
 from zsd_core.errors import ConfigError
 from zsd_core.experiment import Config
@@ -88,16 +89,32 @@ def test_a_run_changes_its_option_and_nothing_else(logs):
     assert len(kept) == 1
 
 
+def test_seen_classes_can_play_the_unseen_ones(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibrate, "LEAST", 1)  # there are few photographs
+    monkeypatch.setattr(calibrate, "MOST", 1.0)
+    arguments = [*command[:2], "--steps", "2", "--pseudo-unseen", "4", "--output", str(tmp_path),
+                 "--seeds", "0", "1", "--only", "contrastzsd"]  # fmt: skip
+    assert experiments.main(arguments) == 0
+    played = []
+    for seed in (0, 1):
+        path = tmp_path / "split_pseudo" / f"contrastzsd-seed{seed}.json"
+        log = json.loads(path.read_text())
+        played.append(set(log["results"]["zsd"]["classes"]))
+        assert played[-1] < set(shapes.SEEN) and log["split"].endswith(f"pseudo-unseen {seed}")
+        assert 0 < log["results"]["zsd"]["images"] <= 4
+    assert played[0] != played[1]
+
+
 def test_a_log_is_small_and_complete(logs):
     log = read(logs[0], "contrastzsd")
     assert set(log["results"]) == {"zsd", "gzsd"}
     assert set(log["results"]["gzsd"]["values"]["mAP@0.5 voc11"]) == {"seen", "unseen", "hm", "all"}
-    assert set(log["fusions"]) == set(experiments.FUSIONS)
+    assert set(log["readings"]) == set(experiments.READINGS)
     assert [point["seen_scale"] for point in log["curve"]] == sorted(experiments.SCALES)
     at_one = next(point for point in log["curve"] if point["seen_scale"] == 1)
     area = log["results"]["gzsd"]["values"]["mAP@0.5 area"]
     assert at_one["hm"] == pytest.approx(area["hm"], abs=0.006)
-    assert log["fusions"]["softmax"]["gzsd"] == log["results"]["gzsd"]["values"]
+    assert log["readings"]["o_s in eq. 14: softmax"]["gzsd"] == log["results"]["gzsd"]["values"]
     assert set(log["detections"]) == {"chelsea", "coffee", "astronaut", "rocket", "motorcycle"}
     assert "calibrated" not in log and read(logs[0], "conse")["calibrated"]["seen_scale"] == 0.5
     assert "/" not in log["command"].replace("1/1", "")

@@ -247,6 +247,18 @@ def test_a_missing_file_is_a_sentence(option, text, checkpoint, tmp_path, capsys
     assert not (tmp_path / "bundle").exists()
 
 
+def test_anchors_scored_by_the_background_vector_export_as_weights():
+    """Wide enough that the exporter's own folding leaves the product to run time."""
+    config = ModelConfig(
+        backbone=BackboneConfig(name="mobilenet_v2"),
+        proposals=ProposalConfig(objectness="background"),
+        scoring=ScoringConfig(joint_dim=16, hidden_dim=8, background="rpn"),
+    )
+    trunk = trace_trunk(ContrastZSD(config).eval())
+    check_plain("trunk", trunk)
+    assert {node.op_type for node in trunk.graph} <= PLAIN
+
+
 def test_a_resnet_is_traced_into_plain_operators_too():
     config = dataclasses.replace(small("resnet18"), backbone=BackboneConfig(name="resnet18"))
     model = random_model(config)

@@ -4,12 +4,13 @@ r"""Put seen and unseen scores on one scale, from seen classes alone (GZSD calib
         --output runs/first/calibrated.pt --json calibration.json
 
 A part of the seen classes plays the unseen ones: scoring is trained anew without them, on the
-regions that cached training kept, and detects them in training photographs held out with them. The
-factor of seen scores (``scoring.seen_scale``) and the temperature of S at inference
-(``scoring.similarity_temperature``) with which one score threshold serves both best, by the
-harmonic mean of seen and unseen F1, are stored in the new checkpoint, and in a bundle exported from
-it, with that threshold (``detection.score_threshold``). mAP cannot choose them: it ranks within a
-class, so a factor moves it only through the cap on detections; it is reported beside.
+regions that cached training kept, and detects them in training photographs held out with them. Each
+number is chosen by what it can change. The temperature of S at inference
+(``scoring.similarity_temperature``) orders the regions of a class: the harmonic mean of seen and
+unseen mAP decides. The factor of seen scores (``scoring.seen_scale``) does not, and mAP sees it
+through the cap on detections only: the harmonic mean of seen and unseen F1 at one score threshold
+decides. Both are stored in the new checkpoint, and in a bundle exported from it, with that
+threshold (``detection.score_threshold``).
 
 No annotation and no vector of an unseen class is read. Trunk, proposals and box regression are
 those of the checkpoint, which has seen all of it.
@@ -23,11 +24,13 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from zsd_core import metrics
 from zsd_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -46,10 +49,13 @@ from zsd_core.training.kept import (
     train_scoring,
 )
 
-__all__ = ["SCALES", "TEMPERATURES", "calibrated", "curve", "fit", "main", "parse", "pseudo_split"]
+__all__ = [
+    "SCALES", "TEMPERATURES", "PseudoTask", "calibrated", "curve", "fit", "main", "parse",
+    "pseudo_split", "pseudo_task",
+]  # fmt: skip
 
 SCALES = tuple(float(s) for s in 2.0 ** np.arange(-8, 2.5))
-TEMPERATURES = (0.03, 0.1, 0.3, 1.0)
+TEMPERATURES = (0.03, 0.05, 0.1, 0.3, 1.0)
 NUMBER = "mAP@0.5 area"
 LEAST, MOST = 10, 0.1  # photographs with a class that may play unseen: at least, at most a share
 
@@ -81,6 +87,46 @@ def pseudo_split(training: Dataset, split: Split, seed: int) -> Split:
         seen=tuple(name for name in split.seen if name not in chosen),
         unseen=tuple(name for name in split.seen if name in chosen),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PseudoTask:
+    """What trains and tests a detector for which some seen classes are unseen.
+
+    Attributes:
+        split: the seen classes that stay, and those that play unseen.
+        test: photographs that show one of the latter, with the boxes of all.
+        rows: of the kept regions that train; none is of such a photograph.
+        labels: of those, ``(len(rows),)``, numbered as the split has them.
+        vectors: of the split's classes, seen then unseen.
+    """
+
+    split: Split
+    test: Dataset
+    rows: torch.Tensor
+    labels: torch.Tensor
+    vectors: NDArray[np.float32]
+
+
+def pseudo_task(
+    checkpoint: Checkpoint, kept: Kept, training: Dataset, split: Split, pseudo: Split,
+    photographs: int, seed: int,
+) -> PseudoTask:  # fmt: skip
+    """Hold out up to ``photographs`` that show a pseudo-unseen class, and their regions."""
+    shows = np.array([not set(image.labels).isdisjoint(pseudo.unseen) for image in training.images])
+    chosen = np.random.default_rng(seed).permutation(np.flatnonzero(shows))[:photographs]
+    held = Dataset(images=tuple(training.images[i] for i in sorted(chosen)))
+    test = test_set(dataclasses.replace(held, categories=split.seen), pseudo, "gzsd")
+    # No photograph that shows a pseudo-unseen class trains: that is the protocol for unseen ones.
+    owner = kept.photographs(len(training), checkpoint.config)
+    rows = torch.from_numpy(np.flatnonzero(~shows[owner.numpy()]))
+    place = torch.tensor([0, *(1 + pseudo.seen.index(n) if n in pseudo.seen else -1
+                               for n in split.seen)])  # fmt: skip
+    labels = place[kept.labels[rows]]
+    assert int(labels.min()) >= 0
+    order = [split.seen.index(name) for name in pseudo.classes]
+    vectors = checkpoint.vectors[: len(split.seen)][order]
+    return PseudoTask(pseudo, test, rows, labels, vectors)
 
 
 def fit(
@@ -135,8 +181,10 @@ def fit(
             for name, value in values.items():
                 total[name] += value / draws
         parts.append(found)
-    # The start is the first key, and wins a tie.
-    best = max(totals, key=lambda key: totals[key]["f1"])
+    # The start comes first and wins a tie.
+    scale_of = {t: max(scales, key=lambda s: totals[t, s]["f1"]) for t in temperatures}
+    temperature = max(temperatures, key=lambda t: totals[t, scale_of[t]]["hm"])
+    best = (temperature, scale_of[temperature])
     return {
         "seen_scale": best[1],
         "similarity_temperature": best[0],
@@ -147,7 +195,8 @@ def fit(
         "after": totals[best],
         "curve": [{"seen_scale": scale, **totals[best[0], scale]} for scale in sorted(scales)],
         "temperatures": {
-            str(t): max(totals[t, s]["f1"] for s in scales) for t in sorted(temperatures)
+            str(t): {"seen_scale": scale_of[t], **totals[t, scale_of[t]]}
+            for t in sorted(temperatures)
         },
         "draws": parts,
         "options": {"photographs": photographs, "steps": steps, "seed": seed},
@@ -188,20 +237,9 @@ def _measure(
     config = dataclasses.replace(
         checkpoint.config, training=dataclasses.replace(checkpoint.config.training, seed=seed)
     )
-    shows = np.array([not set(image.labels).isdisjoint(pseudo.unseen) for image in training.images])
-    chosen = np.random.default_rng(seed).permutation(np.flatnonzero(shows))[:photographs]
-    held = Dataset(images=tuple(training.images[i] for i in sorted(chosen)))
-    test = test_set(dataclasses.replace(held, categories=split.seen), pseudo, "gzsd")
-    # No photograph that shows a pseudo-unseen class trains: that is the protocol for unseen ones.
-    owner = kept.photographs(len(training), config)
-    rows = torch.from_numpy(np.flatnonzero(~shows[owner.numpy()]))
-    place = torch.tensor([0, *(1 + pseudo.seen.index(n) if n in pseudo.seen else -1
-                               for n in split.seen)])  # fmt: skip
-    labels = place[kept.labels[rows]]
-    assert int(labels.min()) >= 0
-    order = [split.seen.index(name) for name in pseudo.classes]
-    vectors = checkpoint.vectors[: len(split.seen)][order]
-    model, _ = train_scoring(checkpoint, config, vectors, kept.features[rows], labels,
+    task = pseudo_task(checkpoint, kept, training, split, pseudo, photographs, seed)
+    test, rows, vectors = task.test, task.rows, task.vectors
+    model, _ = train_scoring(checkpoint, config, vectors, kept.features[rows], task.labels,
                              seen=len(pseudo.seen), steps=steps)  # fmt: skip
     found = describe_photographs(checkpoint.model, test)
     grid: dict[tuple[float, float], dict[str, float]] = {}

@@ -319,7 +319,8 @@ class _Program:
             inner["seen_logits"], inner["unseen_logits"], classes["similarity"],
             inner["class_scores"], fusion=scoring.fusion, seen_scale=scoring.seen_scale,
             objectness=inner["roi_scores"], objectness_power=scoring.objectness_power,
-            in_use=classes["in_use"], rectify=scoring.seen_activation == "relu", stream=stream,
+            seen_evidence=scoring.seen_evidence, in_use=classes["in_use"],
+            rectify=scoring.seen_activation == "relu", stream=stream,
         )  # fmt: skip
         kernels.detect(
             inner["class_scores"], inner["deltas"], *regions, sizes, classes["thresholds"],
