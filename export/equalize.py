@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import onnx
 
 __all__ = [
-    "Group", "channel_groups", "channel_ranges", "equalize", "is_depthwise", "tensor_values",
-    "weight_axes",
+    "Group", "channel_groups", "channel_ranges", "equalize", "input_names", "is_depthwise",
+    "tensor_values", "weight_axes",
 ]  # fmt: skip
 
 Floats = NDArray[np.float32]

@@ -24,9 +24,10 @@ from runtime.bundle import open_bundle
 from zsd_core import kernels
 from zsd_core.checkpoint import Checkpoint, save_checkpoint
 from zsd_core.config import BackboneConfig, RegionConfig
-from zsd_core.errors import BundleError
+from zsd_core.errors import BundleError, ConfigError
 from zsd_core.experiment import Config
 from zsd_core.kernels import reference
+from zsd_core.models import ContrastZSD
 from zsd_core.semantics import unit_rows
 
 
@@ -123,6 +124,11 @@ def test_it_is_as_close_to_float64_as_the_model_itself(caffe):
 )
 def test_other_models_stay_whole(change):
     assert split_conv5(paper_model(dataclasses.replace(SMALL, **change))) is None
+
+
+def test_only_bundles_have_other_maps(checkpoint):
+    with pytest.raises(ConfigError, match="only a bundle can have"):
+        ContrastZSD(split_conv5(checkpoint.model).config)
 
 
 def test_the_model_is_left_as_it_was(checkpoint):

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from zsd_core.config import ModelConfig
+from zsd_core.config import ModelConfig, RegionConfig
+from zsd_core.errors import ConfigError
 from zsd_core.models.backbone import build_backbone
 from zsd_core.models.head import Head
 from zsd_core.models.scorers import build_scorer
@@ -29,6 +30,11 @@ class ContrastZSD(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        if config.regions.maps != RegionConfig().maps:
+            raise ConfigError(
+                f"RegionConfig.maps is {config.regions.maps!r}, which only a bundle can have: the "
+                "exporter sets it. Leave it out."
+            )
         self.config = config
         backbone, region_stage, width = build_backbone(config.backbone, conv5=config.regions.conv5)
         self.trunk = Trunk(config, backbone)
