@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import conditions, interleaved, markdown, percentiles, write_rows
 from runtime.backends import installed_backends
-from runtime.bundle import Bundle, open_bundle
+from runtime.bundle import Bundle, default_bundle, open_bundle
 from runtime.detector import Detector
 from zsd_core import kernels
 from zsd_core.errors import ZsdError, require
@@ -126,7 +126,13 @@ def _photographs() -> list[Pixels]:
 
 
 def _shipped(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]:
-    yield from _ours(SHIPPED, open_bundle(), images, threads, 1.0)
+    from export.quantize import add_int8
+    from export.stages import sample_images
+
+    bundle = Path(shutil.copytree(default_bundle(), work / "shipped"))
+    if "int8" not in open_bundle(bundle).manifest.get("precisions", {}):
+        add_int8(bundle, sample_images())  # as python -m export.quantize does
+    yield from _ours(SHIPPED, open_bundle(bundle), images, threads, 1.0)
 
 
 def _ours(

@@ -139,7 +139,8 @@ def report(folder: Path, output: Path) -> str:
     for name, logs in splits.items():
         parts.append(_table6(logs, home))
         parts.append(_options(logs, home))
-        parts.append(_figures(name, logs, pictures, home))
+        if not logs.pseudo:  # whose classes differ from seed to seed
+            parts.append(_figures(name, logs, pictures, home))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 
 from benchmarks import peers
+from export import quantize, stages
 
 
 def row(model, ms, precision="float32", task="detect", backend="torch"):
@@ -60,11 +62,15 @@ def test_entries_are_called_as_often_as_they_share():
     assert [r.calls for r in rows] == [10, 3]
 
 
-def test_shipped_bundle_runs_as_its_manifest_says(tmp_path):
+def test_shipped_bundle_runs_as_its_manifest_says_and_in_int8(tmp_path, monkeypatch):
+    quick = partial(quantize.add_int8, regions=8, sensitive=0)
+    monkeypatch.setattr(quantize, "add_int8", quick)
+    monkeypatch.setattr(stages, "sample_images", lambda: [stages.NamedImage("grey", images[0])])
     images = [np.full((48, 64, 3), 128, np.uint8)]
     entries = list(peers.GROUPS["shipped"](images, 1, tmp_path))
     detect = next(e for e in entries if e.task == "detect" and e.backend == "onnxruntime")
     assert detect.call().class_set_version == 1  # the bundle's own classes
+    assert any(e.precision == "int8" for e in entries if e.backend == "onnxruntime")
     setter = next(e for e in entries if e.task == "set_classes")
     setter.call()
     setter.call()
