@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from zsd_core.errors import DataError
 from zsd_core.experiment import Config
 from zsd_core.models import ContrastZSD
 
-__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint", "save_whole"]
 
 FORMAT = 1
 
@@ -47,10 +48,7 @@ class Checkpoint:
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
     """Write a checkpoint; an older file of that name is replaced only once the new one is whole."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    torch.save(
+    save_whole(
         {
             "format": FORMAT,
             "config": dataclasses.asdict(checkpoint.config),
@@ -61,8 +59,15 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
             "training": checkpoint.training,
             "state": checkpoint.state,
         },
-        partial,
+        Path(path),
     )
+
+
+def save_whole(values: Mapping[str, Any], path: Path) -> None:
+    """``torch.save`` under another name first, so that ``path`` is never half written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    torch.save(values, partial)
     os.replace(partial, path)
 
 

@@ -1,12 +1,15 @@
-"""Train a detector.
+r"""Train a detector.
 
     python -m zsd_core.train configs/mobilenetv2_coco_48_17.yaml --output runs/first
     python -m zsd_core.train CONFIG --output runs/first --resume
     python -m zsd_core.train CONFIG --output runs/short training.epochs=2 loss.contrast_weight=0
+    python -m zsd_core.train CONFIG --output runs/second --from runs/first/proposals.pt \
+        training.head_epochs=4
     torchrun --nproc_per_node 8 -m zsd_core.train CONFIG --output runs/cluster
 
-Writes ``last.pt`` after every epoch, ``config.json``, ``losses.jsonl`` and TensorBoard events under
-``--output``. ``python -m export.onnx --checkpoint runs/first/last.pt`` turns it into a bundle.
+Writes ``last.pt`` after every epoch, a checkpoint named after each phase that another follows,
+``config.json``, ``losses.jsonl`` and TensorBoard events under ``--output``. ``python -m export.onnx
+--checkpoint runs/first/last.pt`` turns it into a bundle.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from zsd_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from zsd_core.checkpoint import Checkpoint, save_checkpoint
 from zsd_core.data.dataset import Dataset
 from zsd_core.data.protocol import training_set
 from zsd_core.data.read import read_dataset
@@ -37,6 +40,7 @@ from zsd_core.objective import Objective
 from zsd_core.training.batches import TrainingImages
 from zsd_core.training.loop import Position, fit
 from zsd_core.training.phases import build_phases
+from zsd_core.training.start import resume_run, take_proposals
 from zsd_core.vectors import VectorTable, load_vectors
 
 __all__ = ["main", "parse", "read_vectors", "train"]
@@ -58,11 +62,21 @@ def read_vectors(config: DataConfig, split: Split, width: int) -> VectorTable:
 
 
 def train(
-    config: Config, output: Path, *, resume: bool = False, max_steps: int = 0, device: str = "auto"
-) -> Path:
+    config: Config, output: Path, *, resume: bool = False, proposals: Path | None = None,
+    max_steps: int = 0, device: str = "auto",
+) -> Path:  # fmt: skip
     """Train as configured and return the path of the last checkpoint.
 
     Under ``torchrun`` every process calls this; process 0 writes.
+
+    Args:
+        config: the experiment.
+        output: folder of the run.
+        resume: go on from its ``last.pt``.
+        proposals: a checkpoint whose proposal network is taken as it is, so that the heads alone
+            are trained; the kept regions beside it serve if they are those of ``config``.
+        max_steps: stop each phase after so many steps; 0 does not.
+        device: "auto", "cpu" or "cuda".
 
     Raises:
         ZsdError: of the kinds the parts raise; nothing is overwritten before they have run.
@@ -86,27 +100,30 @@ def train(
     seen = len(split.seen)
     objective = Objective(model, config, vectors[:seen], vectors[seen:]).to(target)
     if resume:
-        earlier = load_checkpoint(path)
-        model.load_state_dict(earlier.model.state_dict())
-        position = Position(**earlier.state["position"])
-        training, begun = earlier.training, begun - earlier.training["seconds"]
+        position, training = resume_run(model, path)
+        begun -= training["seconds"]
+    elif proposals:
+        position, training = take_proposals(model, config, split.seen, proposals)
     forward = _distribute(objective, target, processes)
     images = TrainingImages(dataset.images, split.seen, config.model.preprocess, config.training)
     training |= _provenance(dataset, split, table)
+    phases = build_phases(
+        objective, forward, images, config, target, output / "regions.pt",
+        [proposals.with_name("regions.pt")] if proposals else [], processes,
+    )  # fmt: skip
 
     def save(at: Position) -> None:
         if rank == 0:
             training["seconds"] = time.time() - begun
-            save_checkpoint(
-                Checkpoint(
-                    config=config, model=model, seen=split.seen, unseen=split.unseen,
-                    vectors=table.vectors.astype(np.float32), training=training,
-                    state={"position": dataclasses.asdict(at)},
-                ),
-                path,
+            checkpoint = Checkpoint(
+                config=config, model=model, seen=split.seen, unseen=split.unseen,
+                vectors=table.vectors.astype(np.float32), training=training,
+                state={"position": dataclasses.asdict(at)},
             )  # fmt: skip
+            save_checkpoint(checkpoint, path)
+            if at.epoch == 0 and 0 < at.phase < len(phases):  # a phase ended, another follows
+                save_checkpoint(checkpoint, output / f"{phases[at.phase - 1].name}.pt")
 
-    phases = build_phases(objective, forward, images, config, target, output, processes)
     with _Log(output, config, dataset, enabled=rank == 0) as log:
         fit(phases, config.training, device=target, position=position, save=save, log=log,
             max_steps=max_steps)  # fmt: skip
@@ -190,7 +207,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", metavar="section.field=value",
                         help="change one option, such as training.epochs=3")  # fmt: skip
     parser.add_argument("--output", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--resume", action="store_true", help="go on from OUTPUT/last.pt")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="go on from OUTPUT/last.pt")
+    start.add_argument("--from", type=Path, dest="proposals", metavar="RUN/proposals.pt",
+                       help="train the heads alone, over the proposal network and the kept "
+                       "regions of another run")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--max-steps", type=int, default=0, metavar="N",
                         help="stop each phase after N steps, for a smoke test")  # fmt: skip
@@ -202,8 +223,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     try:
         config = load_config(args.config, args.overrides)
-        path = train(config, args.output, resume=args.resume, max_steps=args.max_steps,
-                     device=args.device)  # fmt: skip
+        path = train(config, args.output, resume=args.resume, proposals=args.proposals,
+                     max_steps=args.max_steps, device=args.device)  # fmt: skip
     except ZsdError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from zsd_core.checkpoint import save_whole
+from zsd_core.errors import DataError
 from zsd_core.experiment import Config, TrainingConfig
 from zsd_core.objective import Objective, Target
 from zsd_core.progress import Progress
 from zsd_core.training.batches import TrainingImages
 
-__all__ = ["CachedProposals", "CachedRegions", "class_weights", "region_batches"]
+__all__ = ["CachedProposals", "CachedRegions", "class_weights", "read_regions", "region_batches"]
 
 Losses = dict[str, Tensor]
+Columns = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class CachedProposals:
@@ -44,6 +51,7 @@ class CachedProposals:
         for maps, target in self.run_backbone("keep backbone maps"):
             self.maps.append({s: maps[s].half() for s in self.config.model.proposals.levels})
             self.targets.append(target)
+        torch.manual_seed(self.config.training.seed)  # whatever options of the heads have drawn
 
     def run_backbone(self, title: str) -> Iterator[tuple[dict[int, Tensor], Target]]:
         """The backbone's maps ``{stride: (1, C, h, w)}`` and the target of every image version."""
@@ -87,29 +95,46 @@ class CachedProposals:
 class CachedRegions:
     """The heads, on kept features of the regions that the trained RPN proposes.
 
-    They are written to ``file``, so that a resumed run, or a copy of it with other options of the
-    heads, starts at once.
+    They are written to ``file``, so that a resumed run, or another with other options of the heads,
+    starts at once; ``others`` are files of other runs that may hold them.
     """
 
     name = "heads"
 
-    def __init__(self, proposals: CachedProposals, file: Path) -> None:
-        self.proposals, self.objective, self.file = proposals, proposals.objective, file
+    def __init__(
+        self, proposals: CachedProposals, file: Path, others: Sequence[Path] = ()
+    ) -> None:  # fmt: skip
+        self.proposals, self.objective = proposals, proposals.objective
+        self.file, self.others = file, others
         self.config, self.device = proposals.config, proposals.device
         self.epochs = self.config.training.head_epochs
-        self.columns: tuple[Tensor, ...] | None = None  # f, bins, labels, offsets
+        self.columns: Columns | None = None
 
     @torch.no_grad()
     def prepare(self) -> None:
         """Read the kept features, or make them if they are not those of this RPN and data."""
         fingerprint = self._fingerprint()
-        kept = torch.load(self.file, weights_only=True) if self.file.exists() else {}
-        if kept.get("fingerprint") != fingerprint:
-            kept = {"fingerprint": fingerprint, "columns": self._describe_regions()}
-            torch.save(kept, self.file)
-        self.columns = kept["columns"]
+        self.columns = self._find(fingerprint)
+        if self.columns is None:
+            self.columns = self._describe_regions()
+            save_whole({"fingerprint": fingerprint, "columns": self.columns}, self.file)
         f = self.columns[0]
         self.objective.check_alive(f[: self.config.training.head_batch].to(self.device).float())
+        torch.manual_seed(self.config.training.seed)  # as if nothing had been drawn before
+
+    def _find(self, fingerprint: str) -> Columns | None:
+        """The kept features of that fingerprint, if a file has them; ``self.file`` then does."""
+        for path in (self.file, *self.others):
+            if not path.exists():
+                continue
+            found, columns = read_regions(path)
+            if found == fingerprint:
+                print(f"kept regions: {path}", file=sys.stderr)
+                if path != self.file:
+                    _link(path, self.file)
+                return columns
+            print(f"{path} holds other regions than these options keep", file=sys.stderr)
+        return None
 
     def _fingerprint(self) -> str:
         """Names everything that the kept features depend on."""
@@ -118,16 +143,18 @@ class CachedRegions:
             if name.startswith(("trunk.", "head.region_stage.")):
                 digest.update(tensor.detach().cpu().numpy().tobytes())
         model, training = self.config.model, self.config.training
-        images = self.proposals.images
-        files = [str(record.path) for record in images.records]
         network = dataclasses.replace(model.proposals, pre_nms_top=1, post_nms_top=1)
-        parts = (model.preprocess, network, model.regions, self.config.data, training.seed,
-                 training.regions, training.foreground, training.versions, training.stretch,
-                 training.edges, training.flip, files)  # fmt: skip
+        images = self.proposals.images
+        parts = (model.preprocess, network, model.regions, training.seed, training.regions,
+                 training.foreground, training.versions, training.stretch, training.edges,
+                 training.flip, images.labels)  # fmt: skip
         digest.update(repr(parts).encode())
+        for record in images.records:
+            digest.update(f"{record.path} {record.labels}".encode())
+            digest.update(np.ascontiguousarray(record.boxes).tobytes() + record.ignore.tobytes())
         return digest.hexdigest()
 
-    def _describe_regions(self) -> tuple[Tensor, ...]:
+    def _describe_regions(self) -> Columns:
         """Sample regions of every kept image and run the frozen region stage over them."""
         self.proposals.maps.clear()  # the largest thing in memory, not needed again
         objective, columns = self.objective, []
@@ -138,7 +165,8 @@ class CachedRegions:
             described = objective.model.head.describe(objective.region_features(features, regions))
             kept = (*(x.half() for x in described), regions.labels, regions.offsets)
             columns.append([x.cpu() for x in kept])
-        return tuple(torch.cat(column) for column in zip(*columns, strict=True))
+        f, bins, labels, offsets = (torch.cat(column) for column in zip(*columns, strict=True))
+        return f, bins, labels, offsets
 
     def steps(self) -> int:
         """Batches of an epoch."""
@@ -162,6 +190,38 @@ class CachedRegions:
         of_rpn = {id(p) for p in model.trunk.rpn.parameters()}
         trained = [*model.head.parameters(), *model.scorer.parameters()]
         return [p for p in trained if p.requires_grad and id(p) not in of_rpn]
+
+
+def read_regions(path: Path) -> tuple[str, Columns]:
+    """Read kept regions; they stay on disk until they are used.
+
+    Returns:
+        What names the proposals and data they come from; and of each region f ``(R, F)`` float16,
+        the bins ``(R, B)`` float16 of the regressor, the label ``(R,)`` from 1, 0 is background,
+        and the offsets ``(R, 4)`` of eq. 5.
+
+    Raises:
+        DataError: no such file, or another kind.
+    """
+    try:
+        kept = torch.load(path, weights_only=True, mmap=True)
+        f, bins, labels, offsets = kept["columns"]
+        return str(kept["fingerprint"]), (f, bins, labels, offsets)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise DataError(
+            f"{path} does not hold kept regions ({error}); training with cache: regions writes "
+            "regions.pt."
+        ) from error
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give ``target`` the content of ``source``, without its size on disk where that can be."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another disk
+        shutil.copyfile(source, target)
 
 
 def region_batches(labels: Tensor, training: TrainingConfig, epoch: int) -> Iterator[Tensor]:

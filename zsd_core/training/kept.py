@@ -30,7 +30,7 @@ from zsd_core.models import ContrastZSD, TorchNetworks
 from zsd_core.objective import Objective
 from zsd_core.progress import Progress
 from zsd_core.scoring import ClassSet, Scorer, scorer_for
-from zsd_core.training.cached import region_batches
+from zsd_core.training.cached import read_regions, region_batches
 from zsd_core.training.loop import Position, fit
 
 __all__ = [
@@ -80,20 +80,13 @@ class Kept:
 
 
 def load_regions(path: Path) -> Kept:
-    """Read what cached training kept; features stay on disk until they are used.
+    """Read what scoring learns from of what cached training kept.
 
     Raises:
         DataError: no such file, or another kind.
     """
-    try:
-        kept = torch.load(path, weights_only=True, mmap=True)
-        features, *_, labels, _ = kept["columns"]
-        return Kept(features, labels, str(kept["fingerprint"]))
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise DataError(
-            f"{path} does not hold kept regions ({error}); training with cache: regions writes "
-            "regions.pt."
-        ) from error
+    fingerprint, (features, _, labels, _) = read_regions(path)
+    return Kept(features, labels, fingerprint)
 
 
 class _Scoring:

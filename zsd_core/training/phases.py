@@ -5,7 +5,7 @@ One end-to-end phase is the paper's training; ``zsd_core.training.cached`` holds
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -106,9 +106,11 @@ class EndToEnd:
 
 def build_phases(
     objective: Objective, forward: nn.Module, images: TrainingImages, config: Config,
-    device: torch.device, output: Path, processes: int = 1,
+    device: torch.device, regions: Path, others: Sequence[Path] = (), processes: int = 1,
 ) -> list[Phase]:  # fmt: skip
-    """The phases that ``training.cache`` asks for; kept features go to ``output``.
+    """The phases that ``training.cache`` asks for.
+
+    Kept features are in ``regions``, or come there from one of ``others``.
 
     Raises:
         ConfigError: a cache is asked for, but the backbone is trained or several processes run.
@@ -121,7 +123,7 @@ def build_phases(
             f"{config.model.backbone.frozen!r} and {processes}. Set training.cache to none."
         )
     proposals = CachedProposals(objective, images, config, device)
-    return [proposals, CachedRegions(proposals, output / "regions.pt")]
+    return [proposals, CachedRegions(proposals, regions, others)]
 
 
 def summed(losses: Mapping[str, Tensor]) -> Tensor:
