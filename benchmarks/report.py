@@ -311,7 +311,10 @@ def _figures(split: str, logs: Logs, pictures: Path, home: Path) -> str:
         }
         for title, kind in (("λ", "lambda"), ("β", "beta"))
     }
-    if any(numbers["ZSD"] for values in sweep.values() for numbers in values.values()):
+    points = [sum(bool(n["ZSD"]) for n in values.values()) for values in sweep.values()]
+    if min(points) < 2:
+        lines.extend([f"## Figure 3: sweeps on {split}", "", "Not run.", ""])
+    else:
         figures.sweeps(sweep, pictures / f"sweeps-{split}.png")
         runs = dict.fromkeys(_point(k, v) for k in ("lambda", "beta") for v in SWEEP)
         show(f"Figure 3: sweeps on {split}", f"sweeps-{split}.png", runs)

@@ -167,7 +167,8 @@ def fake(run, seed, value):
 def test_the_report_holds_means_links_and_pictures(tmp_path):
     folder = tmp_path / "logs/coco_48_17"
     folder.mkdir(parents=True)
-    for run, start in (("contrastzsd", 20), ("conse", 3), ("lambda-0.4", 15)):
+    sweeps = (("lambda-0.4", 15), ("lambda-0.8", 16), ("beta-0.4", 17), ("beta-0.8", 18))
+    for run, start in (("contrastzsd", 20), ("conse", 3), *sweeps):
         for seed in (0, 1):
             path = folder / f"{run}-seed{seed}.json"
             path.write_text(json.dumps(fake(run, seed, start + 2 * seed)))
@@ -189,6 +190,10 @@ def test_the_report_holds_means_links_and_pictures(tmp_path):
         assert (output.parent / link).resolve().exists(), link
     for name in ("sweeps", "regions", "curve"):
         assert (output.parent / f"images/{name}-coco_48_17.png").stat().st_size > 1000
+    (folder / "beta-0.8-seed0.json").unlink()
+    (folder / "beta-0.8-seed1.json").unlink()
+    assert report.main([str(tmp_path / "logs"), "--output", str(output)]) == 0
+    assert "Figure 3: sweeps on coco_48_17\n\nNot run." in output.read_text()  # one point is none
     again = output.read_text()
     assert report.main([str(tmp_path / "logs"), "--output", str(output)]) == 0
     assert output.read_text() == again
