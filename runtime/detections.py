@@ -39,8 +39,8 @@ class Detections:
         roles: n times "seen" or "unseen".
         class_set_version: of the class set this image was scored with.
         times_ms: milliseconds per stage; images of one batch share a stage's time equally.
-        near_miss: where nothing was found, the highest score among the active classes and its
-            class: what a lower ``score_threshold`` would let through. None otherwise.
+        near_miss: where nothing was found, the active class with the highest score, and that
+            score: what a lower ``score_threshold`` would let through. None otherwise.
     """
 
     boxes: NDArray[np.float32]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from runtime.annotate import annotate
 from runtime.detections import Detections
+from runtime.images import read_image
 from zsd_core.errors import ImageError
 
 __all__ = ["StageTimes", "VideoWriter", "explain", "write_picture"]
@@ -26,8 +27,6 @@ def write_picture(folder: Path, name: str, original: Path, detections: Detection
     Raises:
         ImageError: the picture cannot be written, or would replace the original.
     """
-    from runtime.images import read_image
-
     target = folder / f"{name}.jpg"
     _keep_original(target, original)
     _write_jpeg(target, annotate(read_image(original, "bgr"), detections))

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from runtime import Detector
 
-# The same examples in every run; --hypothesis-profile default looks for new ones.
-settings.register_profile("repeatable", derandomize=True)
+# The same examples in every run, however slow the machine; --hypothesis-profile default looks for
+# new ones.
+settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("repeatable")
 
 

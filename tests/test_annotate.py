@@ -95,7 +95,7 @@ def test_opencv_4_gets_the_letters_its_font_has(monkeypatch, version, text):
     assert written == [f"{text or 'crème brûlée 猫猫'} 0.5"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     size=st.tuples(st.integers(1, 700), st.integers(1, 700)),
     box=st.tuples(*[st.floats(0, 1, width=32)] * 4),

@@ -59,6 +59,14 @@ def test_overrides_win_and_read_yaml(tmp_path):
         ({"model": {"proposals": {"post_nms_top": 9000}}}, "pre_nms_top, 6000"),
         ({"model": {"regions": {"output_size": [7]}}}, "must hold 2 values"),
         ({"model": {"preprocess": {"longer_edge": 10}}}, "at least shorter_edge, 600"),
+        ({"training": {"batch_size": 0}}, "TrainingConfig.batch_size is 0, must be above 0"),
+        ({"training": {"epochs": -1}}, "TrainingConfig.epochs is -1, must not be negative"),
+        ({"training": {"foreground": 25}}, r"TrainingConfig.foreground is 25.0, must lie in \[0"),
+        ({"training": {"dropout": 1}}, "TrainingConfig.dropout is 1.0, must be below 1"),
+        ({"training": {"stretch": []}}, r"TrainingConfig.stretch is \(\), needs a factor"),
+        ({"training": {"edges": [0]}}, r"TrainingConfig.edges is \(0,\), must be above 0"),
+        ({"loss": {"contrast_temperature": 0}}, "LossConfig.contrast_temperature is 0.0, must"),
+        ({"data": {"keep_score": 30}}, "DataConfig.keep_score is 30.0, must lie in"),
     ],
 )
 def test_what_is_wrong_is_named(values, message):
@@ -67,8 +75,9 @@ def test_what_is_wrong_is_named(values, message):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [(None, "cannot read"), ("a: [", "not valid YAML")]
-)  # fmt: skip
+    ("text", "message"),
+    [(None, "cannot read"), ("a: [", "not valid YAML"), ("- a", "must be a mapping of sections")],
+)
 def test_an_unreadable_file_is_named(tmp_path, text, message):
     path = tmp_path / "config.yaml"
     if text is not None:
@@ -77,9 +86,17 @@ def test_an_unreadable_file_is_named(tmp_path, text, message):
         load_config(path)
 
 
-def test_an_override_without_a_value_is_refused():
-    with pytest.raises(ConfigError, match=r"must look like training\.epochs=3"):
-        load_config(CONFIGS[0], ["training.epochs"])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.epochs", r"must look like training\.epochs=3"),
+        ("data.images=[photographs", "holds no valid YAML"),
+        ("training.epochs.most=3", "epochs is 4, not a section"),
+    ],
+)
+def test_an_override_that_cannot_be_applied_is_refused(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(CONFIGS[0], [override])
 
 
 def test_anchors_are_torchvision_s():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -129,12 +128,9 @@ def test_a_recipe_trains_on_the_real_folder_layout(recipe, tmp_path):
 
 @pytest.mark.slow
 def test_a_recipe_trains_under_torchrun_with_two_processes(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2",
-        f"--master_port={port}", "-m", "zsd_core.train", str(CONFIGS / "paper_coco_48_17.yaml"),
+        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone",
+        "--local-addr=127.0.0.1", "-m", "zsd_core.train", str(CONFIGS / "paper_coco_48_17.yaml"),
         *miniature(tmp_path, "paper_coco_48_17"), *SMALL, "--output", str(tmp_path / "run"),
         "--max-steps", "2", "--device", "cpu",
     ]  # fmt: skip

@@ -93,7 +93,8 @@ WORDS = sorted(set(tiny.WORDS) - {"cat", "truck"} | set(tiny.SEEN + tiny.UNSEEN)
 
 
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())
 def test_any_way_to_a_class_list_gives_the_same_result(bundle_path, detector, photo, data):

@@ -89,8 +89,11 @@ def test_a_forked_child_gets_threads_of_its_own():
     expected = kernels.product_mlp(*arguments())  # the parent's threads exist now
     child = os.fork()
     if child == 0:
-        same = np.array_equal(kernels.product_mlp(*arguments()), expected)
-        os._exit(0 if same else 1)
+        same = False
+        try:
+            same = np.array_equal(kernels.product_mlp(*arguments()), expected)
+        finally:  # whatever happens, the child does not go on with the other tests
+            os._exit(0 if same else 1)
     assert os.waitpid(child, 0)[1] == 0
 
 

@@ -40,7 +40,7 @@ def image(height, width, seed=0):
 SIZES = st.tuples(st.integers(1, 150), st.integers(1, 150))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(sizes=st.lists(SIZES, max_size=6), max_batch=st.integers(1, 4))
 def test_a_batch_of_any_sizes_equals_single_images(parts, sizes, max_batch):
     images = [image(h, w, seed) for seed, (h, w) in enumerate(sizes)]
@@ -56,7 +56,7 @@ def test_a_batch_of_any_sizes_equals_single_images(parts, sizes, max_batch):
         np.testing.assert_allclose(ours.boxes, alone.boxes, rtol=1e-5, atol=1e-4)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(size=SIZES)
 def test_boxes_lie_inside_the_original_image(parts, size):
     (result,) = pipeline.run(*parts, [image(*size)], everything(parts))

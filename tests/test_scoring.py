@@ -96,7 +96,7 @@ def test_probabilities_of_huge_logits_are_finite_and_quiet():
         assert np.isfinite(scores).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     parts=st.lists(st.integers(0, 40), min_size=1, max_size=5),
     width=st.sampled_from([(8, 16), (7, 13), (64, 96)]),

@@ -32,7 +32,7 @@ def test_similarity_by_hand(temperature):
         np.testing.assert_allclose(table[1 + i], np.array(weights) / sum(weights))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seen=st.integers(0, 6), unseen=st.integers(1, 6), seed=st.integers(0, 9))
 def test_seen_rows_are_distributions_whatever_the_lengths(seen, unseen, seed):
     a, b = random(seen, seed), random(unseen, seed + 100)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -138,12 +137,9 @@ def test_a_dead_g_s_is_refused(data, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_two_processes_train_one_model(data, tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2",
-        f"--master_port={port}", "-m", "zsd_core.train", str(data["config"]),
+        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone",
+        "--local-addr=127.0.0.1", "-m", "zsd_core.train", str(data["config"]),
         "--output", str(tmp_path), "--max-steps", "2", "--device", "cpu",
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

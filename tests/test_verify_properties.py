@@ -49,7 +49,7 @@ def agree(expected, got, config: ModelConfig, least: int = 1):
     assert len(expected["boxes"]) >= least
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(size=SIZES, seed=st.integers(0, 99))
 def test_odd_sizes_agree_over_graph_and_backends(parts, size, seed):
     bundle, networks, graph = parts
@@ -63,7 +63,7 @@ def test_odd_sizes_agree_over_graph_and_backends(parts, size, seed):
     agree(expected, graph(inputs_of(config, [image]), classes, thresholds), config, least)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(size=SIZES, count=st.integers(2, 5), seed=st.integers(0, 99))
 def test_a_batch_of_n_is_n_times_one(parts, size, count, seed):
     bundle, networks, graph = parts
@@ -82,7 +82,7 @@ def test_a_batch_of_n_is_n_times_one(parts, size, count, seed):
                 np.testing.assert_allclose(found["scores"][own], alone["scores"], atol=1e-5)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(unseen=st.one_of(st.integers(0, 40), st.sampled_from([1200])), seed=st.integers(0, 99))
 def test_any_number_of_classes(parts, unseen, seed):
     """3 classes of the training and up to 1,200 more: 1,203 as in LVIS."""

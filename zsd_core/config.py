@@ -28,6 +28,7 @@ __all__ = [
     "ProposalConfig",
     "RegionConfig",
     "ScoringConfig",
+    "check_option",
     "from_mapping",
 ]
 
@@ -35,7 +36,8 @@ T = TypeVar("T")
 Activation = Literal["softmax", "sigmoid", "raw"]
 
 
-def _check(condition: bool, where: str, value: object, rule: str) -> None:
+def check_option(condition: bool, where: str, value: object, rule: str) -> None:
+    """Raise ConfigError that ``where`` is ``value`` and breaks ``rule``, unless ``condition``."""
     if not condition:
         raise ConfigError(f"{where} is {value!r}, {rule}.")
 
@@ -60,15 +62,19 @@ class PreprocessConfig:
 
     def __post_init__(self) -> None:
         name = "PreprocessConfig"
-        _check(self.shorter_edge > 0, f"{name}.shorter_edge", self.shorter_edge, "must be above 0")
-        _check(
+        check_option(
+            self.shorter_edge > 0, f"{name}.shorter_edge", self.shorter_edge, "must be above 0"
+        )
+        check_option(
             self.longer_edge >= self.shorter_edge,
             f"{name}.longer_edge",
             self.longer_edge,
             f"must be at least shorter_edge, {self.shorter_edge}",
         )
-        _check(self.pad_multiple > 0, f"{name}.pad_multiple", self.pad_multiple, "must be above 0")
-        _check(min(self.std) > 0, f"{name}.std", self.std, "must be above 0")
+        check_option(
+            self.pad_multiple > 0, f"{name}.pad_multiple", self.pad_multiple, "must be above 0"
+        )
+        check_option(min(self.std) > 0, f"{name}.std", self.std, "must be above 0")
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Size ``(height, width)`` of an image after resizing, before padding; at least 1 x 1."""
@@ -137,16 +143,16 @@ class ProposalConfig:
 
     def __post_init__(self) -> None:
         name = "ProposalConfig"
-        _check(bool(self.levels), f"{name}.levels", self.levels, "needs at least one stride")
-        _check(self.stride > 0, f"{name}.stride", self.stride, "must be above 0")
-        _check(self.depth > 0, f"{name}.depth", self.depth, "must be above 0")
-        _check(
+        check_option(bool(self.levels), f"{name}.levels", self.levels, "needs at least one stride")
+        check_option(self.stride > 0, f"{name}.stride", self.stride, "must be above 0")
+        check_option(self.depth > 0, f"{name}.depth", self.depth, "must be above 0")
+        check_option(
             0 < self.nms_threshold <= 1,
             f"{name}.nms_threshold",
             self.nms_threshold,
             "must lie in (0, 1]",
         )
-        _check(
+        check_option(
             0 < self.post_nms_top <= self.pre_nms_top,
             f"{name}.post_nms_top",
             self.post_nms_top,
@@ -196,8 +202,10 @@ class RegionConfig:
     maps: tuple[tuple[str, int], ...] = (("features", 1),)
 
     def __post_init__(self) -> None:
-        _check(self.box_hidden >= 0, "RegionConfig.box_hidden", self.box_hidden, "must be >= 0")
-        _check(
+        check_option(
+            self.box_hidden >= 0, "RegionConfig.box_hidden", self.box_hidden, "must be >= 0"
+        )
+        check_option(
             bool(self.maps) and all(step > 0 for _, step in self.maps),
             "RegionConfig.maps", self.maps, "needs at least one map, and steps above 0",
         )  # fmt: skip
@@ -253,10 +261,14 @@ class ScoringConfig:
     def __post_init__(self) -> None:
         name = "ScoringConfig"
         for key in ("vector_dim", "joint_dim", "hidden_dim", "contrast_dim", "conse_top"):
-            _check(getattr(self, key) > 0, f"{name}.{key}", getattr(self, key), "must be above 0")
+            check_option(
+                getattr(self, key) > 0, f"{name}.{key}", getattr(self, key), "must be above 0"
+            )
         for key in ("similarity_temperature", "seen_scale"):
-            _check(getattr(self, key) > 0, f"{name}.{key}", getattr(self, key), "must be above 0")
-        _check(
+            check_option(
+                getattr(self, key) > 0, f"{name}.{key}", getattr(self, key), "must be above 0"
+            )
+        check_option(
             self.objectness_power >= 0,
             f"{name}.objectness_power",
             self.objectness_power,
@@ -289,8 +301,8 @@ class DetectionConfig:
         name = "DetectionConfig"
         for key in ("score_threshold", "nms_threshold"):
             value = getattr(self, key)
-            _check(0 <= value <= 1, f"{name}.{key}", value, "must lie in [0, 1]")
-        _check(
+            check_option(0 <= value <= 1, f"{name}.{key}", value, "must lie in [0, 1]")
+        check_option(
             self.max_detections > 0,
             f"{name}.max_detections",
             self.max_detections,
@@ -349,7 +361,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return from_mapping(typing.cast(type[Any], hint), value, where)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
-        _check(
+        check_option(
             value in arguments, where, value, f"must be one of {', '.join(map(repr, arguments))}"
         )
         return value
@@ -357,10 +369,12 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return None if value is None else _convert(arguments[0], value, where)
     if origin is tuple:
         items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else None
-        _check(items is not None, where, value, "must be a list")
+        check_option(items is not None, where, value, "must be a list")
         assert items is not None
         if arguments[-1] is not Ellipsis:
-            _check(len(items) == len(arguments), where, value, f"must hold {len(arguments)} values")
+            check_option(
+                len(items) == len(arguments), where, value, f"must hold {len(arguments)} values"
+            )
         return tuple(
             _convert(arguments[0 if arguments[-1] is Ellipsis else i], item, f"{where}[{i}]")
             for i, item in enumerate(items)
@@ -371,5 +385,5 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         except ValueError:
             pass
     wrong = not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)
-    _check(not wrong, where, value, f"must be of type {hint.__name__}")
+    check_option(not wrong, where, value, f"must be of type {hint.__name__}")
     return value

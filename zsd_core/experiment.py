@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from zsd_core.config import ModelConfig, from_mapping
+from zsd_core.config import ModelConfig, check_option, from_mapping
 from zsd_core.errors import ConfigError, require
 
 __all__ = ["Config", "DataConfig", "LossConfig", "TrainingConfig", "load_config"]
@@ -35,6 +35,10 @@ class LossConfig:
     unseen_background: bool = True
     reduction: Literal["mean", "sum"] = "mean"
 
+    def __post_init__(self) -> None:
+        _not_negative(self, "unseen_weight", "contrast_weight")
+        _positive(self, "contrast_temperature")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
@@ -60,6 +64,9 @@ class DataConfig:
     template: str = "a photo of a {}."
     drop_score: float = 0.0
     keep_score: float = 0.0
+
+    def __post_init__(self) -> None:
+        _share(self, "drop_score", "keep_score")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +130,40 @@ class TrainingConfig:
     amp: bool = True
     workers: int = 2
 
+    def __post_init__(self) -> None:
+        _not_negative(
+            self, "seed", "epochs", "head_epochs", "learning_rate", "clip_norm", "momentum",
+            "weight_decay", "warmup_steps", "balance", "workers",
+        )  # fmt: skip
+        _positive(self, "batch_size", "regions", "versions", "head_batch")
+        _share(self, "foreground", "dropout")
+        name = "TrainingConfig"
+        check_option(self.dropout < 1, f"{name}.dropout", self.dropout, "must be below 1")
+        for key in ("stretch", "edges"):
+            values = getattr(self, key)
+            check_option(all(v > 0 for v in values), f"{name}.{key}", values, "must be above 0")
+        check_option(bool(self.stretch), f"{name}.stretch", self.stretch, "needs a factor; try [1]")
+
+
+def _not_negative(config: object, *names: str) -> None:
+    _check(config, names, lambda value: value >= 0, "must not be negative")
+
+
+def _positive(config: object, *names: str) -> None:
+    _check(config, names, lambda value: value > 0, "must be above 0")
+
+
+def _share(config: object, *names: str) -> None:
+    _check(config, names, lambda value: 0 <= value <= 1, "must lie in [0, 1]")
+
+
+def _check(
+    config: object, names: Sequence[str], condition: Callable[[float], bool], rule: str
+) -> None:
+    for name in names:
+        value = getattr(config, name)
+        check_option(condition(value), f"{type(config).__name__}.{name}", value, rule)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -138,6 +179,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read ``configs/*.yaml`` and apply ``section.field=value`` overrides (values are YAML).
 
     A file may name another as ``base:``, relative to itself; its own values win.
+
+    Raises:
+        ConfigError: a file or an override cannot be read, or an option is unknown or not valid.
     """
     values = _read_yaml(Path(path))
     yaml = require("yaml", "train")
@@ -145,11 +189,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         key, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"override {override!r} must look like training.epochs=3.")
-        target = values
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"override {override!r} holds no valid YAML: {error}") from error
         *sections, last = key.split(".")
+        target = values
         for section in sections:
             target = target.setdefault(section, {})
-        target[last] = yaml.safe_load(text)
+            if not isinstance(target, dict):
+                raise ConfigError(f"override {override!r}: {section} is {target!r}, not a section.")
+        target[last] = value
     return from_mapping(Config, values, str(path))
 
 
@@ -161,6 +211,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read configuration {path}: {error.strerror}.") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} is not a configuration: it must be a mapping of sections.")
     base = values.pop("base", None)
     return values if base is None else _merge(_read_yaml(path.parent / base), values)
 

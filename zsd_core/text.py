@@ -34,7 +34,7 @@ def fill_template(template: str, name: str) -> str:
     """Put a class name into ``template``, with "an" for "a" where English wants it.
 
     Raises:
-        ConfigError: the template has no ``{}``.
+        ConfigError: the template does not hold ``{}`` once.
     """
     if template.count("{}") != 1:
         raise ConfigError(f"template is {template!r}, must hold {{}} once, for the class name.")
@@ -45,7 +45,11 @@ def fill_template(template: str, name: str) -> str:
 
 
 def encoder_folder(folder: str = "") -> str:
-    """Where the encoder is read from: ``folder``, the offline package, or the model's hub name."""
+    """Where the encoder is read from: ``folder``, the offline package, or the model's hub name.
+
+    Raises:
+        DataError: ``folder`` holds no such model.
+    """
     if folder:
         if not (Path(folder) / "modules.json").is_file():
             raise DataError(
@@ -72,6 +76,11 @@ def encode_names(
 
     Returns:
         ``(len(names), 384)`` unit rows.
+
+    Raises:
+        ConfigError: the template does not hold ``{}`` once.
+        DataError: the encoder is not there or cannot be loaded.
+        MissingPackageError: sentence-transformers is not installed.
     """
     sentences = [fill_template(template, name.replace("_", " ")) for name in names]
     if not sentences:

@@ -92,7 +92,7 @@ def train(
         read_dataset(config.data.format, config.data.annotations, config.data.images), split,
         drop_score=config.data.drop_score, keep_score=config.data.keep_score,
     )  # fmt: skip
-    _seed(config.training.seed)
+    torch.manual_seed(config.training.seed)
     position, model, begun = Position(), ContrastZSD(config.model), time.time()
     training: dict[str, Any] = {"seconds": 0.0}
     model.to(target)
@@ -180,11 +180,6 @@ def _distribute(objective: Objective, device: torch.device, processes: int) -> n
     return nn.parallel.DistributedDataParallel(
         objective, device_ids=devices, find_unused_parameters=True
     )
-
-
-def _seed(seed: int) -> None:
-    torch.manual_seed(seed)
-    np.random.seed(seed)
 
 
 def _provenance(dataset: Dataset, split: Split, table: VectorTable) -> dict[str, Any]:

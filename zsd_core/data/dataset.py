@@ -155,7 +155,8 @@ def join(datasets: Sequence[Dataset]) -> Dataset:
     repeated = [path for path, n in Counter(image.path for image in images).items() if n > 1]
     if repeated:
         raise DataError(
-            f"image {repeated[0]} stands in the data {len(repeated)} time(s) too often."
+            f"image {repeated[0]} stands in more than one data set, as do {len(repeated) - 1} "
+            "others; name each image once."
         )
     counts: Counter[str] = Counter()
     for dataset in datasets:

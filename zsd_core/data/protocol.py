@@ -82,6 +82,7 @@ def test_set(dataset: Dataset, split: Split, task: Task) -> Dataset:
     stays in the truth as ignored.
 
     Raises:
+        ConfigError: no such task.
         DataError: no photograph is left, or the split names a class the data does not declare.
     """
     wanted = {"zsd": split.unseen, "gzsd": split.classes, "seen": split.seen}

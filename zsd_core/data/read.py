@@ -22,6 +22,9 @@ def read_dataset(
         format: "coco" (JSON of boxes) or "voc" (image sets).
         annotations: JSON files, or ``ImageSets/Main/*.txt``.
         images: the folder of each annotation file's photographs; a single one serves all.
+
+    Raises:
+        DataError: no annotation file, not one folder for each, or what a reader refuses.
     """
     folders = list(images) * len(annotations) if len(images) == 1 else list(images)
     if not annotations or len(folders) != len(annotations):

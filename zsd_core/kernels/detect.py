@@ -41,6 +41,10 @@ def detect(
         ``boxes`` (n, 4) in pixels of the network input, ``scores`` (n,), ``columns`` (n,) of
         ``class_scores`` and ``batch_indices`` (n,); images in order, best first within one, ties
         by (region, column).
+
+    Raises:
+        ShapeError: an argument does not have the shape above, an index names no image, or
+            ``max_detections`` is negative.
     """
     scores, offsets, regions = floats(class_scores), floats(deltas), floats(rois)
     indices, sizes, limits = integers(batch_indices), floats(image_sizes), floats(thresholds)

@@ -45,6 +45,10 @@ def fuse(
     Returns:
         ``(R, Ks + U)`` scores, columns seen, unseen.
 
+    Raises:
+        ShapeError: an argument does not have the shape above, or objectness is missing.
+        ConfigError: no such fusion.
+
     References:
         Paper eq. 14.
     """

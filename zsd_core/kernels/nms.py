@@ -21,6 +21,9 @@ def nms(boxes: ArrayLike, scores: ArrayLike, *, threshold: float) -> NDArray[np.
 
     Returns:
         Indices of the kept boxes, best first.
+
+    Raises:
+        ShapeError: not one score per box of four numbers.
     """
     boxes, scores = floats(boxes), floats(scores)
     expect_shapes("nms", "One score per box.", boxes=(boxes, "n 4"), scores=(scores, "n"))

@@ -41,6 +41,8 @@ def preprocess(
 
     Raises:
         ImageError: ``image`` is not ``(H, W, 3)`` uint8 with at least one pixel.
+        ConfigError: ``color`` is neither "rgb" nor "bgr".
+        ShapeError: ``size`` is not positive or does not fit into ``padded``.
     """
     pixels = np.asarray(image)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:

@@ -41,6 +41,9 @@ def propose(
     Returns:
         ``rois`` (R, 4) in pixels of the network input, images in order and best first within
         one; ``batch_indices`` (R,); ``scores`` (R,), the sigmoid of the logit.
+
+    Raises:
+        ShapeError: an argument does not have the shape above, or a limit is negative.
     """
     objectness, deltas, anchors = floats(objectness), floats(deltas), floats(anchors)
     image_sizes = floats(image_sizes)
