@@ -220,16 +220,19 @@ def _one_layer(weights: Sequence[int], images: Sequence[int], rounded: bool) -> 
     helper, types = onnx.helper, onnx.TensorProto
     draw = np.random.default_rng(1).integers(-64, 65, weights, np.int8)
     arrays: dict[str, Any] = {"w": draw if rounded else draw.astype(np.float32)}
-    inputs, operator = ["x", "w"], "Conv" if len(weights) == 4 else "MatMul"
+    inputs, operator = ["x", "w"], "Conv" if len(weights) == 4 else "Gemm"
     options: dict[str, Any] = {}
     if operator == "Conv":
         group = images[1] // weights[1]
         options = {"group": group, "kernel_shape": weights[2:], "pads": [weights[2] // 2] * 4}
     if rounded:
-        operator = f"QLinear{operator}"
         arrays |= {"one": np.float32(1), "many": np.float32(100 * math.prod(weights[1:])),
                    "middle": np.uint8(128), "zero": np.int8(0)}  # fmt: skip
         inputs = ["x", "one", "middle", "w", "one", "zero", "many", "middle"]
+        if operator == "Gemm":  # ONNX Runtime's own; its bias is left out
+            inputs.insert(6, "")
+            options = {"domain": "com.microsoft"}
+        operator = "QLinearConv" if operator == "Conv" else "QGemm"
     kind = types.UINT8 if rounded else types.FLOAT
     graph = helper.make_graph(
         [helper.make_node(operator, inputs, ["y"], **options)], "alone",
@@ -237,7 +240,7 @@ def _one_layer(weights: Sequence[int], images: Sequence[int], rounded: bool) -> 
         [helper.make_tensor_value_info("y", kind, None)],
         [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in arrays.items()],
     )  # fmt: skip
-    opsets = [helper.make_opsetid("", 20)]
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=9)
     return model
 
