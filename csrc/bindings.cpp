@@ -187,8 +187,7 @@ std::vector<Floats> product_mlp(const Floats& regions, const Floats& prototypes,
 
 Floats fuse(const Floats& seen_logits, const Floats& unseen_probabilities,
             const Floats& seen_similarity, const std::string& fusion, float seen_scale,
-            const std::optional<Floats>& objectness, float objectness_power,
-            bool seen_evidence) {
+            const std::optional<Floats>& objectness, float objectness_power, bool seen_evidence) {
   const zsd::FuseParams params{seen_logits.shape(0),
                                seen_similarity.shape(0),
                                seen_similarity.shape(1),

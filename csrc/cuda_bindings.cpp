@@ -484,9 +484,8 @@ PYBIND11_MODULE(_compiled_cuda, module) {
              "sampling_ratio"_a = 2, "stream"_a = 0);
   module.def("fuse", &zsd::bindings::fuse, "seen_logits"_a, "unseen_logits"_a, "seen_similarity"_a,
              "output"_a, py::kw_only(), "fusion"_a, "seen_scale"_a = 1.0,
-             "objectness"_a = py::none(), "objectness_power"_a = 0.0,
-             "seen_evidence"_a = false, "in_use"_a = py::none(), "rectify"_a = false,
-              "stream"_a = 0);
+             "objectness"_a = py::none(), "objectness_power"_a = 0.0, "seen_evidence"_a = false,
+             "in_use"_a = py::none(), "rectify"_a = false, "stream"_a = 0);
   module.def("preprocess", &zsd::bindings::preprocess, "image"_a, "output"_a, py::kw_only(),
              "size"_a, "mean"_a, "std"_a, "color"_a = "rgb", "stream"_a = 0);
   module.def("propose", &zsd::bindings::propose, "objectness"_a, "deltas"_a, "anchors"_a,
