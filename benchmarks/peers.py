@@ -127,11 +127,11 @@ def _photographs() -> list[Pixels]:
 
 def _shipped(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]:
     from export.quantize import add_int8
-    from export.stages import sample_images
+    from export.tradeoff import photographs
 
     bundle = Path(shutil.copytree(default_bundle(), work / "shipped"))
     if "int8" not in open_bundle(bundle).manifest.get("precisions", {}):
-        add_int8(bundle, sample_images())  # as python -m export.quantize does
+        add_int8(bundle, photographs())  # as python -m export.quantize does
     yield from _ours(SHIPPED, open_bundle(bundle), images, threads, 1.0)
 
 

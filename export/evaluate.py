@@ -25,9 +25,16 @@ from runtime import Detector, default_bundle
 from runtime.bundle import Bundle, amend_bundle, open_bundle
 from zsd_core.data.protocol import Task
 from zsd_core.data.read import read_dataset
-from zsd_core.data.splits import Split, fold_name, load_split
-from zsd_core.errors import DataError, ZsdError
-from zsd_core.evaluate import Predict, add_arguments, evaluate, render
+from zsd_core.data.splits import Split, load_split
+from zsd_core.errors import ZsdError
+from zsd_core.evaluate import (
+    Predict,
+    add_arguments,
+    check_split,
+    conditions_of,
+    evaluate,
+    render,
+)
 from zsd_core.matching import Prediction
 
 __all__ = ["bundle_predictor", "main", "parse", "write_metrics"]
@@ -62,13 +69,7 @@ def bundle_predictor(
     Raises:
         DataError: the bundle was trained on a class that the split calls unseen: no zero-shot test.
     """
-    trained = {fold_name(name) for name in bundle.seen}
-    leaked = [name for name in split.unseen if fold_name(name) in trained]
-    if leaked:
-        raise DataError(
-            f"{bundle.path}: {leaked[0]!r} is unseen in split {split.name} but was trained on "
-            f"here ({len(leaked)} such classes); evaluate with the split of the training."
-        )
+    check_split(bundle.path, bundle.seen, split)
     detector = Detector(
         bundle, backend=backend, score_threshold=score_threshold, nms_threshold=nms_threshold,
         max_detections=limit, threads=threads, precision=precision,
@@ -82,19 +83,9 @@ def bundle_predictor(
         columns = [names.index(name) for name in found.class_names]
         return found.boxes, found.scores, np.asarray(columns, np.int64)
 
-    config = bundle.model_config
-    conditions = {
-        "detector": detector.description,
-        "score threshold": score_threshold,
-        "NMS threshold (per class)": (
-            config.detection.nms_threshold if nms_threshold is None else nms_threshold
-        ),
-        "proposals per image": config.proposals.post_nms_top,
-        "image size": f"shorter edge {config.preprocess.shorter_edge}, longer at most "
-        f"{config.preprocess.longer_edge}; one scale, no flip",
-        "seen scale": config.scoring.seen_scale,
-        "similarity temperature": config.scoring.similarity_temperature,
-    }
+    conditions = conditions_of(
+        detector.description, bundle.model_config, score_threshold, nms_threshold
+    )
     return predict, names, conditions
 
 

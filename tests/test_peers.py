@@ -65,7 +65,8 @@ def test_entries_are_called_as_often_as_they_share():
 def test_shipped_bundle_runs_as_its_manifest_says_and_in_int8(tmp_path, monkeypatch):
     quick = partial(quantize.add_int8, regions=8, sensitive=0)
     monkeypatch.setattr(quantize, "add_int8", quick)
-    monkeypatch.setattr(stages, "sample_images", lambda: [stages.NamedImage("grey", images[0])])
+    grey = [stages.NamedImage("grey", np.full((48, 64, 3), 128, np.uint8))]
+    monkeypatch.setattr("export.tradeoff.photographs", lambda: grey)
     images = [np.full((48, 64, 3), 128, np.uint8)]
     entries = list(peers.GROUPS["shipped"](images, 1, tmp_path))
     detect = next(e for e in entries if e.task == "detect" and e.backend == "onnxruntime")

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsd_core import metrics
+from zsd_core.config import ModelConfig
 from zsd_core.data.dataset import Dataset
 from zsd_core.data.photographs import read_image
 from zsd_core.data.protocol import Task, test_set
@@ -32,7 +33,9 @@ from zsd_core.progress import Progress
 __all__ = [
     "Predict",
     "add_arguments",
+    "check_split",
     "checkpoint_predictor",
+    "conditions_of",
     "evaluate",
     "main",
     "render",
@@ -188,13 +191,7 @@ def checkpoint_predictor(
     from zsd_core.scoring import scorer_for
 
     checkpoint = load_checkpoint(path)
-    trained = {fold_name(name) for name in checkpoint.seen}
-    leaked = [name for name in split.unseen if fold_name(name) in trained]
-    if leaked:
-        raise DataError(
-            f"{path}: {leaked[0]!r} is unseen in split {split.name} but was trained on here "
-            f"({len(leaked)} such classes); evaluate with the split of the training."
-        )
+    check_split(path, checkpoint.seen, split)
     model, config, seen = checkpoint.model, checkpoint.config.model, len(checkpoint.seen)
     scorer = scorer_for(config.scoring, model.scorer_tensors())
     class_set = scorer.class_set(
@@ -213,8 +210,31 @@ def checkpoint_predictor(
         )  # fmt: skip
         return result.boxes, result.scores, result.columns
 
-    conditions = {
-        "detector": Path(path).name,
+    conditions = conditions_of(Path(path).name, config, score_threshold, nms_threshold)
+    return predict, class_set.names, conditions
+
+
+def check_split(where: str | Path, seen: Sequence[str], split: Split) -> None:
+    """Refuse to call a test zero-shot whose unseen classes were trained on.
+
+    Raises:
+        DataError: one of ``seen``, the classes of the training, is unseen in the split.
+    """
+    trained = {fold_name(name) for name in seen}
+    leaked = [name for name in split.unseen if fold_name(name) in trained]
+    if leaked:
+        raise DataError(
+            f"{where}: {leaked[0]!r} is unseen in split {split.name} but was trained on here "
+            f"({len(leaked)} such classes); evaluate with the split of the training."
+        )
+
+
+def conditions_of(
+    detector: str, config: ModelConfig, score_threshold: float, nms_threshold: float | None
+) -> dict[str, Any]:
+    """What numbers of a detector depend on beside the data; None is the configuration's."""
+    return {
+        "detector": detector,
         "score threshold": score_threshold,
         "NMS threshold (per class)": (
             config.detection.nms_threshold if nms_threshold is None else nms_threshold
@@ -225,7 +245,6 @@ def checkpoint_predictor(
         "seen scale": config.scoring.seen_scale,
         "similarity temperature": config.scoring.similarity_temperature,
     }
-    return predict, class_set.names, conditions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
