@@ -38,8 +38,8 @@ from zsd_core.calibrate import SCALES, curve, pseudo_split, pseudo_task
 from zsd_core.checkpoint import Checkpoint, load_checkpoint
 from zsd_core.config import from_mapping
 from zsd_core.data.dataset import Dataset
-from zsd_core.data.protocol import Task, test_set, training_set
-from zsd_core.data.read import read_dataset
+from zsd_core.data.protocol import Task, test_set
+from zsd_core.data.read import read_dataset, read_training_set
 from zsd_core.data.splits import Split, load_split
 from zsd_core.errors import ConfigError, DataError, ZsdError, require
 from zsd_core.experiment import Config
@@ -336,11 +336,7 @@ def open_bench(args: argparse.Namespace, draw: int = 0) -> Bench:
         raise DataError(f"{args.checkpoint} was not trained on split {split.name}.")
     kept = load_regions(args.regions or args.checkpoint.with_name("regions.pt"))
     if args.pseudo_unseen:
-        data = base.config.data
-        training = training_set(
-            read_dataset(data.format, data.annotations, data.images), split,
-            drop_score=data.drop_score, keep_score=data.keep_score,
-        )  # fmt: skip
+        training = read_training_set(base.config.data, split)
         pseudo = pseudo_split(training, split, draw)
         held = pseudo_task(base, kept, training, split, pseudo, args.pseudo_unseen, draw)
         photographs, split = held.test, pseudo

@@ -35,8 +35,8 @@ from numpy.typing import NDArray
 from zsd_core import metrics
 from zsd_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from zsd_core.data.dataset import Dataset
-from zsd_core.data.protocol import check_leakage, test_set, training_set
-from zsd_core.data.read import read_dataset
+from zsd_core.data.protocol import check_leakage, test_set
+from zsd_core.data.read import read_training_set
 from zsd_core.data.splits import Split
 from zsd_core.errors import ConfigError, DataError, ZsdError
 from zsd_core.training.kept import (
@@ -314,10 +314,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         data = checkpoint.config.data
         # The split comes from the checkpoint without its unseen names' vectors or boxes.
         split = Split(name=data.split, seen=checkpoint.seen, unseen=checkpoint.unseen)
-        training = training_set(
-            read_dataset(data.format, data.annotations, data.images), split,
-            drop_score=data.drop_score, keep_score=data.keep_score,
-        )  # fmt: skip
+        training = read_training_set(data, split)
         kept = load_regions(args.regions or args.checkpoint.with_name("regions.pt"))
         result = fit(
             checkpoint, kept, training, split, photographs=args.photographs, steps=args.steps,

@@ -30,8 +30,7 @@ from torch import nn
 
 from zsd_core.checkpoint import Checkpoint, save_checkpoint
 from zsd_core.data.dataset import Dataset
-from zsd_core.data.protocol import training_set
-from zsd_core.data.read import read_dataset
+from zsd_core.data.read import read_training_set
 from zsd_core.data.splits import Split, load_split
 from zsd_core.errors import ConfigError, ZsdError, require
 from zsd_core.experiment import Config, DataConfig, load_config
@@ -88,10 +87,7 @@ def train(
         raise ConfigError(f"{path} exists; continue it with --resume or choose another --output.")
     split = load_split(config.data.split)
     table = read_vectors(config.data, split, config.model.scoring.vector_dim)
-    dataset = training_set(
-        read_dataset(config.data.format, config.data.annotations, config.data.images), split,
-        drop_score=config.data.drop_score, keep_score=config.data.keep_score,
-    )  # fmt: skip
+    dataset = read_training_set(config.data, split)
     torch.manual_seed(config.training.seed)
     position, model, begun = Position(), ContrastZSD(config.model), time.time()
     training: dict[str, Any] = {"seconds": 0.0}

@@ -7,10 +7,13 @@ from typing import Literal
 
 from zsd_core.data.coco import read_coco
 from zsd_core.data.dataset import Dataset, join
+from zsd_core.data.protocol import training_set
+from zsd_core.data.splits import Split
 from zsd_core.data.voc import read_voc
 from zsd_core.errors import DataError
+from zsd_core.experiment import DataConfig
 
-__all__ = ["read_dataset"]
+__all__ = ["read_dataset", "read_training_set"]
 
 
 def read_dataset(
@@ -36,3 +39,16 @@ def read_dataset(
     if format == "voc":
         return join([read_voc(notes, at) for notes, at in pairs])
     return join([read_coco(notes, at) for notes, at in pairs])
+
+
+def read_training_set(config: DataConfig, split: Split) -> Dataset:
+    """The photographs and boxes that an experiment trains on, filtered by the protocol.
+
+    Raises:
+        ConfigError: as ``training_set``.
+        DataError: as ``read_dataset`` and ``training_set``.
+    """
+    return training_set(
+        read_dataset(config.format, config.annotations, config.images), split,
+        drop_score=config.drop_score, keep_score=config.keep_score,
+    )  # fmt: skip
