@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import platform
@@ -19,8 +20,8 @@ from zsd_core import kernels
 from zsd_core.errors import ZsdError, require
 
 __all__ = [
-    "Energy", "conditions", "interleaved", "markdown", "percentiles", "photograph", "resident_mb",
-    "write_rows",
+    "Energy", "conditions", "interleaved", "keep_memory", "markdown", "percentiles", "photograph",
+    "resident_mb", "write_rows",
 ]  # fmt: skip
 
 RAPL = Path("/sys/class/powercap")
@@ -68,6 +69,23 @@ def resident_mb(field: str) -> float:
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024 / 1e6
     raise ZsdError(f"/proc/self/status has no {field}.")
+
+
+def keep_memory() -> bool:
+    """Let this process keep what it frees, so that no later call pays for fresh pages again.
+
+    glibc returns every large block to the system at once, and the next call that asks for it waits
+    until its pages are mapped and zeroed. On virtual machines that can cost PyTorch, which
+    allocates every layer's output anew, more than its arithmetic does.
+
+    Returns:
+        False where the allocator is not glibc's, and nothing was changed.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # mallopt(3)
+    if mallopt is None:
+        return False
+    mmap_threshold, trim_threshold = -3, -1
+    return bool(mallopt(mmap_threshold, 2**30) and mallopt(trim_threshold, 2**31 - 1))
 
 
 class Energy:

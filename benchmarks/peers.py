@@ -9,6 +9,9 @@ its package's own configuration and RANDOM weights, and so has our paper-sized m
 about time alone; few boxes then reach a peer's last NMS, to the peer's advantage. Text encoders
 read made-up tokens, as many as the names of COCO have. The shipped bundle runs as its manifest
 says. These models differ in accuracy and in what they were trained on: see each one's own report.
+
+The process keeps the memory it frees, to the advantage of what runs in PyTorch;
+``--allocator default`` leaves that to the C library, as a plain script does.
 """
 
 from __future__ import annotations
@@ -31,7 +34,14 @@ if not __package__:  # run as a file
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measure import conditions, interleaved, markdown, percentiles, write_rows
+from benchmarks.measure import (
+    conditions,
+    interleaved,
+    keep_memory,
+    markdown,
+    percentiles,
+    write_rows,
+)
 from runtime.backends import installed_backends
 from runtime.bundle import Bundle, default_bundle, open_bundle
 from runtime.detector import Detector
@@ -404,6 +414,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--threads", type=int, metavar="N", help="of everything; default: one per core")
     add("--calls", type=int, default=30, metavar="N",
         help="of the fastest; slow models take fewer, at least 3 (%(default)s)")  # fmt: skip
+    add("--allocator", choices=("kept", "default"), default="kept",
+        help="keep freed memory, or do as the C library does (%(default)s)")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="write the rows here too")
     args = parser.parse_args(argv)
     if args.calls < 3:
@@ -416,6 +428,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     threads, step = args.threads or os.cpu_count() or 1, Steps(len(args.only))
     work = Path(tempfile.mkdtemp(prefix="contrastzsd-"))
+    kept = args.allocator == "kept" and keep_memory()
     try:
         kernels.set_threads(threads)
         torch, images = require("torch", "train"), _photographs()
@@ -434,7 +447,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         shutil.rmtree(work, ignore_errors=True)
     if args.json:
         write_rows(args.json, [asdict(row) for row in rows])
-    print(f"{conditions()}; {_versions()}; {threads} threads; images 640 x 480, in turns\n")
+    print(
+        f"{conditions()}; {_versions()}; {threads} threads; images 640 x 480, in turns; "
+        f"freed memory {'kept' if kept else 'left to the C library'}\n"
+    )
     print(table(rows))
     print(
         "\nRandom weights in all but the shipped bundle: times only. The models differ in accuracy"
