@@ -1,5 +1,8 @@
 """The paper-sized model with random weights: as a bundle of ours, and in PyTorch eager.
 
+    python -m benchmarks.paper paper/    # writes the bundle, with int8 networks
+    python -m export.layer_times paper/  # says which layers take the time
+
 Random weights take the same time as trained ones, and say nothing about accuracy. Batch norm is
 set so that activations keep their size through 101 layers, and the scores of anchors differ enough
 that NMS leaves the 300 regions a trained model has.
@@ -7,6 +10,10 @@ that NMS leaves the 300 regions a trained model has.
 
 from __future__ import annotations
 
+import argparse
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,19 +25,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision import ops
 
+from benchmarks.measure import photograph
 from export.networks import trace_head, trace_trunk
 from export.onnx import describe_graph
 from export.split import split_conv5
+from export.stages import NamedImage
 from export.weights import WEIGHTS, save_graphs
 from runtime.bundle import Bundle, open_bundle, write_bundle
 from zsd_core import kernels
 from zsd_core.config import ModelConfig, ProposalConfig, ScoringConfig
 from zsd_core.data.splits import load_split
+from zsd_core.errors import ZsdError
 from zsd_core.models import ContrastZSD
 from zsd_core.semantics import unit_rows
 from zsd_core.targets import BOX_WEIGHTS, RPN_WEIGHTS
 
-__all__ = ["CONFIG", "EagerDetector", "paper_model", "write_paper_bundle"]
+__all__ = ["CONFIG", "EagerDetector", "add_paper_int8", "main", "paper_model", "write_paper_bundle"]
 
 Floats = NDArray[np.float32]
 WORDS = 1203  # names of the vocabulary besides the 80 classes
@@ -82,6 +92,16 @@ def write_paper_bundle(path: Path, model: ContrastZSD) -> Bundle:
         vocabulary=(words, vectors[len(names) :]), vocabulary_info={"encoder": "random"},
     )  # fmt: skip
     return open_bundle(written)
+
+
+def add_paper_int8(path: Path) -> None:
+    """Add int8 networks to the bundle.
+
+    Accuracy means nothing here, so one packaged photograph calibrates and no layer is spared.
+    """
+    from export.quantize import add_int8
+
+    add_int8(path, [NamedImage("calibration", photograph())], regions=8, sensitive=0)
 
 
 class EagerDetector:
@@ -182,3 +202,30 @@ def _decode(offsets: Tensor, boxes: Tensor, weights: Sequence[float]) -> Tensor:
     coder = BoxCoder(tuple(weights))
     decoded: Tensor = coder.decode_single(offsets, boxes)
     return decoded
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the bundle; 0 on success, 1 with a sentence on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.paper", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("output", type=Path, help="a new directory")
+    output: Path = parser.parse_args(argv).output
+    if output.exists():
+        parser.error(f"{output} exists; name a new directory.")
+    try:
+        with tempfile.TemporaryDirectory(prefix="contrastzsd-") as work:
+            written = Path(work) / output.name
+            write_paper_bundle(written, paper_model())
+            add_paper_int8(written)
+            shutil.copytree(written, output)
+    except (ZsdError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -181,14 +181,16 @@ def _over(images: Sequence[Pixels], function: Callable[[Pixels], Any]) -> Callab
 
 
 def _paper(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]:
-    from benchmarks.paper import EagerDetector, paper_model, write_paper_bundle
-    from export.quantize import add_int8
-    from export.stages import NamedImage
+    from benchmarks.paper import (
+        EagerDetector,
+        add_paper_int8,
+        paper_model,
+        write_paper_bundle,
+    )
 
     model = paper_model()
     bundle = write_paper_bundle(work / "paper", model)
-    # Accuracy means nothing here, so one image calibrates, and no layer is spared.
-    add_int8(work / "paper", [NamedImage("calibration", images[0])], regions=8, sensitive=0)
+    add_paper_int8(work / "paper")
     eager = EagerDetector(
         model, bundle.class_vectors[: len(bundle.seen)], bundle.class_vectors[len(bundle.seen) :]
     )

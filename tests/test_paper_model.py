@@ -11,6 +11,7 @@ import torch
 from benchmarks import paper
 from export.stages import sample_images
 from runtime import Detector
+from runtime.bundle import open_bundle
 from zsd_core import pipeline
 from zsd_core.config import BackboneConfig, DetectionConfig, PreprocessConfig, ScoringConfig
 from zsd_core.models import TorchNetworks
@@ -60,12 +61,19 @@ def test_eager_finds_what_the_pipeline_finds(model):
 
 
 @pytest.mark.slow
-def test_the_bundle_runs(tmp_path):
+def test_the_command_writes_a_bundle_that_runs(tmp_path, monkeypatch, capsys):
     config = dataclasses.replace(SMALL, backbone=BackboneConfig(name="resnet18"))
-    bundle = paper.write_paper_bundle(tmp_path / "paper", paper.paper_model(config))
+    made = paper.paper_model(config)
+    monkeypatch.setattr(paper, "paper_model", lambda: made)
+    assert paper.main([str(tmp_path / "paper")]) == 0
+    bundle = open_bundle(tmp_path / "paper")
     assert (len(bundle.seen), len(bundle.unseen), len(bundle.vocabulary)) == (65, 15, paper.WORDS)
-    with Detector(bundle, backend="onnxruntime", threads=1, score_threshold=0) as detector:
-        assert len(detector(sample_images()[0].pixels)) > 20
+    for precision in ("float32", "int8"):
+        with Detector(bundle, precision=precision, threads=1, score_threshold=0) as detector:
+            assert len(detector(sample_images()[0].pixels)) > 20
+    with pytest.raises(SystemExit):
+        paper.main([str(tmp_path / "paper")])
+    assert "name a new directory" in capsys.readouterr().err
 
 
 def test_the_paper_model_is_the_papers():
