@@ -23,6 +23,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -47,7 +49,7 @@ from runtime.backends import installed_backends
 from runtime.bundle import Bundle, default_bundle, open_bundle
 from runtime.detector import Detector
 from zsd_core.config import ModelConfig
-from zsd_core.errors import ConfigError, ZsdError
+from zsd_core.errors import ConfigError, DeviceError, ZsdError
 from zsd_core.pipeline import STAGES
 from zsd_core.progress import Progress
 
@@ -278,10 +280,15 @@ def _measure_all(
     rows, context = [], multiprocessing.get_context("spawn")
     with Progress(title, len(cases)) as bar:
         for case in cases:
-            with context.Pool(1) as pool:
-                rows.append(
-                    pool.apply(measure, (case, image, args.calls, args.warmup, args.seconds))
-                )
+            with ProcessPoolExecutor(1, context) as pool:
+                row = pool.submit(measure, case, image, args.calls, args.warmup, args.seconds)
+                try:
+                    rows.append(row.result())
+                except BrokenProcessPool as error:
+                    raise DeviceError(
+                        f"the process of {case} died, perhaps for want of memory; "
+                        "leave this case out."
+                    ) from error
             bar.advance(values={"p50 ms": f"{rows[-1]['stages']['whole call']['p50_ms']:.1f}"})
     return rows
 

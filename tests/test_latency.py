@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from benchmarks import latency
 from runtime.bundle import open_bundle
-from zsd_core.errors import ConfigError
+from zsd_core.errors import ConfigError, DeviceError
 from zsd_core.pipeline import STAGES
 
 ROOT = Path(__file__).parent.parent
@@ -109,6 +110,17 @@ def test_the_command_measures_compares_and_draws(bundle_path, photo_path, tmp_pa
     draw_curves(rows, tmp_path / "curves.png")
     picture = cv2.imread(str(tmp_path / "curves.png"))
     assert picture is not None and picture.std() > 10
+
+
+def die(*_):
+    os._exit(3)  # as the kernel does where memory is short
+
+
+def test_a_case_that_dies_is_named_and_not_waited_for(case, photo, monkeypatch):
+    monkeypatch.setattr(latency, "measure", die)
+    args = latency.parse(["--calls", "2"])
+    with pytest.raises(DeviceError, match=r"the process of Case\(bundle=.* died"):
+        latency._measure_all([case], photo, args, "cases")
 
 
 def test_errors_are_sentences(tmp_path, capsys):
