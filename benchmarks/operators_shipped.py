@@ -23,12 +23,12 @@ from runtime.backends import open_backend
 from runtime.bundle import Bundle, open_bundle
 from runtime.demo import PHOTOGRAPHS, photograph
 from runtime.images import as_image
-from runtime.vocabulary import fold
 from zsd_core import kernels
 from zsd_core.config import ModelConfig
 from zsd_core.kernels.reference import iou
 from zsd_core.pipeline import Described, decide, describe
 from zsd_core.scoring import ClassSet, scorer_for
+from zsd_core.semantics import fold_name
 
 __all__ = ["Found", "Shipped", "lost", "shipped_rows"]
 
@@ -73,8 +73,8 @@ class Shipped:
         scorer = scorer_for(self.config.scoring, bundle.scorer_tensors())
         rest = vectors[len(seen) :]
         if count is not None:
-            known = {fold(name) for name in seen + unseen}
-            words = [name for name in bundle.vocabulary.names if fold(name) not in known]
+            known = {fold_name(name) for name in seen + unseen}
+            words = [name for name in bundle.vocabulary.names if fold_name(name) not in known]
             missing = count - len(seen) - len(unseen)
             added = [words[i] for i in np.linspace(0, len(words) - 1, missing).astype(int)]
             rest = np.concatenate([rest, bundle.vocabulary.lookup_all(added)])

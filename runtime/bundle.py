@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.archive import MANIFEST, replacing, safe_name, sha256, unpack, verify
-from runtime.vocabulary import Vocabulary, fold
+from runtime.vocabulary import Vocabulary
 from zsd_core.config import ModelConfig, RegionConfig, from_mapping
 from zsd_core.errors import BundleError, ZsdError
-from zsd_core.semantics import quantize_rows
+from zsd_core.semantics import fold_name, quantize_rows
 
 __all__ = [
     "FORMAT",
@@ -429,9 +429,9 @@ def _check_classes(where: str, classes: list[Any]) -> None:
             and entry.get("role") in ROLES
         ):
             raise BundleError(f"{where}: classes[{index}] is {entry!r}, needs a name and a role.")
-        if fold(entry["name"]) in names:
+        if fold_name(entry["name"]) in names:
             raise BundleError(f"{where}: class {entry['name']!r} is there twice.")
-        names.add(fold(entry["name"]))
+        names.add(fold_name(entry["name"]))
         roles.append(entry["role"])
     if roles != sorted(roles):
         raise BundleError(f"{where}: seen classes must come before unseen ones.")

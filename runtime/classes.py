@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from runtime.bundle import Bundle
 from runtime.detections import Detections
-from runtime.vocabulary import fold
 from zsd_core.errors import ClassError, ConfigError, did_you_mean
 from zsd_core.pipeline import ImageResult
 from zsd_core.scoring import ClassSet, Scorer
+from zsd_core.semantics import fold_name
 
 __all__ = ["ActiveClasses", "ClassTable", "Mode"]
 
@@ -81,8 +81,8 @@ class ClassTable:
                 f"phrases: bundle {bundle.name!r} was made with {self._encoder or 'no encoder'}, "
                 f"and only {ENCODER} can be run here; give classes vectors: {{name: vector}}."
             )
-        self._seen = {fold(name): column for column, name in enumerate(bundle.seen)}
-        self._unseen = {fold(name): row for row, name in enumerate(bundle.unseen)}
+        self._seen = {fold_name(name): column for column, name in enumerate(bundle.seen)}
+        self._unseen = {fold_name(name): row for row, name in enumerate(bundle.unseen)}
         # What every set begins with: computed once, and shared by all.
         self._known = scorer.class_set(
             bundle.seen, bundle.class_vectors[: len(bundle.seen)], (), np.empty((0, 0), np.float32)
@@ -104,9 +104,9 @@ class ClassTable:
         wanted = _named(bundle.seen + bundle.unseen if classes is None else classes)
         unseen, vectors = self._resolve(wanted, {})
         class_set = self._scorer.extend(self._known, unseen, vectors, version)
-        columns = self._seen | {fold(n): len(self._seen) + i for i, n in enumerate(unseen)}
+        columns = self._seen | {fold_name(n): len(self._seen) + i for i, n in enumerate(unseen)}
         ids = np.full(len(class_set.names), -1, np.int64)
-        ids[[columns[fold(name)] for name in wanted]] = np.arange(len(wanted))
+        ids[[columns[fold_name(name)] for name in wanted]] = np.arange(len(wanted))
         return _sealed(tuple(wanted), ids, columns, class_set, mode)
 
     def added(self, old: ActiveClasses, classes: Classes) -> ActiveClasses:
@@ -116,16 +116,16 @@ class ClassTable:
         version = old.class_set.version + 1
         class_set = self._scorer.extend(old.class_set, unseen, vectors, version)
         first = len(old.class_set.names)
-        columns = {**old.columns, **{fold(n): first + i for i, n in enumerate(unseen)}}
+        columns = {**old.columns, **{fold_name(n): first + i for i, n in enumerate(unseen)}}
         ids = np.concatenate([old.ids, np.full(len(unseen), -1, np.int64)])
-        ids[[columns[fold(name)] for name in wanted]] = len(old.names) + np.arange(len(wanted))
+        ids[[columns[fold_name(name)] for name in wanted]] = len(old.names) + np.arange(len(wanted))
         return _sealed(old.names + tuple(wanted), ids, columns, class_set, old.mode)
 
     def removed(self, old: ActiveClasses, names: Sequence[str]) -> ActiveClasses:
         """Active classes without some."""
         gone = []  # columns
         for name in _named(names):
-            column = old.columns.get(fold(name), -1)
+            column = old.columns.get(fold_name(name), -1)
             if column < 0 or old.ids[column] < 0:
                 raise ClassError(
                     f"class {name!r} is not active, so it cannot be removed"
@@ -157,7 +157,7 @@ class ClassTable:
         names: list[str] = []
         rows: list[NDArray[np.float32] | None] = []  # None: a word of the vocabulary
         for name, vector in wanted.items():
-            folded = fold(name)
+            folded = fold_name(name)
             column = taken.get(folded, -1)
             if ids is not None and column >= 0 and ids[column] >= 0:
                 raise ClassError(f"class {name!r} is already active; remove it first.")
@@ -223,11 +223,11 @@ def _named(classes: Classes) -> dict[str, Any]:
     result: dict[str, Any] = {}
     folded: set[str] = set()
     for name, vector in pairs:
-        if not isinstance(name, str) or not fold(name):
+        if not isinstance(name, str) or not fold_name(name):
             raise ClassError(f"class name {name!r} must be a text that is not blank.")
-        if fold(name) in folded:
+        if fold_name(name) in folded:
             raise ClassError(f"class {name!r} is given twice (case and blanks do not count).")
-        folded.add(fold(name))
+        folded.add(fold_name(name))
         result[" ".join(name.split())] = vector
     if not result:
         raise ClassError("no classes are given; name at least one, or pass None for the bundle's.")

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.classes import ActiveClasses
-from runtime.vocabulary import fold
 from zsd_core.config import DetectionConfig
 from zsd_core.errors import ClassError, ConfigError, did_you_mean
+from zsd_core.semantics import fold_name
 
 __all__ = ["Limits", "ScoreThreshold"]
 
@@ -58,7 +58,7 @@ class Limits:
                 if name in ROLES:
                     by_role[name] = value
                 else:
-                    by_class[fold(name)] = value
+                    by_class[fold_name(name)] = value
         elif isinstance(score, (tuple, list)):
             if len(score) != 2:
                 raise ConfigError(
@@ -88,7 +88,7 @@ class Limits:
         Raises:
             ClassError: it names the threshold and the nearest class.
         """
-        folded = {fold(name) for name in names} if self.by_class else set()
+        folded = {fold_name(name) for name in names} if self.by_class else set()
         for name in self.by_class:
             if name not in folded:
                 raise ClassError(

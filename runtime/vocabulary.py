@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zsd_core.errors import ClassError
-from zsd_core.semantics import unit_rows
+from zsd_core.semantics import fold_name, unit_rows
 
-__all__ = ["Vocabulary", "fold", "rank_names"]
-
-
-@lru_cache(maxsize=1 << 16)
-def fold(name: str) -> str:
-    """The form names are compared in: lower case, underscores and runs of white space one blank."""
-    return " ".join(name.replace("_", " ").split()).casefold()
+__all__ = ["Vocabulary", "rank_names"]
 
 
 def rank_names(text: str, names: Iterable[str], count: int) -> list[str]:
@@ -25,10 +19,10 @@ def rank_names(text: str, names: Iterable[str], count: int) -> list[str]:
 
     A name that holds ``text`` as a part comes before all that do not; equals keep their order.
     """
-    wanted = fold(text)
+    wanted = fold_name(text)
     pairs, scored = _pairs(wanted), []
     for position, name in enumerate(names):
-        folded = fold(name)
+        folded = fold_name(name)
         own = _pairs(folded)
         likeness = 2 * len(pairs & own) / (len(pairs) + len(own)) + (wanted in folded)
         scored.append((-likeness, position, name))
@@ -61,7 +55,7 @@ class Vocabulary:
         return len(self._vectors)
 
     def __contains__(self, name: str) -> bool:
-        return fold(name) in self._rows
+        return fold_name(name) in self._rows
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -70,7 +64,7 @@ class Vocabulary:
 
     @cached_property
     def _rows(self) -> dict[str, int]:
-        folded = [fold(name) for name in self.names]
+        folded = [fold_name(name) for name in self.names]
         return {name: row for row, name in reversed(list(enumerate(folded)))}  # the first wins
 
     def lookup(self, name: str, hint: str = "") -> NDArray[np.float32]:
@@ -88,7 +82,7 @@ class Vocabulary:
 
     def lookup_all(self, names: Sequence[str], hint: str = "") -> NDArray[np.float32]:
         """The unit vectors ``(n, E)`` of names; see ``lookup``."""
-        rows = [self._rows.get(fold(name), -1) for name in names]
+        rows = [self._rows.get(fold_name(name), -1) for name in names]
         if -1 in rows:
             name = names[rows.index(-1)]
             raise ClassError(f"{name!r} is not in the vocabulary{self._hint(name)}{hint}")
@@ -96,8 +90,8 @@ class Vocabulary:
 
     def search(self, text: str, count: int = 10, also: Sequence[str] = ()) -> list[str]:
         """The nearest names by spelling, ``also`` (a class table) counted in, best first."""
-        known = {fold(name) for name in also}
-        rest = (name for name in self.names if fold(name) not in known)
+        known = {fold_name(name) for name in also}
+        rest = (name for name in self.names if fold_name(name) not in known)
         return rank_names(text, (*also, *rest), count)
 
     def _hint(self, name: str) -> str:

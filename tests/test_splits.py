@@ -7,12 +7,12 @@ import pytest
 from zsd_core.data.splits import (
     VOC_TO_COCO,
     Split,
-    fold_name,
     load_split,
     split_names,
     split_sha256,
 )
 from zsd_core.errors import DataError
+from zsd_core.semantics import fold_name
 
 
 @pytest.mark.parametrize(
@@ -115,3 +115,8 @@ def test_spellings_join_voc_and_coco_without_merging_a_split_that_has_both():
     both = Split(name="both", seen=("sofa",), unseen=("couch",)).spellings()
     assert (both["sofa"], both["couch"]) == ("sofa", "couch")
     assert fold_name(" Fire_Truck ") == "fire truck"
+
+
+def test_data_sets_and_bundles_mean_the_same_by_a_name():
+    split = Split(name="x", seen=("Straße",), unseen=("cat",))
+    assert split.spellings()[fold_name("STRASSE")] == "Straße"

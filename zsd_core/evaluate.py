@@ -25,10 +25,11 @@ from zsd_core.data.dataset import Dataset
 from zsd_core.data.photographs import read_image
 from zsd_core.data.protocol import Task, test_set
 from zsd_core.data.read import read_dataset
-from zsd_core.data.splits import Split, fold_name, load_split
+from zsd_core.data.splits import Split, load_split
 from zsd_core.errors import DataError, ZsdError
 from zsd_core.matching import Matches, Prediction, match
 from zsd_core.progress import Progress
+from zsd_core.semantics import fold_name
 
 __all__ = [
     "Predict",

@@ -1,10 +1,11 @@
-"""Class vectors: unit rows, rows stored small, and the similarity matrix S (section 3.1).
+"""Class names and vectors: spellings, unit rows, rows stored small, S (section 3.1).
 
 numpy only, so that an edge device computes exactly what training saw.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,18 @@ from numpy.typing import NDArray
 
 from zsd_core.errors import ConfigError, DataError, expect_shapes
 
-__all__ = ["quantize_rows", "seen_similarity", "similarity", "similarity_of_cosines", "unit_rows"]
+__all__ = [
+    "fold_name", "quantize_rows", "seen_similarity", "similarity", "similarity_of_cosines",
+    "unit_rows",
+]  # fmt: skip
 
 Floats = NDArray[np.floating[Any]]
+
+
+@lru_cache(maxsize=1 << 16)
+def fold_name(name: str) -> str:
+    """The form names are compared in: lower case, underscores and runs of white space one blank."""
+    return " ".join(name.replace("_", " ").split()).casefold()
 
 
 def unit_rows(vectors: Floats) -> Floats:

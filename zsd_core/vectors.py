@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from zsd_core.data.splits import VOC_TO_COCO, fold_name
+from zsd_core.data.splits import VOC_TO_COCO
 from zsd_core.errors import ClassError, DataError, did_you_mean, require
-from zsd_core.semantics import unit_rows
+from zsd_core.semantics import fold_name, unit_rows
 from zsd_core.text import TEMPLATE, encode_names, encoder_folder
 
 __all__ = ["VectorTable", "load_vectors"]

@@ -14,8 +14,9 @@ from typing import Literal
 import numpy as np
 
 from zsd_core.data.dataset import Dataset, ImageRecord
-from zsd_core.data.splits import Split, fold_name
+from zsd_core.data.splits import Split
 from zsd_core.errors import ConfigError, DataError, did_you_mean
+from zsd_core.semantics import fold_name
 
 __all__ = ["Task", "check_leakage", "test_set", "training_set"]
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from zsd_core.errors import DataError, did_you_mean, require
+from zsd_core.semantics import fold_name
 
-__all__ = ["VOC_TO_COCO", "Split", "fold_name", "load_split", "split_names", "split_sha256"]
+__all__ = ["VOC_TO_COCO", "Split", "load_split", "split_names", "split_sha256"]
 
 _FOLDER = Path(__file__).parent
 
@@ -84,11 +85,6 @@ class Split:
                 if spelling not in known and other in known:
                     known[spelling] = known[other]
         return known
-
-
-def fold_name(name: str) -> str:
-    """Lower case, with underscores and runs of white space as one space."""
-    return " ".join(name.replace("_", " ").lower().split())
 
 
 def split_sha256(seen: Sequence[str], unseen: Sequence[str]) -> str:
