@@ -59,6 +59,8 @@ class Detector:
     Raises:
         BundleError: the bundle cannot be used.
         ClassError: a class is unknown, repeated, or none is left to report.
+        ConfigError: an argument is not valid, or not for this backend, bundle or scoring method.
+        DeviceError: the backend cannot run the networks on its device.
         MissingPackageError: the backend is not installed.
     """
 
@@ -92,11 +94,11 @@ class Detector:
         self._backend = open_backend(backend, self.bundle, threads, backend_options, precision)
         try:
             self._frames = self._backend.frames(self._config, self._scorer)
-        except ConfigError:
+            if threads is not None:
+                kernels.set_threads(threads)
+        except BaseException:
             self._backend.close()
             raise
-        if threads is not None:
-            kernels.set_threads(threads)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -157,6 +159,7 @@ class Detector:
             Detections in pixels of the original image; a list of them for a list.
 
         Raises:
+            ConfigError: ``color`` is neither "rgb" nor "bgr", or ``max_batch`` is below 1.
             ImageError: an image cannot be read, or is none.
         """
         state = self._state  # one read: later changes of classes are for the next call

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import runtime.classes
 from runtime import Detections, Detector
+from runtime.backends.onnxruntime import OnnxRuntimeBackend
 from runtime.bundle import open_bundle
 from zsd_core.errors import ClassError, ConfigError, ImageError
 
@@ -312,6 +313,20 @@ def test_thresholds_split_seen_from_unseen(bundle_path, photo):
 def test_an_unknown_class_of_a_threshold_is_refused_when_opening(bundle_path):
     with pytest.raises(ClassError, match="did you mean 'cat'"):
         opened(bundle_path, score_threshold={"catt": 0.1})
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_whatever_stops_the_opening_frees_the_networks(bundle_path, monkeypatch, error):
+    closed = []
+
+    def frames(*_):
+        raise error
+
+    monkeypatch.setattr(OnnxRuntimeBackend, "frames", frames)
+    monkeypatch.setattr(OnnxRuntimeBackend, "close", lambda self: closed.append(self))
+    with pytest.raises(error):
+        opened(bundle_path)
+    assert len(closed) == 1
 
 
 def test_warmup_runs_every_stage_and_reads_the_vocabulary(bundle_path):
