@@ -88,12 +88,14 @@ class LatestFrame:
 
     Args:
         read: returns (True, frame) or (False, None) at the end, as ``cv2.VideoCapture.read``.
+        release: frees the capture; the thread calls it after its last read, since a capture must
+            not be freed while it is being read.
     """
 
-    def __init__(self, read: Callable[[], tuple[bool, Any]]) -> None:
-        self._read, self._new = read, threading.Condition()
+    def __init__(self, read: Callable[[], tuple[bool, Any]], release: Callable[[], object]) -> None:
+        self._read, self._release, self._new = read, release, threading.Condition()
         self._frame: Image | None = None
-        self._ended = self._stop = False
+        self._ended = False
         self._error: BaseException | None = None
         self.dropped = 0
         self._thread = threading.Thread(target=self._run, name="latest-frame", daemon=True)
@@ -104,9 +106,17 @@ class LatestFrame:
             yield frame
 
     def close(self) -> None:
-        """Stop reading."""
-        self._stop = True
+        """Stop reading, and end the iteration of a reader that waits in another thread.
+
+        A camera that answers no more is released when its read returns.
+        """
+        self._end()
         self._thread.join(timeout=5)
+
+    def _end(self) -> None:
+        with self._new:
+            self._ended = True
+            self._new.notify_all()
 
     def _take(self) -> Image | None:
         with self._new:
@@ -118,7 +128,7 @@ class LatestFrame:
 
     def _run(self) -> None:
         try:
-            while not self._stop:
+            while not self._ended:
                 there, frame = self._read()
                 if not there:
                     break
@@ -129,9 +139,8 @@ class LatestFrame:
         except Exception as error:  # handed to the reader, who would wait for ever otherwise
             self._error = error
         finally:
-            with self._new:
-                self._ended = True
-                self._new.notify()
+            self._end()
+            self._release()
 
 
 class Video:
@@ -165,7 +174,8 @@ class Video:
 
     def __iter__(self) -> Iterator[tuple[float, Image]]:
         if self.source.kind == "live":
-            start, self._latest = time.perf_counter(), LatestFrame(self._capture.read)
+            start = time.perf_counter()
+            self._latest = LatestFrame(self._capture.read, self._capture.release)
             for frame in self._latest:
                 yield time.perf_counter() - start, frame
             return
@@ -182,5 +192,6 @@ class Video:
     def close(self) -> None:
         """Free the file or the camera."""
         if self._latest:
-            self._latest.close()
-        self._capture.release()
+            self._latest.close()  # and its thread releases the capture
+        else:
+            self._capture.release()

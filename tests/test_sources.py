@@ -91,6 +91,7 @@ class Camera:
     def __init__(self, count):
         self.count, self.given = count, 0
         self.step = threading.Semaphore(0)
+        self.released = threading.Event()
 
     def read(self):
         self.step.acquire()
@@ -99,7 +100,7 @@ class Camera:
         self.given += 1
         return True, np.full((2, 2, 3), self.given, np.uint8)
 
-    def release(self, frames):
+    def show(self, frames):
         for _ in range(frames):
             self.step.release()
 
@@ -114,36 +115,69 @@ def wait_for(condition):
 
 def test_a_slow_reader_gets_the_newest_frame_and_the_rest_is_dropped():
     camera = Camera(count=5)
-    latest = LatestFrame(camera.read)
+    latest = LatestFrame(camera.read, camera.released.set)
     frames = iter(latest)
-    camera.release(1)
+    camera.show(1)
     assert next(frames)[0, 0, 0] == 1
-    camera.release(3)
+    camera.show(3)
     wait_for(lambda: latest.dropped == 2)
     assert next(frames)[0, 0, 0] == 4
-    camera.release(2)
+    camera.show(2)
     assert [frame[0, 0, 0] for frame in frames] == [5]
     assert latest.dropped == 2
     latest.close()
 
 
 def test_an_error_of_the_camera_reaches_the_reader():
+    released = threading.Event()
+
     def read():
         raise RuntimeError("cable pulled")
 
     with pytest.raises(ImageError, match="cable pulled"):
-        list(LatestFrame(read))
+        list(LatestFrame(read, released.set))
+    assert released.wait(60)
 
 
-def test_closing_ends_the_thread():
+def test_closing_wakes_the_reader_and_the_thread_releases_after_its_last_read():
     camera = Camera(count=100)
-    latest = LatestFrame(camera.read)
-    camera.release(1)
-    wait_for(lambda: camera.given == 1)
+    latest = LatestFrame(camera.read, camera.released.set)
+    found = []
+    reader = threading.Thread(target=lambda: found.extend(latest), daemon=True)
+    reader.start()
+    camera.show(1)
+    wait_for(lambda: len(found) == 1)
     closer = threading.Thread(target=latest.close)
     closer.start()
-    wait_for(lambda: latest._stop)  # a frame before that would let the thread ask for a third
-    camera.release(1)
+    reader.join(60)  # though the camera shows no further frame
+    assert not reader.is_alive() and not camera.released.is_set()
+    camera.show(1)
     closer.join()
-    wait_for(lambda: not latest._thread.is_alive())
-    assert camera.given == 2
+    wait_for(camera.released.is_set)
+    assert camera.given == 2 and len(found) == 1
+    assert not latest._thread.is_alive()
+
+
+@pytest.mark.parametrize("frames", [0, 1])
+def test_a_live_capture_is_released_once_and_never_while_it_is_read(
+    video_path, monkeypatch, frames
+):
+    calls = []
+
+    class Capture:
+        def __init__(self, place):
+            self._real = real(place)
+
+        def __getattr__(self, name):
+            return getattr(self._real, name)
+
+        def release(self):
+            calls.append(threading.current_thread().name)
+
+    real = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", Capture)
+    video = Video(Source("live", str(video_path), "stream"))
+    if frames:
+        next(iter(video))
+    video.close()
+    assert calls == (["latest-frame"] if frames else [threading.current_thread().name])
