@@ -109,6 +109,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--bundle", type=Path, help="directory or zip; default: the bundle that ships")
     add("--backend", default="auto", choices=("auto", *BACKENDS), help="default: the first there")
     add("--precision", default="float32", choices=PRECISIONS, help="of the networks (float32)")
+    add(
+        "--scoring-precision",
+        default="float32",
+        metavar="P",
+        help="of the scoring: float32 (the default), or int8, which is faster where classes are "
+        "many and moves scores a little",
+    )
     add("--providers", metavar="A,B", help="onnxruntime: execution providers, best first")
     add("--device", help="openvino: its name of a device, such as GPU")
     add("--threads", type=int, metavar="N", help="CPU threads; default: all cores")
@@ -168,6 +175,7 @@ def _open_detector(args: argparse.Namespace) -> Detector:
             args.bundle,
             backend=args.backend,
             precision=args.precision,
+            scoring_precision=args.scoring_precision,
             classes=args.classes,
             mode=args.mode,
             score_threshold=args.score_threshold,

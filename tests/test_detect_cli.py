@@ -14,6 +14,7 @@ import pytest
 import runtime.detect
 from runtime.annotate import COLORS
 from runtime.detect import main, parse_classes, parse_threshold
+from runtime.results import StageTimes
 from runtime.sources import Source
 
 ROOT = Path(__file__).parent.parent
@@ -62,6 +63,19 @@ def test_classes_and_mode_reach_the_detector(command, photo_path, tmp_path):
     assert status == 0
     assert {o["class"] for o in objects} == {"Zebra", "teapot"}
     assert {o["role"] for o in objects} == {"unseen"}
+
+
+@pytest.mark.parametrize("arguments", [[], ["--scoring-precision", "int8"]])
+def test_the_scoring_precision_reaches_the_detector(
+    command, photo_path, monkeypatch, bundle_path, arguments
+):
+    used = []
+    monkeypatch.setattr(
+        runtime.detect, "detect_all",
+        lambda detector, *_: used.append(detector._scorer.precision) or (0, StageTimes()),
+    )  # fmt: skip
+    assert command(photo_path, *arguments)[0] == 0
+    assert used == (arguments[1:] or ["float32"])
 
 
 def test_seen_is_red_and_unseen_green(command, photo_path, tmp_path):
@@ -167,6 +181,7 @@ def test_search_prints_names_and_needs_no_image(bundle_path, capsys):
         (["{photo}", "--bundle", "nowhere"], "no such bundle"),
         (["{photo}", "--providers", "Moon"], "has no Moon"),
         (["{photo}", "--device", "GPU"], "no option 'device'"),
+        (["{photo}", "--scoring-precision", "int4"], "'int4', must be 'float32' or 'int8'"),
         (["{photo}", "--output", "{photo}"], "cannot be made"),
         (["{photo}", "--phrases"], "made with random"),
     ],
@@ -232,6 +247,7 @@ def test_help_teaches_with_examples():
     )  # fmt: skip
     assert result.stdout.count("python -m runtime.detect") >= 5
     assert "rtsp://" in result.stdout
+    assert "--scoring-precision P" in result.stdout
 
 
 def test_stopping_by_hand_is_quiet(command, photo_path, monkeypatch):
