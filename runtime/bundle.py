@@ -396,9 +396,25 @@ def _checked(path: Path, text: str) -> dict[str, Any]:
             raise BundleError(f"{where}: {name} is not listed; export the bundle again.")
     _check_classes(where, manifest["classes"])
     for stage, entry in manifest["stages"].items():
-        if not (isinstance(entry, dict) and entry.get("file") in manifest["files"]):
+        if not (isinstance(entry, dict) and entry.get("file") in tuple(manifest["files"])):
             raise BundleError(f"{where}: stage {stage!r} names no listed file.")
+        for side in ("inputs", "outputs"):
+            _check_values(f"{where}: stage {stage!r}, {side}", entry.get(side, []))
     return manifest
+
+
+def _check_values(where: str, values: Any) -> None:
+    """Inputs or outputs of a stage."""
+    for value in values if isinstance(values, list) else [values]:
+        if not (
+            isinstance(value, dict)
+            and isinstance(value.get("name"), str)
+            and isinstance(value.get("shape"), list)
+        ):
+            raise BundleError(
+                f"{where}: {value!r} must be an object with a name and a shape. Export the bundle "
+                "again."
+            )
 
 
 def _check_maps(where: str, regions: RegionConfig, stages: Mapping[str, Any]) -> None:

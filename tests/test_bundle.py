@@ -206,6 +206,10 @@ def test_a_missing_entry_is_named(fresh_bundle_path, key):
         open_bundle(fresh_bundle_path)
 
 
+def trunk(**changes):
+    return {"stages": {"trunk": {"file": "trunk.onnx", **changes}}}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -214,6 +218,12 @@ def test_a_missing_entry_is_named(fresh_bundle_path, key):
         ({"classes": [{"name": "x"}]}, r"classes\[0\]"),
         ({"classes": [{"name": "x", "role": "seen"}, {"name": "X", "role": "seen"}]}, "twice"),
         ({"stages": {"trunk": {"file": "nowhere.onnx"}}}, "'trunk' names no listed file"),
+        (trunk(file=["trunk.onnx"]), "'trunk' names no listed file"),
+        (trunk(outputs=None), r"'trunk', outputs: None must be an object with a name and a shape"),
+        (trunk(outputs=["features"]), r"'trunk', outputs: 'features' must be an object"),
+        (trunk(outputs=[{"shape": [1]}]), r"outputs: {'shape': \[1\]} must be an object"),
+        (trunk(inputs=[{"name": "images"}]), r"inputs: {'name': 'images'} must be an object"),
+        (trunk(outputs=[]), r"the trunk's outputs are \[\], model\.regions means"),
         ({"files": {}}, r"scorer\.safetensors is not listed"),
         ({"files": {"a": {"bytes": 1}}}, "needs 'sha256'"),
     ],
