@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from runtime.images import as_image
 from runtime.thresholds import Limits, ScoreThreshold
 from zsd_core import kernels, pipeline
 from zsd_core.errors import ConfigError
+from zsd_core.kernels.preprocess import Color
 from zsd_core.scoring import scorer_for
 
 __all__ = ["Detector"]
@@ -135,17 +136,17 @@ class Detector:
         self,
         image: str | os.PathLike[str] | NDArray[np.uint8],
         *,
-        color: Literal["rgb", "bgr"] = ...,
+        color: Color = ...,
         max_batch: int = ...,
     ) -> Detections: ...
 
     @overload
     def __call__(
-        self, image: Sequence[Any], *, color: Literal["rgb", "bgr"] = ..., max_batch: int = ...
+        self, image: Sequence[Any], *, color: Color = ..., max_batch: int = ...
     ) -> list[Detections]: ...
 
     def __call__(
-        self, image: Any, *, color: Literal["rgb", "bgr"] = "rgb", max_batch: int = 8
+        self, image: Any, *, color: Color = "rgb", max_batch: int = 8
     ) -> Detections | list[Detections]:
         """Detect in an image, or in every image of a list.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zsd_core.errors import ImageError
+from zsd_core.kernels.preprocess import Color, check_color
 
 __all__ = ["as_image", "read_image"]
 
@@ -18,7 +19,7 @@ Image = NDArray[np.uint8]
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # not a stuffed zero, a restart or padding
 
 
-def as_image(image: Any, color: Literal["rgb", "bgr"], where: str = "image") -> Image:
+def as_image(image: Any, color: Color, where: str = "image") -> Image:
     """``(H, W, 3)`` uint8 in the channel order ``color``; shares memory where it can.
 
     Args:
@@ -28,10 +29,10 @@ def as_image(image: Any, color: Literal["rgb", "bgr"], where: str = "image") -> 
         where: what to call it in a message.
 
     Raises:
+        ConfigError: ``color`` is neither "rgb" nor "bgr".
         ImageError: it is no image; the message says what it is and what to do.
     """
-    if color not in ("rgb", "bgr"):
-        raise ImageError(f"color is {color!r}, must be 'rgb' or 'bgr' (OpenCV reads 'bgr').")
+    check_color(where, color)
     if isinstance(image, (str, os.PathLike)):
         return read_image(image, color)
     if not isinstance(image, np.ndarray):
@@ -66,7 +67,7 @@ def as_image(image: Any, color: Literal["rgb", "bgr"], where: str = "image") -> 
     return np.ascontiguousarray(image[:, :, :3])
 
 
-def read_image(path: str | os.PathLike[str], color: Literal["rgb", "bgr"]) -> Image:
+def read_image(path: str | os.PathLike[str], color: Color) -> Image:
     """Read an image file, upright as its EXIF says, 8 bits a channel.
 
     Raises:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from runtime.images import as_image, read_image
-from zsd_core.errors import ImageError
+from zsd_core.errors import ConfigError, ImageError
 
 
 @pytest.fixture
@@ -58,8 +58,8 @@ def test_what_is_no_image_is_refused_with_the_fix(image, message):
 
 
 def test_the_channel_order_is_one_of_two(rgb):
-    with pytest.raises(ImageError, match="'rgb' or 'bgr'"):
-        as_image(rgb, "RGB")
+    with pytest.raises(ConfigError, match=r"image 3: color is 'RGB', must be 'rgb' or 'bgr' \(Op"):
+        as_image(rgb, "RGB", "image 3")
 
 
 class Pillow:

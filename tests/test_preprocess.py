@@ -6,7 +6,7 @@ import skimage.data
 import torch
 
 from zsd_core import kernels
-from zsd_core.errors import ImageError, ShapeError
+from zsd_core.errors import ConfigError, ImageError, ShapeError
 from zsd_core.kernels import reference
 
 NORMAL = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -90,6 +90,14 @@ def test_does_not_depend_on_threads():
 def test_what_is_no_image_is_an_error(image):
     with pytest.raises(ImageError, match=r"must be \(H, W, 3\) uint8"):
         kernels.preprocess(image, size=(4, 4), padded=(4, 4), **NORMAL)
+
+
+def test_the_channel_order_is_one_of_two():
+    with pytest.raises(
+        ConfigError, match=r"preprocess: color is 'GBR', must be 'rgb' or 'bgr' \(Op"
+    ):
+        kernels.preprocess(np.zeros((4, 4, 3), np.uint8), size=(4, 4), padded=(4, 4), color="GBR",
+                           **NORMAL)  # fmt: skip
 
 
 def test_size_must_fit_into_padded():

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from zsd_core import kernels as compiled_kernels
 from zsd_core.config import ModelConfig
 from zsd_core.errors import ConfigError, expect_shapes
+from zsd_core.kernels.preprocess import Color, check_color
 from zsd_core.scoring import ClassSet, Scorer
 
 __all__ = [
@@ -27,7 +28,6 @@ __all__ = [
     "to_original",
 ]  # fmt: skip
 
-Color = Literal["rgb", "bgr"]
 Floats = NDArray[np.float32]
 
 PORTION = 24 << 20  # bytes of region features that go through the head together
@@ -140,8 +140,7 @@ def run(
     """
     if max_batch < 1:
         raise ConfigError(f"run: max_batch is {max_batch}, must be at least 1.")
-    if color not in ("rgb", "bgr"):
-        raise ConfigError(f"run: color is {color!r}, must be 'rgb' or 'bgr'.")
+    check_color("run", color)
     expect_shapes(
         "run", "Pass one threshold per class column.",
         thresholds=(thresholds, str(len(classes.names))),

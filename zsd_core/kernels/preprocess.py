@@ -10,7 +10,21 @@ from numpy.typing import ArrayLike, NDArray
 from zsd_core.errors import ConfigError, ImageError
 from zsd_core.kernels._load import check, compiled
 
-__all__ = ["preprocess"]
+__all__ = ["Color", "check_color", "preprocess"]
+
+Color = Literal["rgb", "bgr"]  # channel order
+
+
+def check_color(where: str, color: str) -> None:
+    """Refuse what is no channel order.
+
+    Raises:
+        ConfigError: ``color`` is neither "rgb" nor "bgr".
+    """
+    if color not in ("rgb", "bgr"):
+        raise ConfigError(
+            f"{where}: color is {color!r}, must be 'rgb' or 'bgr' (OpenCV reads 'bgr')."
+        )
 
 
 def preprocess(
@@ -20,7 +34,7 @@ def preprocess(
     padded: tuple[int, int],
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
-    color: Literal["rgb", "bgr"] = "rgb",
+    color: Color = "rgb",
 ) -> NDArray[np.float32]:
     """Resize, scale to [0, 1], normalise and zero-pad one image.
 
@@ -50,8 +64,7 @@ def preprocess(
             f"preprocess: image has shape {pixels.shape} and dtype {pixels.dtype}, must be "
             "(H, W, 3) uint8 with at least one pixel; convert grey or RGBA images first."
         )
-    if color not in ("rgb", "bgr"):
-        raise ConfigError(f"preprocess: color is {color!r}, must be 'rgb' or 'bgr'.")
+    check_color("preprocess", color)
     check(
         1 <= size[0] <= padded[0] and 1 <= size[1] <= padded[1],
         "preprocess",
