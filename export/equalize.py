@@ -1,11 +1,12 @@
 """Rescale the channels of a network so that int8 loses less, without changing what it computes.
 
 A tensor has one int8 scale, so a channel much smaller than its neighbours is lost. Where a tensor
-is made by convolutions (or matrix products) and read by others, and between them lie only
-operators that commute with a positive factor, each channel may be multiplied by a factor that its
-readers divide by: the function stays. A ReLU6 does not commute, so channels before one are left
-alone; in MobileNetV2 that leaves the linear bottlenecks with their residual sums, which need it
-most. The factor evens out the channels of the tensor and the columns of the weights that read it.
+is made by convolutions (or matrix products) and read by others, and between them lie only sums,
+pooling and the like, each channel may be multiplied by a factor that its readers divide by: the
+function stays. Across a ReLU6 it would not. Across a ReLU it would, but a channel that fires only
+for what calibration never saw would be lifted, and then cut off. In MobileNetV2 that leaves the
+linear bottlenecks with their residual sums, which need it most. The factor evens out the channels
+of the tensor and the columns of the weights that read it.
 
 After Nagel et al., Data-Free Quantization (arXiv 1906.04721), with ranges measured as SmoothQuant
 (arXiv 2211.10438) does.
@@ -34,7 +35,7 @@ __all__ = [
 Floats = NDArray[np.float32]
 Feed = Mapping[str, Floats]  # by the names of a network's inputs
 LAYERS = ("Conv", "Gemm", "MatMul")
-HOMOGENEOUS = ("Add", "Identity", "MaxPool", "AveragePool", "GlobalAveragePool", "Relu")
+HOMOGENEOUS = ("Add", "Identity", "MaxPool", "AveragePool", "GlobalAveragePool")
 SMALLEST = 1e-3  # of the largest channel: what is below it need not be lifted further
 
 
@@ -43,7 +44,7 @@ class Group:
     """Tensors whose channels must be scaled alike.
 
     Attributes:
-        tensors: that are quantised; what an activation reads is not.
+        tensors: that are quantised.
         makers: nodes whose output channels they are.
         readers: nodes whose input channels they are.
     """
@@ -79,9 +80,8 @@ def channel_groups(model: onnx.ModelProto) -> list[Group]:
             groups.setdefault(root(node.output[0]), Group()).makers.append(node)
         elif node.op_type not in HOMOGENEOUS:
             fixed |= {root(name) for name in (*node.input, *node.output)}
-    activated = {node.input[0] for node in graph.node if node.op_type == "Relu"}
     for name in (name for node in graph.node for name in node.output):
-        if root(name) in groups and name not in activated:
+        if root(name) in groups:
             groups[root(name)].tensors.append(name)
     return [g for r, g in groups.items() if r not in fixed and g.makers and g.readers]
 
