@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMPUTE",
+    "EXACT_OUTPUTS",
     "SENSITIVE",
     "add_fp16",
     "compute_types",
@@ -154,12 +155,12 @@ def to_fp16(model: onnx.ModelProto, keep: Sequence[str] | None = None) -> list[s
     return [n.name for n in graph.node if n.op_type in COMPUTE and n.name in single]
 
 
-def final_layers(model: onnx.ModelProto) -> list[str]:
-    """The nodes from the last computing layer to each of ``EXACT_OUTPUTS``, by name."""
+def final_layers(model: onnx.ModelProto, outputs: Sequence[str] = EXACT_OUTPUTS) -> list[str]:
+    """The nodes from the last computing layer to each of some outputs, by name."""
     made = {out: node for node in model.graph.node for out in node.output}
     found = []
     for value in model.graph.output:
-        node = made.get(value.name) if value.name in EXACT_OUTPUTS else None
+        node = made.get(value.name) if value.name in outputs else None
         while node is not None:
             found.append(node.name)
             node = None if node.op_type in COMPUTE else made.get(node.input[0])

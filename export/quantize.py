@@ -11,11 +11,12 @@ Backends want int8 written differently, so each family has its own file, named i
 
 Weights are signed, symmetric, one scale per channel. Before rounding, channels are equalised
 (``export.equalize``); biases take back the mean error of the rounding (``export.rounding``). The
-last layers of the box deltas and of the objectness stay float32, and so does every layer that
-alone, in int8, would disturb an output of its network by more than ``--sensitive`` of the output's
-size (in MobileNetV2 the first few), with those beside them for which int8 is not worth the change
-of type (``export.crossings``). Prints what it costs (``export.tradeoff``) on every family installed
-here.
+last layers of the box deltas, of the objectness and of the embeddings stay float32 (rounded, the
+embeddings of classes that no calibration image shows would be cut off), and so does every layer
+that alone, in int8, would disturb an output of its network by more than ``--sensitive`` of the
+output's size (in MobileNetV2 the first few), with those beside them for which int8 is not worth the
+change of type (``export.crossings``). Prints what it costs (``export.tradeoff``) on every family
+installed here.
 """
 
 from __future__ import annotations
@@ -36,7 +37,14 @@ from export.compare import class_table
 from export.copies import STAGES, add_networks, record_tradeoff, working_copy
 from export.crossings import CROSSING, costly_crossings
 from export.equalize import Feed, equalize
-from export.precision import COMPUTE, SENSITIVE, compute_types, final_layers, name_nodes
+from export.precision import (
+    COMPUTE,
+    EXACT_OUTPUTS,
+    SENSITIVE,
+    compute_types,
+    final_layers,
+    name_nodes,
+)
 from export.rounding import correct_biases, layer_noise
 from export.stages import NamedImage, folder_images, head_inputs, inputs_of, pipeline_trace
 from export.tradeoff import photographs, tradeoff, tradeoff_table
@@ -65,12 +73,14 @@ class Flavour:
         symmetric: signed activations with zero point 0, and float biases.
         cpu: weights have 7 bits unless the CPU is known to sum 8-bit products exactly.
         operators: that are quantised.
+        exact: operators whose outputs are not rounded before the activation behind them.
     """
 
     families: tuple[str, ...]
     symmetric: bool
     cpu: bool
     operators: tuple[str, ...]
+    exact: tuple[str, ...]
 
     def levels(self, full_range: bool) -> int:
         """The integer of the largest weight."""
@@ -81,10 +91,11 @@ FLAVOURS = {
     "asymmetric": Flavour(
         families=("onnxruntime", "openvino"), symmetric=False, cpu=True,
         operators=("Conv", "Gemm", "MatMul", "Add", "Clip", "Relu", "MaxPool"),
+        exact=(),
     ),
     "symmetric": Flavour(
         families=("tensorrt",), symmetric=True, cpu=False,
-        operators=("Conv", "Gemm", "MatMul", "Add"),
+        operators=("Conv", "Gemm", "MatMul", "Add"), exact=("Conv", "Gemm", "MatMul"),
     ),
 }  # fmt: skip
 
@@ -94,7 +105,7 @@ def add_int8(
     images: Sequence[NamedImage],
     *,
     method: str = "minmax",
-    regions: int = 64,
+    regions: int = 300,
     full_range: bool = False,
     keep: Sequence[str] = (),
     sensitive: float = SENSITIVE,
@@ -129,7 +140,7 @@ def add_int8(
     if unknown := [name for name in keep if name not in known]:
         raise ConfigError(f"no network has a node {unknown[0]!r}; names are those of the ONNX.")
     kept = {
-        stage: [*final_layers(model), *(n.name for n in model.graph.node if n.name in keep)]
+        stage: [*_float_layers(model), *(n.name for n in model.graph.node if n.name in keep)]
         for stage, model in models.items()
     }
     inputs = calibration_inputs(bundle, images, regions)
@@ -199,6 +210,13 @@ def calibration_inputs(
     return found
 
 
+def _float_layers(model: onnx.ModelProto) -> list[str]:
+    """The last layers that stay float32; that of the embeddings unless no other layer is left."""
+    found = final_layers(model, (*EXACT_OUTPUTS, "embeddings"))
+    left = [n for n in model.graph.node if n.op_type in COMPUTE and n.name not in found]
+    return found if left else final_layers(model)
+
+
 def _quantize(
     model: onnx.ModelProto, flavour: Flavour, inputs: Sequence[Feed],
     kept: Sequence[str], method: str, reduce_range: bool,
@@ -220,6 +238,7 @@ def _quantize(
                 "ActivationSymmetric": flavour.symmetric,
                 "WeightSymmetric": True,
                 "QuantizeBias": not flavour.symmetric,
+                "OpTypesToExcludeOutputQuantization": list(flavour.exact),
             },
         )  # fmt: skip
         quantised = onnx.load(target)
@@ -260,7 +279,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("bundle", type=Path, nargs="?", help="changed in place (default: a copy of the shipped)")
     add("--calibration", type=Path, metavar="DIR", help="images (default: packaged photographs)")
     add("--method", choices=METHODS, default=METHODS[0], help="how ranges are taken (minmax)")
-    add("--regions", type=int, default=64, metavar="N", help="of an image, for the head (64)")
+    add("--regions", type=int, default=300, metavar="N", help="of an image, for the head (300)")
     add("--full-range", action="store_true", help="8-bit weights on CPUs too: they need VNNI")
     add("--keep", nargs="+", default=[], metavar="NODE", help="stay float32 too")
     add("--sensitive", type=float, default=SENSITIVE, metavar="X",

@@ -11,7 +11,14 @@ import tiny
 from onnx import TensorProto, numpy_helper
 
 from export.precision import compute_types
-from export.quantize import add_int8, calibration_inputs, main
+from export.quantize import (
+    FLAVOURS,
+    _float_layers,
+    _quantize,
+    add_int8,
+    calibration_inputs,
+    main,
+)
 from export.stages import NamedImage, inputs_of
 from export.tradeoff import photographs
 from runtime import Detector
@@ -92,6 +99,55 @@ def test_int8_runs_and_is_near_float32(quantised, photo, name):
     assert 0 < noise < 0.1
     with Detector(bundle, backend=name, precision="int8", threads=1, score_threshold=0.0) as d:
         assert len(d(photo)) > 0
+
+
+def head_of_layers(first):
+    """Embeddings and deltas, behind a hidden layer or (``first`` is false) none."""
+    draw = tiny.random(0).normal
+    weights = {"w0": draw(size=(6, 4)), "w1": draw(size=(5, 6)), "w2": draw(size=(4, 6))}
+    nodes = [
+        onnx.helper.make_node("Gemm", ["rows", "w0"], ["a"], name="hidden", transB=1),
+        onnx.helper.make_node("Relu", ["a"], ["b"], name="hidden_relu"),
+        onnx.helper.make_node("Gemm", ["b", "w1"], ["c"], name="last", transB=1),
+        onnx.helper.make_node("Relu", ["c"], ["embeddings"], name="last_relu"),
+        onnx.helper.make_node("Gemm", ["b", "w2"], ["deltas"], name="boxes", transB=1),
+    ]
+    outputs = {"embeddings": ["N", 5], "deltas": ["N", 4]}
+    if not first:
+        del nodes[:2], weights["w0"]
+        nodes[0].input[0] = nodes[2].input[0] = "rows"
+    inputs = {"rows": ["N", 4 if first else 6]}
+    return tiny._model(nodes, weights, inputs, outputs)
+
+
+def test_the_layer_of_the_embeddings_stays_unless_no_other_is_left():
+    found = _float_layers(head_of_layers(first=True))
+    assert sorted(found) == ["boxes", "last", "last_relu"]
+    assert _float_layers(head_of_layers(first=False)) == ["boxes"]
+
+
+def test_embeddings_are_not_rounded_and_tensorrt_rounds_behind_activations_only():
+    """A range of the embeddings would cut off those of classes that calibration never saw."""
+    import onnxruntime as ort
+
+    model, rows = head_of_layers(first=True), tiny.random(1).normal(size=(64, 4))
+    feeds = [{"rows": rows.astype(np.float32)}]
+    kept = _float_layers(model)
+    data = _quantize(model, FLAVOURS["symmetric"], feeds, kept, "minmax", False)
+    quantised = onnx.ModelProto.FromString(data)
+    products = {n.output[0] for n in quantised.graph.node if n.op_type == "Gemm"}
+    rounded = {n.input[0] for n in quantised.graph.node if n.op_type == "QuantizeLinear"}
+    assert rounded and not products & rounded
+    for flavour in FLAVOURS.values():
+        made = _quantize(model, flavour, feeds, kept, "minmax", False)
+        made = onnx.ModelProto.FromString(made)
+        makers = {out: n.op_type for n in made.graph.node for out in n.output}
+        assert makers["embeddings"] == "Relu"
+        assert makers["deltas"] == "Gemm"
+        assert ort.InferenceSession(made.SerializeToString()).run(None, feeds[0])[0].shape == (
+            64,
+            5,
+        )
 
 
 def test_8_bit_weights_on_request(fresh_bundle_path):
