@@ -16,14 +16,16 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from export.copies import STAGES, working_copy
-from export.plans import EngineError, Plan, Profile, build_plan
+from export.plans import EngineError, Plan, Profile, build_plan, write_whole
 from export.precision import add_fp16
 from runtime.backends.cuda_driver import Device
 from runtime.backends.trt_package import EXTRAS, Package, open_package
@@ -37,7 +39,7 @@ __all__ = [
     "profiles",
 ]  # fmt: skip
 
-CACHE_FORMAT = 1  # rises when a cached plan would not be what this version builds
+CACHE_FORMAT = 2  # rises when a cached plan would not be what this version builds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +89,9 @@ def build_engines(
         EngineError: TensorRT does not build what was asked for; the bundle is as it was.
     """
     opened = open_package(package)
-    chosen = check_targets(opened, targets)
+    chosen, gpu = check_targets(opened, targets)
+    if cache is not None:
+        _prepare(cache)
     bundle = open_bundle(path)
     if precision == "fp16" and "fp16" not in bundle.manifest.get("precisions", {}):
         add_fp16(path)
@@ -97,48 +101,38 @@ def build_engines(
     made: list[tuple[dict[str, Any], bytes]] = []
     for target in chosen:
         for stage in STAGES:
-            if step is None:
-                made.append(
-                    _build(opened, bundle, stage, precision, target, ranges[stage], allowed, cache)
-                )
-                continue
-            with step(f"{stage}, {precision}, {target}"):
-                made.append(
-                    _build(opened, bundle, stage, precision, target, ranges[stage], allowed, cache)
-                )
+            with step(f"{stage}, {precision}, {target}") if step else nullcontext():
+                job = _Job(opened, stage, precision, target, gpu, ranges[stage])
+                made.append(_build(job, bundle, allowed, cache))
     files = {entry["file"]: data for entry, data in made}
-    kept = [entry for entry in bundle.engines if entry["file"] not in files]
+    # Read again: another build may have entered its engines meanwhile.
+    kept = [entry for entry in open_bundle(path).engines if entry["file"] not in files]
     entries = [entry for entry, _ in made]
     amend_bundle(path, files, engines=[*kept, *entries])
     return entries
 
 
-def check_targets(package: Package, targets: Sequence[str]) -> tuple[str, ...]:
-    """The targets, checked against what the package builds for.
+def check_targets(package: Package, targets: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """The targets, checked, and the name of the GPU that the engines will be bound to, if any.
 
     Raises:
-        ConfigError: an unknown target, or none where the package needs one.
-        DeviceError: the GPU decides and there is none.
-        EngineError: another GPU was asked for than the one TensorRT would build for.
+        ConfigError: the package does not build for a target.
+        DeviceError: the GPU of this machine decides and there is none.
     """
-    if package.ahead_of_time and targets:
-        known = package.targets
-        for target in targets:
-            if target not in known:
-                raise ConfigError(
-                    f"{package} builds for {', '.join(known)}, not for {target!r}"
-                    f"{did_you_mean(target, known)}. For a Jetson: --package tensorrt, on it."
-                )
-        return tuple(dict.fromkeys(targets))
-    here = Device(0, EXTRAS[package.name])
-    capability = here.capability
-    here.close()
-    if other := [target for target in targets if target != capability]:
-        raise EngineError(
-            f"{package} builds for the GPU it runs on, {capability}, not for {', '.join(other)}; "
-            "run it there."
-        )
-    return (capability,)
+    known, gpu, hint = package.targets, "", "For a Jetson or a data-centre GPU: --package tensorrt"
+    if not (package.ahead_of_time and targets):
+        here = Device(0, EXTRAS[package.name])
+        here.close()
+        targets = targets or [here.capability]
+        if not package.ahead_of_time:
+            known, gpu, hint = (here.capability,), here.name, "It builds for the GPU it runs on"
+    for target in targets:
+        if target not in known:
+            raise ConfigError(
+                f"{package} builds for {', '.join(known)}, not for {target!r}"
+                f"{did_you_mean(target, known)}. {hint}, so run it there."
+            )
+    return tuple(dict.fromkeys(targets)), gpu
 
 
 def profiles(config: ModelConfig, bundle: Bundle, shapes: Shapes) -> dict[str, Profile]:
@@ -181,19 +175,46 @@ def _range(name: str, values: tuple[int, ...], unit: int, fill: bool = True) -> 
     return list(values)
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What to build; ``gpu`` is the name of the one that an engine is bound to, or empty."""
+
+    package: Package
+    stage: str
+    precision: str
+    target: str
+    gpu: str
+    profile: Profile
+
+    def key(self, network_file: Path) -> str:
+        """Everything the plan depends on, as one hash; weights are part of the network."""
+        onnx = require("onnx", "export")
+        digest = hashlib.sha256(onnx.load(network_file).SerializeToString(deterministic=True))
+        package = self.package
+        facts = [CACHE_FORMAT, package.name, package.version, self.precision, self.target, self.gpu,
+                 self.profile]  # fmt: skip
+        digest.update(json.dumps(facts, sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def timings(self, cache: Path) -> Path:
+        """Where measurements of the GPU are kept."""
+        gpu = re.sub(r"[^A-Za-z0-9]+", "-", self.gpu)
+        return cache / f"{self.package.name}-{self.package.version}-{self.target}-{gpu}.timings"
+
+
 def _build(
-    package: Package, bundle: Bundle, stage: str, precision: str, target: str, profile: Profile,
-    allowed: Collection[str], cache: Path | None,
-) -> tuple[dict[str, Any], bytes]:  # fmt: skip
+    job: _Job, bundle: Bundle, allowed: Collection[str], cache: Path | None
+) -> tuple[dict[str, Any], bytes]:
     """An engine's manifest entry and plan, from the cache if it was built before."""
+    package, stage, precision, target = job.package, job.stage, job.precision, job.target
     network_file = bundle.network(stage, precision, "tensorrt")
-    key = _key(network_file, package, precision, target, profile)
+    key = job.key(network_file)
     plan = _cached(cache, key, allowed)
     if plan is None:
         plan = build_plan(
-            package, network_file, precision=precision, target=target, profile=profile,
+            package, network_file, precision=precision, target=target, profile=job.profile,
             allowed=allowed, progress=_phases() if sys.stderr.isatty() else None,
-            timings=cache / f"{package.name}-{package.version}-{target}.timings" if cache else None,
+            timings=job.timings(cache) if cache else None,
         )  # fmt: skip
         _keep(cache, key, plan)
     entry = {
@@ -203,7 +224,8 @@ def _build(
         "package": package.name,
         "version": package.version,
         "target": target,
-        "profile": profile,
+        **({"gpu": job.gpu} if job.gpu else {}),
+        "profile": job.profile,
         "layers": plan.layers,
         "tensors": plan.tensors,
         "allowed_warnings": plan.warnings,
@@ -213,15 +235,15 @@ def _build(
     return entry, plan.data
 
 
-def _key(
-    network_file: Path, package: Package, precision: str, target: str, profile: Profile
-) -> str:
-    """Everything a plan depends on, as one hash; weights are part of the network."""
-    onnx = require("onnx", "export")
-    digest = hashlib.sha256(onnx.load(network_file).SerializeToString(deterministic=True))
-    facts = [CACHE_FORMAT, package.name, package.version, precision, target, profile]
-    digest.update(json.dumps(facts, sort_keys=True).encode())
-    return digest.hexdigest()
+def _prepare(cache: Path) -> None:
+    """Make the cache's folder, before anything takes minutes."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EngineError(
+            f"builds cannot be kept in {cache} ({error.strerror}). Name another folder with "
+            "--cache, or keep none with --no-cache."
+        ) from error
 
 
 def _cached(cache: Path | None, key: str, allowed: Collection[str]) -> Plan | None:
@@ -240,13 +262,10 @@ def _cached(cache: Path | None, key: str, allowed: Collection[str]) -> Plan | No
 def _keep(cache: Path | None, key: str, plan: Plan) -> None:
     if cache is None:
         return
-    cache.mkdir(parents=True, exist_ok=True)
     facts = {"layers": plan.layers, "tensors": plan.tensors, "warnings": plan.warnings,
              "sha256": hashlib.sha256(plan.data).hexdigest()}  # fmt: skip
-    for name, data in ((f"{key}.plan", plan.data), (f"{key}.json", json.dumps(facts).encode())):
-        partial = cache / f".{name}.{os.getpid()}"
-        partial.write_bytes(data)
-        partial.replace(cache / name)
+    write_whole(cache / f"{key}.plan", plan.data)
+    write_whole(cache / f"{key}.json", json.dumps(facts).encode())
 
 
 def cache_folder() -> Path:
@@ -316,6 +335,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for entry in entries:
         layers = ", ".join(f"{count} {name}" for name, count in sorted(entry["layers"].items()))
         print(f"{path}/{entry['file']}  {sizes[entry['file']]['bytes'] / 1e6:.1f} MB, {layers}")
+        for name, text in entry["allowed_warnings"].items():
+            print(f"  allowed warning {name}: {text}")
     return 0
 
 

@@ -6,6 +6,7 @@ types of its layers are read back before building and compared with the file's.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -17,7 +18,7 @@ from export.precision import compute_types
 from runtime.backends.trt_package import Message, Package, warning_name
 from zsd_core.errors import ZsdError, require
 
-__all__ = ["EngineError", "Plan", "Profile", "build_plan", "layer_types", "types_for"]
+__all__ = ["EngineError", "Plan", "Profile", "build_plan", "layer_types", "write_whole"]
 
 Profile = Mapping[str, Mapping[str, list[int]]]  # input name to "min", "opt" and "max" shapes
 TYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8", "BF16": "bfloat16"}
@@ -36,13 +37,13 @@ class Plan:
         data: the plan, as TensorRT reads it.
         layers: how many computing layers work in each type.
         tensors: name, mode and dtype of inputs and outputs.
-        warnings: names of the warnings that were allowed.
+        warnings: the warnings that were allowed, by name.
     """
 
     data: bytes
     layers: dict[str, int]
     tensors: list[dict[str, str]]
-    warnings: list[str]
+    warnings: dict[str, str]
 
 
 def build_plan(
@@ -79,10 +80,9 @@ def build_plan(
         layers = layer_types(package, network)
         _check_types(where, network_file, precision, layers)
         config = builder.create_builder_config()
-        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the engine inspector
-        package.set_target(config, target)
+        package.configure(config, target)
         if timings is not None:
-            package.load_timings(config, timings)
+            package.load_timings(config, timings.read_bytes() if timings.is_file() else b"")
         if progress is not None:
             config.progress_monitor = _monitor(package, progress)
         shapes = builder.create_optimization_profile()
@@ -90,9 +90,9 @@ def build_plan(
             shapes.set_shape(name, *(tuple(ranges[key]) for key in ("min", "opt", "max")))
         config.add_optimization_profile(shapes)
         plan = builder.build_serialized_network(network, config)
+        if timings is not None and (measured := package.timings(config)):
+            write_whole(timings, measured)  # whatever is said of the engine below
         _check_messages(where, messages, allowed, built=plan is not None)
-        if timings is not None:
-            package.save_timings(config, timings)
     tensors = [network.get_input(i) for i in range(network.num_inputs)]
     modes = ["input"] * len(tensors)
     tensors += [network.get_output(i) for i in range(network.num_outputs)]
@@ -104,7 +104,7 @@ def build_plan(
             {"name": tensor.name, "mode": mode, "dtype": _type_name(tensor.dtype)}
             for tensor, mode in zip(tensors, modes, strict=True)
         ],
-        warnings=sorted({warning_name(m.text) for m in messages}),
+        warnings={warning_name(m.text): m.text for m in messages},
     )
 
 
@@ -135,9 +135,12 @@ def layer_types(package: Package, network: Any) -> dict[str, int]:
     return dict(count)
 
 
-def types_for(precision: str) -> str:
-    """The type that most layers of a precision compute in."""
-    return ASKED[precision]
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that others may read or write at the same time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_bytes(data)
+    partial.replace(path)
 
 
 def _check_types(where: str, network_file: Path, precision: str, built: Mapping[str, int]) -> None:
@@ -148,7 +151,7 @@ def _check_types(where: str, network_file: Path, precision: str, built: Mapping[
             f"{where}: the file's layers are {_words(expected)}, the network's {_words(built)}; "
             "the parser changed the precision. Please report this."
         )
-    wanted = types_for(precision)
+    wanted = ASKED[precision]
     if 2 * built.get(wanted, 0) <= sum(built.values()):
         raise EngineError(
             f"{where}: {precision} was asked for, but the layers are {_words(built)}. Make the "

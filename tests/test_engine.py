@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import re
 import shutil
+import types
 
 import onnx
 import pytest
@@ -10,7 +13,7 @@ import tiny
 from test_quantize import images
 
 from export import engine, plans
-from export.engine import Shapes, build_engines, main, parse_range, profiles
+from export.engine import Shapes, build_engines, check_targets, main, parse_range, profiles
 from export.plans import EngineError, build_plan
 from export.precision import add_fp16
 from export.quantize import add_int8
@@ -135,7 +138,7 @@ def test_a_parser_that_changes_types_is_an_error(path, monkeypatch):
         build_engines(path, targets=["sm86"], precision="float32", progress=False)
 
 
-def test_a_warning_is_an_error_unless_it_is_allowed_by_name(path, monkeypatch):
+def test_a_warning_is_an_error_unless_it_is_allowed_by_name(path, monkeypatch, capsys):
     package = open_package("tensorrt_rtx")
     real = plans.layer_types
 
@@ -149,9 +152,13 @@ def test_a_warning_is_an_error_unless_it_is_allowed_by_name(path, monkeypatch):
     options = {"targets": ["sm86"], "precision": "float32", "progress": False}
     with pytest.raises(EngineError, match=rf"warning {name}.*: Profile 0(.|\n)*--allow-warning"):
         build_engines(path, **options)
-    full = warning_name("Profile 0: minimum of 12 (TopK) is below K")
+    text = "Profile 0: minimum of 12 (TopK) is below K"
+    full = warning_name(text)
     entries = build_engines(path, allowed=[full], **options)
-    assert entries[0]["allowed_warnings"] == [full]
+    assert entries[0]["allowed_warnings"] == {full: text}
+    arguments = ["--target", "sm86", "--precision", "float32", "--no-cache", "--allow-warning"]
+    assert main([str(path), *arguments, full]) == 0
+    assert f"  allowed warning {full}: {text}" in capsys.readouterr().out  # still shown
 
 
 def test_the_parser_names_what_it_refuses(tmp_path):
@@ -194,6 +201,71 @@ def test_builds_are_cached_by_content(path, tmp_path, monkeypatch):
     add_fp16(path)
     assert build()[0] == 1
     assert not list(cache.glob(".*"))
+
+
+def test_a_cache_that_cannot_be_written_is_said_before_anything_is_built(path, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(EngineError, match=r"cannot be kept in .*Not a directory.*--no-cache"):
+        build_engines(path, targets=["sm86"], cache=tmp_path / "file" / "cache", progress=False)
+
+
+def test_weights_in_a_file_of_their_own_are_part_of_the_content(tmp_path):
+    job = engine._Job(open_package("tensorrt_rtx"), "trunk", "float32", "sm86", "", {})
+    keys = []
+    for seed in (1, 2):
+        model, file = tiny.trunk_model(seed=seed), tmp_path / str(seed) / "trunk.onnx"
+        file.parent.mkdir()
+        onnx.save(model, file, save_as_external_data=True, location="w.bin", size_threshold=0)
+        keys.append(job.key(file))
+    graphs = [(tmp_path / str(seed) / "trunk.onnx").read_bytes() for seed in (1, 2)]
+    assert graphs[0] == graphs[1] and keys[0] != keys[1]
+
+
+def test_an_engine_that_is_bound_to_a_gpu_is_cached_for_that_gpu_alone(path):
+    network = open_bundle(path).network("head")
+    package, profile = open_package("tensorrt_rtx"), {}
+    jobs = [engine._Job(package, "head", "fp16", "sm87", gpu, profile) for gpu in ("Orin", "NX/8")]
+    assert jobs[0].key(network) != jobs[1].key(network)
+    names = [job.timings(network.parent).name for job in jobs]
+    assert names[0] != names[1] and names[1].endswith("sm87-NX-8.timings")
+
+
+def test_measurements_are_kept_when_a_warning_refuses_the_engine(path, tmp_path, monkeypatch):
+    package = open_package("tensorrt_rtx")
+
+    def measured(config):
+        package.logger.log(package.trt.ILogger.WARNING, "it is late")
+        return b"measured"
+
+    monkeypatch.setattr(package, "timings", measured)
+    with pytest.raises(EngineError, match="--allow-warning it-is-late"):
+        build_engines(path, targets=["sm86"], precision="float32", cache=tmp_path, progress=False)
+    assert [file.read_bytes() for file in tmp_path.glob("*.timings")] == [b"measured"]
+
+
+def test_engines_of_another_build_that_ends_meanwhile_stay(path, monkeypatch):
+    real = plans.build_plan
+
+    def slow(*arguments, **options):
+        if options["precision"] == "fp16":
+            monkeypatch.setattr(engine, "build_plan", real)
+            build_engines(path, targets=["sm86"], precision="float32", progress=False)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(engine, "build_plan", slow)
+    build_engines(path, targets=["sm86"], precision="fp16", progress=False)
+    assert [e["precision"] for e in open_bundle(path).engines] == ["float32"] * 2 + ["fp16"] * 2
+
+
+def test_a_long_build_tells_its_phases(path):
+    told = []
+    bundle = open_bundle(path)
+    ranges = profiles(bundle.model_config, bundle, Shapes())
+    build_plan(
+        open_package("tensorrt_rtx"), bundle.network("trunk"), precision="float32", target="sm86",
+        profile=ranges["trunk"], progress=told.append,
+    )  # fmt: skip
+    assert told and all(re.fullmatch(r".+ \d+/\d+", phase) for phase in told)
 
 
 def test_profiles_cover_what_the_model_may_be_given(bundle_path):
@@ -250,6 +322,24 @@ def test_without_a_target_the_gpu_decides_and_its_absence_is_said(path, monkeypa
     monkeypatch.setattr(engine, "Device", absent)
     with pytest.raises(DeviceError, match="CUDA cannot start"):
         build_engines(path, targets=[])
+
+
+@pytest.mark.parametrize(
+    ("ahead", "targets", "message"),
+    [
+        (True, [], r"sm75.*not for 'sm90'.*data-centre GPU: --package tensorrt, so run it there"),
+        (False, ["sm87"], r"builds for sm90, not for 'sm87'.*the GPU it runs on, so run it there"),
+    ],
+)
+def test_a_gpu_that_cannot_be_built_for_is_refused(monkeypatch, ahead, targets, message):
+    package = copy.copy(open_package("tensorrt_rtx"))
+    package.ahead_of_time = ahead
+    here = types.SimpleNamespace(capability="sm90", name="H100", close=lambda: None)
+    monkeypatch.setattr(engine, "Device", lambda *_: here)
+    with pytest.raises(ConfigError, match=message):
+        check_targets(package, targets)
+    if not ahead:
+        assert check_targets(package, []) == check_targets(package, ["sm90"]) == (("sm90",), "H100")
 
 
 def test_int8_that_is_not_there_says_how_to_make_it(fresh_bundle_path, capsys):

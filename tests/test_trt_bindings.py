@@ -23,7 +23,8 @@ OBJECTS = {
     "builder": "Builder", "network": "INetworkDefinition", "parser": "OnnxParser",
     "config": "IBuilderConfig", "shapes": "IOptimizationProfile", "layer": "ILayer",
     "source": "ILayer", "tensor": "ITensor", "runtime": "Runtime", "context": "IExecutionContext",
-    "engine.engine": "ICudaEngine", "inspector": "EngineInspector", "severity": "ILogger",
+    "engine.engine": "ICudaEngine", "inspector": "EngineInspector", "cache": "ITimingCache",
+    "runtime_config": "IRuntimeConfig", "strategies": "DynamicShapesKernelSpecializationStrategy",
     "kinds": "LayerType", "e": "ParserError",
 }  # fmt: skip
 
@@ -93,40 +94,73 @@ def test_networks_are_strongly_typed():
 class TimingConfig:
     """Of a builder of classic TensorRT, as far as timings go."""
 
-    def __init__(self):
-        self.cache, self.known = None, None
+    def __init__(self, foreign=False):
+        self.cache, self.foreign = None, foreign
 
     def create_timing_cache(self, known):
-        self.known = known
-        return self
+        return TimingCache(known)
 
     def set_timing_cache(self, cache, ignore_mismatch):
+        if self.foreign and cache.known:
+            open_package("tensorrt_rtx").logger.log(trt.ILogger.WARNING, "not of this device")
+            return False
         self.cache = cache
         return True
 
     def get_timing_cache(self):
         return self.cache
 
+
+class TimingCache:
+    def __init__(self, known):
+        self.known = known
+
     def serialize(self):
-        return b"measured"
+        return self.known + b"measured"
 
 
-def test_classic_tensorrt_keeps_timings_and_tensorrt_rtx_does_not(tmp_path):
+@pytest.fixture
+def classic():
+    """The bindings of TensorRT-RTX as if they were those of classic TensorRT."""
+    package = object.__new__(Package)
+    package.__dict__.update(open_package("tensorrt_rtx").__dict__, ahead_of_time=False)
+    return package
+
+
+def test_classic_tensorrt_keeps_timings_and_tensorrt_rtx_does_not(classic):
     for name in ("create_timing_cache", "set_timing_cache", "get_timing_cache"):
         assert hasattr(trt.IBuilderConfig, name)  # the double has what the bindings have
-    classic = Package.__new__(Package)
-    classic.ahead_of_time = False
-    file = tmp_path / "deep" / "timings"
-    for known in (b"", b"measured"):
-        config = TimingConfig()
-        classic.load_timings(config, file)
-        assert config.known == known
-        classic.save_timings(config, file)
-        assert file.read_bytes() == b"measured"
     config = TimingConfig()
-    open_package("tensorrt_rtx").load_timings(config, file)
-    assert config.cache is None
+    classic.load_timings(config, b"known, ")
+    assert classic.timings(config) == b"known, measured"
+    assert classic.timings(TimingConfig()) == b""
+    config = TimingConfig()
+    open_package("tensorrt_rtx").load_timings(config, b"known")
+    assert config.cache is None and open_package("tensorrt_rtx").timings(config) == b""
     assert classic.targets == ()
+
+
+def test_timings_of_another_device_are_dropped_and_are_no_warning_of_the_build(classic):
+    config = TimingConfig(foreign=True)
+    with classic.messages() as messages:
+        classic.logger.log(trt.ILogger.WARNING, "before")
+        classic.load_timings(config, b"of another device")
+    assert classic.timings(config) == b"measured"
+    assert [m.text for m in messages] == ["before"]
+
+
+def test_float32_is_float32_and_what_runs_can_be_captured(classic):
+    flags = trt.BuilderFlag
+    package = open_package("tensorrt_rtx")
+    config = trt.Builder(package.logger).create_builder_config()
+    assert config.get_flag(flags.TF32)  # which is why it must be cleared
+    package.configure(config, "sm86")
+    assert not config.get_flag(flags.TF32) and config.get_flag(flags.REQUIRE_USER_ALLOCATION)
+    assert config.profiling_verbosity == trt.ProfilingVerbosity.DETAILED
+    assert config.get_compute_capability(0) == trt.ComputeCapability.SM86
+    config = trt.Builder(package.logger).create_builder_config()
+    classic.configure(config, "sm87")
+    assert not config.get_flag(flags.TF32) and not config.get_flag(flags.REQUIRE_USER_ALLOCATION)
 
 
 def test_warnings_are_collected_in_the_body_only():
@@ -139,6 +173,8 @@ def test_warnings_are_collected_in_the_body_only():
     assert [m.text for m in messages] == ["one"]
     assert later == []
     assert package.last_message == "one"
+    package.logger.log(trt.ILogger.WARNING, "nobody asked")  # and nothing grows for ever
+    assert later == [] and package.logger.found is None
 
 
 def test_an_unknown_package_lists_the_known():

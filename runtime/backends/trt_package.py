@@ -1,9 +1,9 @@
 """What the packages ``tensorrt`` and ``tensorrt_rtx`` do differently, in one place.
 
 Both offer one interface under two names. TensorRT-RTX compiles ahead of time for any of its
-targets, without a GPU, and finishes the engine on the device; TensorRT compiles for the GPU it runs
-on and keeps measurements in a timing cache. An engine of either runs with the very version that
-built it.
+targets, without a GPU, and finishes the engine on the device, shape by shape; TensorRT compiles for
+the GPU it runs on and keeps measurements in a timing cache. An engine of either runs with the very
+version that built it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -66,9 +65,13 @@ class Package:
     @contextmanager
     def messages(self) -> Iterator[list[Message]]:
         """Collect the warnings and errors that TensorRT writes in the body."""
+        found: list[Message] = []
         with self._lock:  # TensorRT may write from threads of its own, so they cannot tell whose
-            self._log.found = []
-            yield self._log.found
+            self._log.found = found
+            try:
+                yield found
+            finally:
+                self._log.found = None
 
     @property
     def last_message(self) -> str:
@@ -89,26 +92,54 @@ class Package:
         flag = getattr(self.trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
         return 0 if flag is None else 1 << int(flag)
 
-    def set_target(self, config: Any, target: str) -> None:
-        """Tell a builder's configuration what to build for; TensorRT takes the GPU in use."""
+    def configure(self, config: Any, target: str) -> None:
+        """Tell a builder's configuration what to build for, and in which arithmetic.
+
+        TensorRT takes the GPU in use. TensorRT-RTX is told to leave memory to its caller, without
+        which what it runs may not be captured in a CUDA graph.
+        """
+        trt = self.trt
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default: float32 with 10 bits of mantissa
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the engine inspector
         if self.ahead_of_time:
-            trt = self.trt
+            config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
             config.num_compute_capabilities = 1
             config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), 0)
 
-    def load_timings(self, config: Any, path: Path) -> None:
-        """Reuse measurements of earlier builds; TensorRT-RTX measures nothing when it builds."""
-        if not self.ahead_of_time:
-            known = path.read_bytes() if path.is_file() else b""
-            config.set_timing_cache(config.create_timing_cache(known), False)
+    def load_timings(self, config: Any, known: bytes) -> None:
+        """Reuse measurements of earlier builds; TensorRT-RTX measures nothing when it builds.
 
-    def save_timings(self, config: Any, path: Path) -> None:
-        """Keep this build's measurements."""
+        Those of another driver are of no use: TensorRT refuses them, and measures again.
+        """
+        if self.ahead_of_time:
+            return
+        before = len(self._log.found or ())
+        cache = config.create_timing_cache(known)
+        if cache is None or not config.set_timing_cache(cache, False):
+            config.set_timing_cache(config.create_timing_cache(b""), False)
+            del (self._log.found or [])[before:]  # what it said of that is nothing to judge
+
+    def timings(self, config: Any) -> bytes:
+        """The measurements so far; none where nothing is measured."""
+        cache = None if self.ahead_of_time else config.get_timing_cache()
+        return b"" if cache is None else bytes(cache.serialize())
+
+    def fixed_context(self, engine: Any) -> Any:
+        """An execution context for one shape, to be captured in a CUDA graph; None on failure.
+
+        TensorRT-RTX would run a makeshift kernel first and put a better one in its place later,
+        which a graph would not notice, so it compiles for the shape at once.
+        """
         if not self.ahead_of_time:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            partial.write_bytes(bytes(config.get_timing_cache().serialize()))
-            partial.replace(path)
+            return engine.create_execution_context()
+        runtime_config = engine.create_runtime_config()
+        strategies = self.trt.DynamicShapesKernelSpecializationStrategy
+        runtime_config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+        return engine.create_execution_context(runtime_config)
+
+    def capturable(self, context: Any, stream: int) -> bool:
+        """Whether what a context runs can be captured; TensorRT does not say before it fails."""
+        return not self.ahead_of_time or bool(context.is_stream_capturable(stream))
 
 
 _opened = functools.cache(Package)
@@ -136,19 +167,18 @@ def warning_name(text: str) -> str:
 
 
 def _logger(trt: ModuleType) -> Any:
-    severity = trt.ILogger
-
-    class Log(severity):  # type: ignore[misc,valid-type]
-        """Keeps warnings and errors for whoever runs ``Package.messages``."""
+    class Log(trt.ILogger):  # type: ignore[misc,name-defined]
+        """Keeps warnings and errors for whoever runs ``Package.messages``, and the newest."""
 
         def __init__(self) -> None:
-            severity.__init__(self)
-            self.found: list[Message] = []
+            trt.ILogger.__init__(self)
+            self.found: list[Message] | None = None  # None: nobody collects
             self.last: Message | None = None
 
         def log(self, level: Any, text: str) -> None:
-            if level <= severity.WARNING:
+            if level <= trt.ILogger.WARNING:
                 self.last = Message(level.name, text.strip())
-                self.found.append(self.last)
+                if (found := self.found) is not None:
+                    found.append(self.last)
 
     return Log()
