@@ -155,14 +155,26 @@ def test_a_size_outside_the_profile_names_both_and_the_command(backend):
     assert "--target sm86 --precision float32" in str(e.value)
 
 
+def test_parts_are_no_smaller_than_the_profile_takes(gpu, path):
+    few = {"region_features": {"min": [3, 6, 3, 3], "opt": [4, 6, 3, 3], "max": [4, 6, 3, 3]}}
+    package = trt_engines.open_package("tensorrt_rtx")
+    entry = engine_entry("head", trt.__version__, profile=few)
+    engine = trt_engines.Engine(package, open_bundle(path), entry)
+    assert engine.parts([(9, 6, 3, 3)]) == [slice(0, 3), slice(3, 6), slice(6, 9)]
+    with pytest.raises(ShapeError, match=r"has \(5, 6, 3, 3\)\. Build one for it with --regions"):
+        engine.parts([(5, 6, 3, 3)])  # 4 and 1, or 3 and 2
+
+
 def test_threads_have_streams_and_memory_of_their_own(backend, gpu):
     images = tiny.random(0).normal(size=(6, 1, 3, 32, 32)).astype(np.float32)
     expected = [backend.trunk(i)[0] for i in images]
-    results = [None] * 6
+    results, together = [None] * 6, threading.Barrier(6)
 
     def work(index):
+        together.wait()
         for _ in range(5):
             results[index] = backend.trunk(images[index])[0]
+        together.wait()  # one that ended early would leave its own to the next
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
     for thread in threads:
@@ -176,6 +188,18 @@ def test_threads_have_streams_and_memory_of_their_own(backend, gpu):
     assert {ident for _, name, ident in gpu.calls if name == "execute_async_v3"} <= current
 
 
+def test_what_a_thread_had_goes_to_the_next_when_it_ends(backend, gpu):
+    images = np.zeros((1, 3, 32, 32), np.float32)
+    for _ in range(5):
+        thread = threading.Thread(target=backend.trunk, args=(images,))
+        thread.start()
+        thread.join()
+    assert len(gpu.streams) == 1
+    current = [ident for _, name, ident in gpu.calls if name == "cuCtxSetCurrent"]
+    ran = [ident for _, name, ident in gpu.calls if name == "execute_async_v3"]
+    assert len(ran) == 5 and set(ran) <= set(current)
+
+
 def test_closing_frees_all(gpu, path):
     backend = open_backend("tensorrt_rtx", open_bundle(path))
     for size in (32, 64, 96):
@@ -183,6 +207,11 @@ def test_closing_frees_all(gpu, path):
     backend.close()
     assert gpu.memory == {} and gpu.streams == {}
     assert gpu.calls[-1][1] == "cuDevicePrimaryCtxRelease"
+    gpu.calls.clear()
+    backend.close()
+    assert gpu.calls == []  # a second release would take the GPU from others of the process
+    with pytest.raises(DeviceError, match="closed; open the detector again"):
+        backend.trunk(np.zeros((1, 3, 32, 32), np.float32))
 
 
 def test_a_detector_runs_on_it(gpu, path, photo):
@@ -211,6 +240,26 @@ def test_an_engine_for_elsewhere_is_an_error_naming_both_sides(
         open_backend("tensorrt_rtx", open_bundle(path), precision=precision)
 
 
+def test_an_engine_is_bound_to_the_gpu_that_its_entry_names(gpu, fresh_bundle_path):
+    stages = ("trunk", "head")
+    files = {f"engines/{stage}.plan": stage.encode() for stage in stages}
+    for name in ("Orin", "Double of a GPU"):
+        entries = [engine_entry(stage, trt.__version__, gpu=name) for stage in stages]
+        amend_bundle(fresh_bundle_path, files, engines=entries)
+        if name == "Orin":
+            with pytest.raises(DeviceError, match=r"sm86 \(Orin\).*sm86 \(Double of a GPU\)"):
+                open_backend("tensorrt_rtx", open_bundle(fresh_bundle_path))
+            assert gpu.calls[-1][1] == "cuDevicePrimaryCtxRelease"  # nothing stays open
+        else:
+            open_backend("tensorrt_rtx", open_bundle(fresh_bundle_path)).close()
+
+
+def test_a_gpu_that_the_package_cannot_build_for_is_sent_to_the_other(gpu, path):
+    gpu.capability = (8, 7)
+    with pytest.raises(DeviceError, match=r"no engines for sm87: take the backend 'tensorrt'"):
+        open_backend("tensorrt_rtx", open_bundle(path))
+
+
 def test_an_engine_of_another_version_is_an_error_naming_both_sides(gpu, fresh_bundle_path):
     files = {"engines/trunk.plan": b"trunk"}
     amend_bundle(fresh_bundle_path, files, engines=[engine_entry("trunk", "1.0.0.1")])
@@ -227,6 +276,34 @@ def test_a_plan_that_tensorrt_refuses_carries_its_reason(gpu, path):
     gpu.networks.clear()
     with pytest.raises(BundleError, match=r"cannot load engines/trunk\.plan: magic tag"):
         open_backend("tensorrt_rtx", open_bundle(path))
+
+
+def test_what_tensorrt_warns_of_when_it_loads_an_engine_is_shown(gpu, path):
+    gpu.warns = ["built on another model of GPU"]
+    with pytest.warns(UserWarning, match=r"engines/\w+\.plan: tensorrt_rtx .* another model"):
+        open_backend("tensorrt_rtx", open_bundle(path)).close()
+
+
+def test_a_context_that_was_refused_is_asked_for_again(backend, gpu):
+    gpu.has_room = False
+    with pytest.raises(DeviceError, match="cannot run the trunk engine"):
+        backend.trunk(np.zeros((1, 3, 32, 32), np.float32))
+    gpu.has_room = True
+    assert len(backend.trunk(np.zeros((1, 3, 32, 32), np.float32))) == 3
+
+
+def test_a_call_that_fails_leaves_nothing_on_its_stream(backend, gpu):
+    images = np.zeros((1, 3, 32, 32), np.float32)
+    backend.trunk(images)
+    gpu.failing = "cuMemcpyDtoHAsync"
+    with pytest.raises(DeviceError, match="cuMemcpyDtoHAsync failed"):
+        backend.trunk(images)
+    assert list(gpu.streams.values()) == [[]]  # else it would read memory that has gone
+
+
+def test_the_inspector_is_told_the_shapes(backend, gpu):
+    gpu.inspected = '{"Layers": [1]}'
+    assert backend.inspect("trunk") == '{"Layers": [1]}'
 
 
 def test_a_run_that_tensorrt_refuses_carries_its_reason(backend, gpu):

@@ -186,10 +186,12 @@ def test_threads_have_streams_classes_and_graphs_of_their_own(device, path):
     frames = images(3)
     with on_device(path) as ours, on_host(path) as exact:
         expected = [exact(frame) for frame in frames]
-        found = [[] for _ in frames]
+        found, together = [[] for _ in frames], threading.Barrier(3)
 
         def work(index: int) -> None:
+            together.wait()
             found[index] = [ours(frames[index]) for _ in range(3)]
+            together.wait()  # one that ended early would leave its own to the next
 
         threads = [threading.Thread(target=work, args=(index,)) for index in range(3)]
         for thread in threads:
@@ -217,6 +219,39 @@ def test_what_cannot_run_there_is_an_error(device, path):
     with pytest.raises(DeviceError, match="cannot run the trunk engine"):
         trt_engines.FixedEngine(backend._engines["trunk"], (1, 3, 64, 96))
     backend.close()
+
+
+def test_an_engine_that_cannot_be_captured_names_the_command(device, path):
+    device.capturable = False
+    frame, *_ = images(1)
+    with on_device(path) as ours:
+        ours(frame)
+        with pytest.raises(
+            DeviceError, match=r"trunk engine from a CUDA graph.*export\.engine.*on_"
+        ):
+            ours(frame)
+        assert device.captured == {}
+
+
+@pytest.mark.parametrize("failing", ["cuMemAllocHost", "cuGraphInstantiate", "cuMemcpyDtoHAsync"])
+def test_a_failure_leaves_nothing_behind_and_the_next_image_is_found(device, path, failing: str):
+    frames = images(2)
+    with on_device(path) as ours, on_host(path) as exact:
+        ours(images(1, 60, 60)[0])
+        before = len(device.memory), len(device.pinned), len(device.graphs)
+        if failing == "cuGraphInstantiate":
+            ours(frames[0])
+            before = len(device.memory), len(device.pinned), len(device.graphs)
+        device.failing = failing
+        with pytest.raises(DeviceError, match=f"{failing} failed"):
+            ours(frames[0])
+        assert list(device.streams.values()) == [[]]  # nothing reads or writes the host any more
+        if failing != "cuMemcpyDtoHAsync":  # after which the program stays
+            assert (len(device.memory), len(device.pinned), len(device.graphs)) == before
+        device.failing = None
+        for frame in frames:
+            compare(ours(frame), exact(frame))
+    assert device.memory == device.pinned == device.streams == device.graphs == {}
 
 
 def test_missing_kernels_say_how_to_build_them(gpu, path, monkeypatch):

@@ -68,6 +68,8 @@ class Runtime(Double):
         if network is None:
             self._gpu.logger.log(self._gpu.trt.ILogger.ERROR, "magic tag does not match")
             return None
+        for text in self._gpu.warns:
+            self._gpu.logger.log(self._gpu.trt.ILogger.WARNING, text)
         return Engine(self._gpu.trt.ICudaEngine, self._gpu, network)
 
 
@@ -76,13 +78,41 @@ class Engine(Double):
         super().__init__(real, gpu)
         self.network = network
 
-    def do_create_execution_context(self):
-        return Context(self._gpu.trt.IExecutionContext, self._gpu, self.network)
+    def do_create_runtime_config(self):
+        return RuntimeConfig(self._gpu.trt.IRuntimeConfig)
+
+    def do_create_execution_context(self, config=None):
+        if not self._gpu.has_room:
+            return None
+        return Context(self._gpu.trt.IExecutionContext, self._gpu, self.network, config)
+
+    def do_create_engine_inspector(self):
+        return Inspector(self._gpu.trt.EngineInspector, self._gpu)
+
+
+class RuntimeConfig:
+    """Takes the settings that the real one has."""
+
+    def __init__(self, real):
+        object.__setattr__(self, "real", real)
+
+    def __setattr__(self, name, value):
+        getattr(self.real, name)  # AttributeError: it does not exist
+        object.__setattr__(self, name, value)
+
+
+class Inspector(Double):
+    execution_context = None
+
+    def do_get_engine_information(self, form):
+        assert form == self._gpu.trt.LayerInformationFormat.JSON
+        return self._gpu.inspected if self.execution_context.shapes else '{"Layers": []}'
 
 
 class Context(Double):
-    def __init__(self, real, gpu, network):
+    def __init__(self, real, gpu, network, config=None):
         super().__init__(real, gpu)
+        self.config = config
         import onnxruntime
 
         self.session = onnxruntime.InferenceSession(
@@ -96,6 +126,11 @@ class Context(Double):
         assert name in self.inputs
         self.shapes[name] = tuple(shape)
         return shape[0] <= self._gpu.accepts
+
+    def do_is_stream_capturable(self, stream):
+        eager = self._gpu.trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        strategy = self.config and self.config.dynamic_shapes_kernel_specialization_strategy
+        return self._gpu.capturable and strategy == eager
 
     def do_get_tensor_shape(self, name):
         # Real TensorRT infers it without running.
@@ -145,6 +180,9 @@ class Gpu:
         self.pinned, self.captured, self.graphs = {}, {}, {}
         self.accepts, self.logger, self._next = 1 << 30, None, 4096
         self.status = driver.CUresult.CUDA_SUCCESS
+        self.capturable, self.has_room, self.inspected = True, True, '{"Layers": []}'
+        self.warns = []  # what deserialising an engine warns of
+        self.failing = None  # the name of a driver's function that fails
 
     def at(self, address, size):
         """Bytes of device memory, all of one allocation."""
@@ -169,6 +207,10 @@ class Gpu:
         return SimpleNamespace(
             Runtime=lambda logger: Runtime(self.trt.Runtime, self),
             LayerInformationFormat=self.trt.LayerInformationFormat,
+            ComputeCapability=self.trt.ComputeCapability,
+            DynamicShapesKernelSpecializationStrategy=(
+                self.trt.DynamicShapesKernelSpecializationStrategy
+            ),
         )
 
     def driver_module(self):
@@ -186,6 +228,8 @@ class Gpu:
                 def call(*positional):
                     checked(real, name, positional, {})
                     gpu.calls.append(("driver", name, threading.get_ident()))
+                    if name == gpu.failing:
+                        return (real.CUresult.CUDA_ERROR_OUT_OF_MEMORY, None)
                     result = behaviour(*positional)
                     return (gpu.status,) if result is None else (gpu.status, result)
 

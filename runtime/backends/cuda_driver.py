@@ -6,7 +6,8 @@ Not run on a GPU yet: every call is checked against the signatures of ``cuda.bin
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,19 @@ class Device:
     def wait(self, stream: Any) -> None:
         """Wait until a stream has done all."""
         self._call("cuStreamSynchronize", stream)
+
+    @contextmanager
+    def waiting(self, stream: Any) -> Iterator[None]:
+        """Wait for a stream at the end of the body, and if it fails too.
+
+        What was put on the stream reads and writes the host's memory until then.
+        """
+        try:
+            yield
+        except BaseException:
+            self._driver.cuStreamSynchronize(stream)  # its own failure would hide the cause
+            raise
+        self.wait(stream)
 
     def capture(self, stream: Any, enqueue: Callable[[], None]) -> Any:
         """Record what ``enqueue`` puts on the stream, running none of it; for ``replay``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from runtime.backends.cuda_driver import Device
 
-__all__ = ["Block", "DeviceArray"]
+__all__ = ["Block", "DeviceArray", "Layout"]
 
 ALIGNMENT = 256  # bytes, as CUDA's own allocations
 Layout = Mapping[str, tuple[tuple[int, ...], DTypeLike]]
@@ -61,8 +62,13 @@ class Block:
             offsets[name] = size
             size += -(-math.prod(shape) * np.dtype(dtype).itemsize // ALIGNMENT) * ALIGNMENT
         size = max(size, ALIGNMENT)
-        self._memory = device.allocate(size)
-        self._pinned = device.pinned(size) if mirrored else np.empty(0, np.uint8)
+        with ExitStack() as owned:
+            self._memory = device.allocate(size)
+            owned.callback(device.free, self._memory)
+            self._pinned = device.pinned(size) if mirrored else np.empty(0, np.uint8)
+            if mirrored:
+                owned.callback(device.free_pinned, self._pinned)
+            self._owned = owned.pop_all()
         base = int(self._memory)
         self.arrays = {
             name: DeviceArray(base + offsets[name], shape, dtype)
@@ -87,6 +93,4 @@ class Block:
     def close(self) -> None:
         """Free both; the stream must be done with them."""
         self.host.clear()
-        self._device.free(self._memory)
-        if len(self._pinned):
-            self._device.free_pinned(self._pinned)
+        self._owned.close()

@@ -18,18 +18,17 @@ __all__ = ["ClassBuffers"]
 class ClassBuffers:
     """What scoring reads of the classes, at addresses that stay; one stream's own.
 
-    Columns are background, room for the seen, room for the unseen classes. Of either room the first
-    are in use; how many is a number on the device, and the thresholds of the rest are infinite.
+    Columns are those of a class set, background first, and room for more unseen classes behind.
+    How many are in use is a number on the device, and the thresholds of the rest are infinite.
 
     Args:
         device: whose memory.
         width: of a prototype.
-        seen: room for so many seen classes.
-        unseen: and so many unseen ones.
+        seen: classes; every class set has them all.
+        unseen: room for so many unseen ones.
 
     Attributes:
         block: the arrays ``prototypes``, ``similarity``, ``thresholds`` and ``in_use``.
-        version: of the class set that was written last.
     """
 
     def __init__(self, device: Device, width: int, seen: int, unseen: int) -> None:
@@ -41,7 +40,6 @@ class ClassBuffers:
             "in_use": ((2,), np.int32),
         }
         self.block = Block(device, layout, mirrored=True)
-        self.version = 0
         self._written: tuple[ClassSet, NDArray[np.float32]] | None = None
 
     def write(self, classes: ClassSet, thresholds: NDArray[np.float32], stream: Any) -> None:
@@ -57,30 +55,23 @@ class ClassBuffers:
             if old is classes and np.array_equal(limits, thresholds):
                 return
         seen, unseen = classes.seen_count, classes.unseen_count
-        if seen > self._seen or unseen > self._unseen:
+        assert seen == self._seen, "a class set of another bundle"
+        if unseen > self._unseen:
             raise ConfigError(
                 f"{unseen} unseen classes, the device has room for {self._unseen}. Open the "
                 f"detector with backend_options={{'on_device': True, 'unseen_capacity': {unseen}}} "
                 "or more."
             )
-        host, room = self.block.host, self._seen
-        host["prototypes"][:] = 0
-        host["prototypes"][: 1 + seen] = classes.prototypes[: 1 + seen]
-        host["prototypes"][1 + room : 1 + room + unseen] = classes.prototypes[1 + seen :]
-        host["similarity"][:] = 0
-        host["similarity"][:seen, :unseen] = classes.seen_similarity
-        host["thresholds"][:] = np.inf
-        host["thresholds"][:seen] = thresholds[:seen]
-        host["thresholds"][room : room + unseen] = thresholds[seen:]
+        host, columns = self.block.host, seen + unseen
+        host["prototypes"][: 1 + columns] = classes.prototypes
+        host["prototypes"][1 + columns :] = 0
+        host["similarity"][:, :unseen] = classes.seen_similarity
+        host["similarity"][:, unseen:] = 0
+        host["thresholds"][:columns] = thresholds
+        host["thresholds"][columns:] = np.inf
         host["in_use"][:] = seen, unseen
         self.block.upload(stream)
-        self.version = classes.version
         self._written = classes, thresholds.copy()
-
-    def columns_of(self, found: NDArray[np.int32], classes: ClassSet) -> NDArray[np.int32]:
-        """Columns of the class set from columns of the device."""
-        moved = found - np.int32(self._seen - classes.seen_count)
-        return np.where(found < self._seen, found, moved).astype(np.int32)
 
     def close(self) -> None:
         """Free the memory."""

@@ -10,10 +10,10 @@ stream order, and nothing is captured again.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from types import ModuleType
 from typing import Any
 
@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from runtime.backends.cuda_driver import Device
-from runtime.backends.device_arrays import Block
+from runtime.backends.device_arrays import Block, Layout
 from runtime.backends.device_classes import ClassBuffers
+from runtime.backends.per_thread import PerThread
 from runtime.backends.trt_engines import Engine, FixedEngine
 from zsd_core.config import ModelConfig, RegionConfig
 from zsd_core.errors import ConfigError, expect_shapes
@@ -80,9 +81,7 @@ class DevicePipeline:
         self.config: ModelConfig = config
         self.scorer: ContrastScorer = scorer
         self.seen, self.unseen = seen, unseen_capacity
-        self._local = threading.local()
-        self._lanes: list[_Lane] = []
-        self._lock = threading.Lock()
+        self._lanes = PerThread(device, lambda: _Lane(self))
 
     def run(
         self,
@@ -111,13 +110,7 @@ class DevicePipeline:
         detection = self.config.detection
         nms = detection.nms_threshold if nms_threshold is None else nms_threshold
         most = detection.max_detections if max_detections is None else max_detections
-        lane = getattr(self._local, "lane", None)
-        if lane is None:
-            self.device.activate()  # CUDA's current device is a thread's own
-            lane = self._local.lane = _Lane(self)
-            with self._lock:
-                self._lanes.append(lane)
-        results = []
+        lane, results = self._lanes.get(), []
         for index, image in enumerate(images):
             expect_shapes("run", "Pass H x W x 3 uint8.", **{f"image{index}": (image, "H W 3")})
             program = lane.program(image.shape[0], image.shape[1], color, nms, most)
@@ -126,12 +119,7 @@ class DevicePipeline:
 
     def close(self) -> None:
         """Free streams, memory and graphs of all threads, which must have returned."""
-        self.device.activate()
-        with self._lock:
-            for lane in self._lanes:
-                lane.close()
-            self._lanes.clear()
-        self._local = threading.local()
+        self._lanes.close()
 
 
 class _Lane:
@@ -144,16 +132,20 @@ class _Lane:
             f"{mlp}.{layer}": tensors[f"{mlp}.{layer}"] for mlp in MLPS for layer in LAYERS
         }
         constants["anchors"] = whole.config.proposals.anchors()
-        self.stream = device.stream()
-        self.classes = ClassBuffers(
-            device, constants["score_seen.weight1"].shape[1], whole.seen, whole.unseen
-        )
-        self.constants = Block(
-            device, {name: (a.shape, np.float32) for name, a in constants.items()}, mirrored=True
-        )
-        for name, array in constants.items():
-            self.constants.host[name][:] = array
-        self.constants.upload(self.stream)
+        layout: Layout = {name: (array.shape, np.float32) for name, array in constants.items()}
+        with ExitStack() as owned:
+            self.stream = device.stream()
+            owned.callback(device.drop_stream, self.stream)
+            width = constants["score_seen.weight1"].shape[1]
+            self.classes = ClassBuffers(device, width, whole.seen, whole.unseen)
+            owned.callback(self.classes.close)
+            self.constants = Block(device, layout, mirrored=True)
+            owned.callback(self.constants.close)
+            for name, array in constants.items():
+                self.constants.host[name][:] = array
+            with device.waiting(self.stream):
+                self.constants.upload(self.stream)
+            self._owned = owned.pop_all()
         self._programs: OrderedDict[tuple[Any, ...], _Program] = OrderedDict()
 
     def program(
@@ -162,21 +154,18 @@ class _Lane:
         """The program for an image; the one that was not asked for longest makes room for a new."""
         key = height, width, color, nms_threshold, max_detections
         if key not in self._programs:
-            program = _Program(self, (height, width), color, nms_threshold, max_detections)
-            self._programs[key] = program
-            if len(self._programs) > PROGRAMS:
+            if len(self._programs) == PROGRAMS:
                 self._programs.popitem(last=False)[1].close()
+            self._programs[key] = _Program(
+                self, (height, width), color, nms_threshold, max_detections
+            )
         self._programs.move_to_end(key)
         return self._programs[key]
 
     def close(self) -> None:
-        self.whole.device.wait(self.stream)
-        for program in self._programs.values():
-            program.close()
-        self._programs.clear()
-        self.classes.close()
-        self.constants.close()
-        self.whole.device.drop_stream(self.stream)
+        with self._owned:
+            while self._programs:
+                self._owned.callback(self._programs.popitem()[1].close)
 
 
 class _Program:
@@ -227,53 +216,57 @@ class _Program:
             "batch_indices": ((regions,), np.int32), "num_regions": ((1,), np.int32),
             "propose_room": ((propose_room,), np.uint8), "detect_room": ((detect_room,), np.uint8),
         }  # fmt: skip
-        self._inner = Block(whole.device, inner)
-        self._input = Block(
-            whole.device,
-            {"pixels": ((*original, 3), np.uint8), "image_sizes": ((1, 2), np.float32)},
-            mirrored=True,
-        )
-        self._input.host["image_sizes"][:] = self._resized
+        pixels: Layout = {
+            "pixels": ((*original, 3), np.uint8), "image_sizes": ((1, 2), np.float32)
+        }  # fmt: skip
         most = max_detections
-        self._found = Block(
-            whole.device,
-            {
-                "boxes": ((most, 4), np.float32), "scores": ((most,), np.float32),
-                "columns": ((most,), np.int32), "owners": ((most,), np.int32),
-                "count": ((1,), np.int32),
-            },
-            mirrored=True,
-        )  # fmt: skip
-        self._bind(self._trunk, "images", "features", "objectness", "anchor_deltas")
-        self._bind(self._head, "patches", "embeddings", "deltas")
+        found: Layout = {
+            "boxes": ((most, 4), np.float32), "scores": ((most,), np.float32),
+            "columns": ((most,), np.int32), "owners": ((most,), np.int32),
+            "count": ((1,), np.int32),
+        }  # fmt: skip
+        with ExitStack() as owned:
+            self._inner, self._input, self._found = (
+                owned.enter_context(closing(Block(whole.device, layout, mirrored=mirrored)))
+                for layout, mirrored in ((inner, False), (pixels, True), (found, True))
+            )
+            self._input.host["image_sizes"][:] = self._resized
+            self._bind(self._trunk, "images", "features", "objectness", "anchor_deltas")
+            self._bind(self._head, "patches", "embeddings", "deltas")
+            self._owned = owned.pop_all()
         self._warm, self._graph = False, None
 
     def run(self, image: NDArray[np.uint8], classes: ClassSet, thresholds: Floats) -> ImageResult:
         """One image through all stages."""
         lane, device, start = self._lane, self._lane.whole.device, time.perf_counter()
-        lane.classes.write(classes, thresholds, lane.stream)
-        self._input.host["pixels"][:] = image
-        if not self._warm:  # what an engine allocates at its first run must not be captured
-            self._enqueue()
-            self._warm = True
-        else:
-            if self._graph is None:
-                self._graph = device.capture(lane.stream, self._enqueue)
-            device.replay(self._graph, lane.stream)
-        device.wait(lane.stream)
+        with device.waiting(lane.stream):
+            lane.classes.write(classes, thresholds, lane.stream)
+            self._input.host["pixels"][:] = image
+            if not self._warm:  # what an engine allocates at its first run must not be captured
+                self._enqueue()
+            else:
+                if self._graph is None:
+                    self._graph = self._capture()
+                device.replay(self._graph, lane.stream)
+        self._warm = True
         found = self._found.host
         count = int(found["count"][0])
         boxes = to_original(found["boxes"][:count], self._resized, self._original)
-        columns = lane.classes.columns_of(found["columns"][:count], classes)
+        scores, columns = found["scores"][:count].copy(), found["columns"][:count].copy()
         times = {"device": 1e3 * (time.perf_counter() - start)}
-        return ImageResult(boxes, found["scores"][:count].copy(), columns, None, times)
+        return ImageResult(boxes, scores, columns, None, times)
 
     def close(self) -> None:
         """Free the graph and the memory."""
-        if self._graph is not None:
-            self._lane.whole.device.drop_recording(self._graph)
-        for block in (self._inner, self._input, self._found):
-            block.close()
+        self._owned.close()
+
+    def _capture(self) -> Any:
+        device, stream = self._lane.whole.device, self._lane.stream
+        for engine in (self._trunk, self._head):
+            engine.check_capturable(int(stream))
+        graph = device.capture(stream, self._enqueue)
+        self._owned.callback(device.drop_recording, graph)
+        return graph
 
     def _bind(self, engine: FixedEngine, *names: str) -> None:
         engine.bind([self._inner[name].address for name in names])

@@ -8,14 +8,18 @@ Arrays come from and return to the host at every network, or not at all: see dev
 from __future__ import annotations
 
 import math
-import threading
+import shlex
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.cuda_driver import Device
+from runtime.backends.per_thread import PerThread
 from runtime.backends.trt_package import EXTRAS, Package, open_package
 from runtime.bundle import Bundle
 from zsd_core.config import ModelConfig
@@ -41,7 +45,7 @@ class EngineBackend:
         package: "tensorrt_rtx" or "tensorrt".
         bundle: that holds the engines.
         precision: of the engines.
-        device: the GPU, as CUDA counts.
+        device_index: of the GPU, as CUDA counts.
         on_device: whether ``frames`` gives what keeps everything on the GPU.
         unseen_capacity: the unseen classes that has room for.
     """
@@ -51,26 +55,28 @@ class EngineBackend:
         package: str,
         bundle: Bundle,
         precision: str,
-        device: int = 0,
+        device_index: int = 0,
         on_device: bool = False,
         unseen_capacity: int = UNSEEN_CAPACITY,
     ) -> None:
         self.name = package
         self._kernels = compiled_cuda() if on_device else None
         self._seen, self._unseen_capacity = len(bundle.seen), unseen_capacity
-        self._frames: list[DevicePipeline] = []
         self._package = open_package(package)
-        self._device = Device(device, EXTRAS[package])
-        self._device.activate()
-        self._engines: dict[str, Engine] = {}
-        for stage in ("trunk", "head"):
-            entry = find_engine(bundle, stage, precision, self._package, self._device.capability)
-            self._engines[stage] = Engine(self._package, bundle, entry)
-        self._local = threading.local()
-        self._lanes: list[_Lane] = []
-        self._lock = threading.Lock()
+        with ExitStack() as owned:
+            device = self._device = Device(device_index, EXTRAS[package])
+            owned.callback(device.close)
+            device.activate()
+            self._engines: dict[str, Engine] = {}
+            owned.callback(self._engines.clear)
+            for stage in ("trunk", "head"):
+                entry = find_engine(bundle, stage, precision, self._package, device)
+                self._engines[stage] = Engine(self._package, bundle, entry)
+            self._lanes = PerThread(device, lambda: _Lane(device))
+            owned.callback(self._lanes.close)
+            self._owned = owned.pop_all()
         self.description = (
-            f"{self._package}, {self._device.name} ({self._device.capability}), {precision}"
+            f"{self._package}, {device.name} ({device.capability}), {precision}"
             f"{', on the device throughout' if on_device else ''}"
         )
 
@@ -88,7 +94,7 @@ class EngineBackend:
             self._device, self._engines, self._kernels, config, scorer, self._seen,
             self._unseen_capacity,
         )  # fmt: skip
-        self._frames.append(whole)
+        self._owned.callback(whole.close)
         return whole
 
     def trunk(self, images: Floats) -> tuple[Floats, ...]:
@@ -102,37 +108,22 @@ class EngineBackend:
 
     def inspect(self, stage: str) -> str:
         """What TensorRT built, layer by layer, as its engine inspector writes it (JSON)."""
-        engine = self._engines[stage].engine
-        trt = self._package.trt
-        inspector = engine.create_engine_inspector()
+        engine, trt = self._engines[stage], self._package.trt
+        context = engine.engine.create_execution_context()
+        engine.set_shapes(context, engine.typical)  # without shapes it does not know the types
+        inspector = engine.engine.create_engine_inspector()
+        inspector.execution_context = context
         return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
     def close(self) -> None:
-        """Free contexts, memory, streams and engines."""
-        self._device.activate()
-        for whole in self._frames:
-            whole.close()
-        self._frames.clear()
-        with self._lock:
-            for lane in self._lanes:
-                lane.close()
-            self._lanes.clear()
-        self._local = threading.local()
-        self._engines.clear()
-        self._device.close()
+        """Free contexts, memory, streams and engines; a second time does nothing."""
+        self._owned.close()
 
     def _run(self, stage: str, *arrays: Floats) -> list[Floats]:
-        engine = self._engines[stage]
-        lane = getattr(self._local, "lane", None)
-        if lane is None:
-            self._device.activate()  # CUDA's current device is a thread's own
-            lane = self._local.lane = _Lane(self._device)
-            with self._lock:
-                self._lanes.append(lane)
-        most = engine.check([array.shape for array in arrays])
+        lane, engine = self._lanes.get(), self._engines[stage]
         parts = [
-            lane.run(engine, [np.ascontiguousarray(a[start : start + most]) for a in arrays])
-            for start in range(0, len(arrays[0]), most)
+            lane.run(engine, [np.ascontiguousarray(array[part]) for array in arrays])
+            for part in engine.parts([array.shape for array in arrays])
         ]
         if len(parts) == 1:
             return parts[0]
@@ -140,16 +131,21 @@ class EngineBackend:
 
 
 class Engine:
-    """A deserialised plan, and what its manifest entry says of it."""
+    """A deserialised plan, and what its manifest entry says of it.
+
+    Attributes:
+        typical: shapes of the inputs that it was optimised for.
+    """
 
     def __init__(self, package: Package, bundle: Bundle, entry: Mapping[str, Any]) -> None:
         stage = bundle.stage(entry["stage"])
         self.package, self.stage = package, str(entry["stage"])
         self.inputs: list[str] = [value["name"] for value in stage["inputs"]]
         self.outputs: list[str] = [output["name"] for output in stage["outputs"]]
-        self._command = build_command(bundle, entry["precision"], package, entry["target"])
-        self._least, self._most = (
-            [entry["profile"][name][key] for name in self.inputs] for key in ("min", "max")
+        self.command = build_command(bundle, entry["precision"], package, entry["target"])
+        self._least, self.typical, self._most = (
+            [tuple(entry["profile"][name][key]) for name in self.inputs]
+            for key in ("min", "opt", "max")
         )
         with package.messages() as messages:
             runtime = package.trt.Runtime(package.logger)
@@ -158,29 +154,48 @@ class Engine:
             said = "; ".join(message.text for message in messages) or "it gave no reason"
             raise BundleError(
                 f"{bundle.path}: {package} cannot load {entry['file']}: {said}. "
-                f"Build it again: {self._command}"
+                f"Build it again: {self.command}"
             )
         self._runtime = runtime  # must outlive its engines
+        for message in messages:
+            warnings.warn(f"{entry['file']}: {package} says: {message.text}", stacklevel=2)
 
-    def check(self, shapes: Sequence[tuple[int, ...]]) -> int:
-        """Compare shapes with the profile; return the most entries of the first axis at a time."""
-        for index, (shape, least, most) in enumerate(
-            zip(shapes, self._least, self._most, strict=True)
-        ):
+    def parts(self, shapes: Sequence[tuple[int, ...]]) -> list[slice]:
+        """Compare shapes with the profile; the parts of the first axis that run at a time.
+
+        Raises:
+            ShapeError: a shape, or a part of it, lies outside the profile.
+        """
+        count, most = shapes[0][0], min(most[0] for most in self._most)
+        number = max(1, -(-count // most))
+        for index, shape in enumerate(shapes):
+            least, largest = self._least[index], self._most[index]
             inside = all(
                 low <= size <= high
-                for size, low, high in zip(shape[1:], least[1:], most[1:], strict=True)
+                for size, low, high in zip(shape[1:], least[1:], largest[1:], strict=True)
             )
-            if not inside or shape[0] < least[0]:
+            if not inside or count // number < least[0]:
                 raise self.refusal(shape, index)
-        return min(int(most[0]) for most in self._most)
+        edges = [count * part // number for part in range(number + 1)]
+        return [slice(*ends) for ends in pairwise(edges)]
+
+    def set_shapes(self, context: Any, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Tell an execution context the shapes of the inputs.
+
+        Raises:
+            DeviceError: there is no context, or it refuses them.
+        """
+        for name, shape in zip(self.inputs, shapes, strict=True):
+            if context is None or not context.set_input_shape(name, shape):
+                raise self.failure(shapes)
 
     def refusal(self, shape: tuple[int, ...], index: int = 0) -> ShapeError:
         """The error for a shape of an input outside the profile."""
+        options = {"trunk": "--batch and --size", "head": "--regions"}[self.stage]
         return ShapeError(
-            f"the {self.stage} engine was built for shapes {tuple(self._least[index])} to "
-            f"{tuple(self._most[index])}, {self.inputs[index]} has {shape}. Build one for it with "
-            f"--batch and --size: {self._command}"
+            f"the {self.stage} engine was built for shapes {self._least[index]} to "
+            f"{self._most[index]}, {self.inputs[index]} has {shape}. Build one for it with "
+            f"{options}: {self.command}"
         )
 
     def failure(self, shapes: Sequence[tuple[int, ...]]) -> DeviceError:
@@ -207,11 +222,10 @@ class FixedEngine:
     """
 
     def __init__(self, engine: Engine, shape: tuple[int, ...]) -> None:
-        if shape[0] > engine.check([shape]):
+        if len(engine.parts([shape])) > 1:
             raise engine.refusal(shape)
-        context = engine.engine.create_execution_context()
-        if context is None or not context.set_input_shape(engine.inputs[0], shape):
-            raise engine.failure([shape])
+        context = engine.package.fixed_context(engine.engine)
+        engine.set_shapes(context, [shape])
         self._engine, self._shape, self._context = engine, shape, context
         self.output_shapes = [tuple(context.get_tensor_shape(name)) for name in engine.outputs]
 
@@ -228,6 +242,19 @@ class FixedEngine:
         if not context.execute_async_v3(stream):
             raise self._engine.failure([self._shape])
 
+    def check_capturable(self, stream: int) -> None:
+        """Make sure that what it puts on a stream can be captured.
+
+        Raises:
+            DeviceError: it cannot.
+        """
+        engine = self._engine
+        if not engine.package.capturable(self._context, stream):
+            raise DeviceError(
+                f"{engine.package} cannot run the {engine.stage} engine from a CUDA graph. Build "
+                f"it again: {engine.command}; or leave 'on_device' out of backend_options."
+            )
+
 
 class _Lane:
     """What one thread needs to run engines."""
@@ -238,28 +265,26 @@ class _Lane:
         self._memory: dict[tuple[str, str], tuple[Any, int]] = {}  # and its bytes
 
     def run(self, engine: Engine, arrays: Sequence[Floats]) -> list[Floats]:
-        stage = engine.stage
-        if stage not in self._contexts:
+        stage, results = engine.stage, list[Floats]()
+        if self._contexts.get(stage) is None:
             self._contexts[stage] = engine.engine.create_execution_context()
-        context = self._contexts[stage]
-        done, results = context is not None, []
-        for name, array in zip(engine.inputs, arrays, strict=True):
-            if not (done := done and context.set_input_shape(name, array.shape)):
-                break
-            memory = self._reserve(stage, name, array.nbytes)
-            self._device.upload(memory, array, self._stream)
-            done = context.set_tensor_address(name, int(memory))
-        for name in engine.outputs if done else ():
-            result = np.empty(tuple(context.get_tensor_shape(name)), np.float32)
-            memory = self._reserve(stage, name, result.nbytes)
-            done = done and context.set_tensor_address(name, int(memory))
-            results.append((result, memory))
-        if not (done and context.execute_async_v3(int(self._stream))):
-            raise engine.failure([array.shape for array in arrays])
-        for result, memory in results:
-            self._device.download(result, memory, self._stream)
-        self._device.wait(self._stream)
-        return [result for result, _ in results]
+        context, shapes = self._contexts[stage], [array.shape for array in arrays]
+        engine.set_shapes(context, shapes)
+        with self._device.waiting(self._stream):
+            done = True
+            for name, array in zip(engine.inputs, arrays, strict=True):
+                memory = self._reserve(stage, name, array.nbytes)
+                self._device.upload(memory, array, self._stream)
+                done &= context.set_tensor_address(name, int(memory))
+            for name in engine.outputs:
+                results.append(np.empty(tuple(context.get_tensor_shape(name)), np.float32))
+                memory = self._reserve(stage, name, results[-1].nbytes)
+                done &= context.set_tensor_address(name, int(memory))
+            if not (done and context.execute_async_v3(int(self._stream))):
+                raise engine.failure(shapes)
+            for name, result in zip(engine.outputs, results, strict=True):
+                self._device.download(result, self._memory[stage, name][0], self._stream)
+        return results
 
     def close(self) -> None:
         self._contexts.clear()
@@ -281,7 +306,7 @@ class _Lane:
 
 
 def find_engine(
-    bundle: Bundle, stage: str, precision: str, package: Package, target: str
+    bundle: Bundle, stage: str, precision: str, package: Package, device: Device
 ) -> dict[str, Any]:
     """The manifest's entry of the engine for this machine.
 
@@ -289,21 +314,29 @@ def find_engine(
         DeviceError: there is none; the message names both sides and the command that builds it.
     """
     made = [e for e in bundle.engines if e["stage"] == stage]
+    target, wanted = device.capability, (precision, package.name, package.version)
     for entry in made:
-        here = (entry["precision"], entry["package"], entry["version"], entry["target"])
-        if here == (precision, package.name, package.version, target):
+        same = wanted == (entry["precision"], entry["package"], entry["version"])
+        if same and entry["target"] == target and entry.get("gpu", device.name) == device.name:
             return entry
-    held = sorted({f"{e['package']} {e['version']}, {e['target']}, {e['precision']}" for e in made})
+    held = sorted({
+        f"{e['package']} {e['version']}, {e['target']}"
+        f"{' (' + e['gpu'] + ')' if 'gpu' in e else ''}, {e['precision']}"
+        for e in made
+    })  # fmt: skip
+    fix = f"Build it: {build_command(bundle, precision, package, target)}"
+    if package.targets and target not in package.targets:
+        fix = f"{package.name} has no engines for {target}: take the backend 'tensorrt'."
     raise DeviceError(
         f"{bundle.path}: no {stage} engine for this machine. Engines in the bundle: "
-        f"{'; '.join(held) or 'none'}. This machine: {package}, {target}; asked for {precision}. "
-        f"Build it: {build_command(bundle, precision, package, target)}"
+        f"{'; '.join(held) or 'none'}. This machine: {package}, {target} ({device.name}); asked "
+        f"for {precision}. {fix}"
     )
 
 
 def build_command(bundle: Bundle, precision: str, package: Package, target: str) -> str:
     """The command line that builds the engines of a bundle for a machine."""
     return (
-        f"python -m export.engine {bundle.path} --package {package.name} --target {target} "
-        f"--precision {precision}"
+        f"python -m export.engine {shlex.quote(str(bundle.path))} --package {package.name} "
+        f"--target {target} --precision {precision}"
     )
