@@ -30,7 +30,6 @@ Trace = dict[str, NDArray[Any]]
 Pixels = NDArray[np.uint8]
 DETECTIONS = ("boxes", "scores", "columns", "batch_indices")
 REGION = "region_"  # before the name of a map: the head's input
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,10 +74,11 @@ def folder_images(folder: str | Path) -> list[NamedImage]:
         ImageError: one cannot be read.
     """
     from runtime.images import read_image
+    from runtime.sources import IMAGES
 
-    paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in PICTURES)
+    paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in IMAGES)
     if not paths:
-        raise DataError(f"{folder} holds no image ({', '.join(PICTURES)}).")
+        raise DataError(f"{folder} holds no image ({', '.join(sorted(IMAGES))}).")
     return [NamedImage(str(path.relative_to(folder)), read_image(path, "rgb")) for path in paths]
 
 

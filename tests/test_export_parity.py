@@ -254,8 +254,13 @@ def test_verify_finds_a_graph_that_is_another_detector(tmp_path, photographs, ca
 def test_verify_needs_a_detector_graph_and_images(bundle_path, bundle, tmp_path, capsys):
     with pytest.raises(BundleError, match=r"detector\.onnx is not part of this bundle"):
         verify.verify(bundle_path, [NamedImage("grey", np.zeros((9, 9, 3), np.uint8))])
+    import cv2
+
     with pytest.raises(DataError, match="holds no image"):
         folder_images(tmp_path)
+    assert cv2.imwrite(str(tmp_path / "x.ppm"), np.zeros((9, 9, 3), np.uint8))
+    assert [image.name for image in folder_images(tmp_path)] == ["x.ppm"]  # as runtime.detect does
+    (tmp_path / "x.ppm").unlink()
     assert verify.main([str(bundle.path), "--images", str(tmp_path)]) == 1
     assert "error: " in capsys.readouterr().err
 
