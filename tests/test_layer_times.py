@@ -8,7 +8,7 @@ import shutil
 import pytest
 from test_quantize import images
 
-from export.layer_times import ALONE, at_most, by_kind, kind_of, main
+from export.layer_times import ALONE, at_most, by_kind, kind_of, layers_table, main
 from export.quantize import add_int8
 
 pytest.importorskip("onnxruntime")
@@ -42,6 +42,18 @@ def test_the_bound_is_what_layers_alone_and_float32_layers_leave():
     stages = {"trunk": {"float32": exact, "int8": rounded}}
     single = {"1x1": {"ratio": 3.0}, "deep": {"ratio": 0.5}}
     assert at_most(stages, "int8", single) == pytest.approx(12 / (2 + 6 / 3 + 2))
+
+
+def test_layers_too_short_to_time_have_no_bound_and_no_rate():
+    row = {"kind": "1x1", "type": "float", "operations": 2, "ms": 0.0}
+    stages = {"trunk": {"float32": [row], "int8": [{**row, "type": "int8"}]}}
+    assert at_most(stages, "int8", {"1x1": {"ratio": 3.0}}) is None
+    how = {"onnxruntime": "1", "threads": 1, "calls": 2, "regions": 4, "int8": "AVX"}
+    report = {"precision": "int8", "stages": stages, "alone": {}, "at_most": None,
+              "conditions": how}  # fmt: skip
+    text = layers_table(report)
+    assert "| trunk | 1x1 | 0.00 |  | 0.00 |  |  |" in text
+    assert "At most" not in text
 
 
 def test_rows_of_a_kind_are_summed():
