@@ -21,7 +21,7 @@ def draw_curves(measured: Mapping[str, Sequence[Mapping[str, Any]]], path: Path)
         measured: rows of ``benchmarks.latency`` by the axis along which they differ.
         path: of the PNG.
     """
-    figure_of = require("matplotlib.figure", "dev").Figure  # no display, no global state
+    figure_of = require("matplotlib.figure", "report").Figure  # no display, no global state
     figure = figure_of(figsize=(4.2 * len(measured), 3.6), layout="constrained")
     panels = figure.subplots(1, len(measured), sharey=False, squeeze=False)[0]
     for panel, (axis, rows) in zip(panels, measured.items(), strict=True):

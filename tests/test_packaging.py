@@ -126,3 +126,8 @@ def test_errors_about_missing_packages_name_extras_that_exist():
         for extra in re.findall(r'require\(\s*"[\w.]+",\s*"([\w-]+)"', path.read_text("utf-8"))
     }
     assert used and used <= set(PROJECT["optional-dependencies"])
+
+
+def test_what_benchmarks_need_comes_without_torch():
+    names = {re.split(r"[^\w-]", line)[0] for line in PROJECT["optional-dependencies"]["report"]}
+    assert {"matplotlib", "tqdm"} <= names and not names & {"torch", "torchvision"}

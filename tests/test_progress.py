@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 
+from zsd_core.errors import MissingPackageError
 from zsd_core.progress import Progress, Steps
 
 
@@ -31,3 +33,9 @@ def test_progress_counts_and_notes_on_stderr(capsys):
     assert out == ""
     assert "half way" in err
     assert "3/3" in err
+
+
+def test_a_bar_does_not_ask_for_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    with pytest.raises(MissingPackageError, match=r"pip install 'contrastzsd\[report\]'"):
+        Progress("work", 1)

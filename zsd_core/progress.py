@@ -20,7 +20,7 @@ class Progress:
 
     def __init__(self, title: str, total: int, done: int = 0) -> None:
         interactive = sys.stderr.isatty()
-        self._bar = require("tqdm", "train").tqdm(
+        self._bar = require("tqdm", "report").tqdm(
             desc=title, total=total, initial=done, file=sys.stderr, leave=True, ncols=110,
             mininterval=0.2 if interactive else 15,
         )  # fmt: skip
