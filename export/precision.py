@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMPUTE",
-    "EXACT_OUTPUTS",
     "SENSITIVE",
     "add_fp16",
     "compute_types",

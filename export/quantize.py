@@ -11,12 +11,11 @@ Backends want int8 written differently, so each family has its own file, named i
 
 Weights are signed, symmetric, one scale per channel. Before rounding, channels are equalised
 (``export.equalize``); biases take back the mean error of the rounding (``export.rounding``). The
-last layers of the box deltas, of the objectness and of the embeddings stay float32 (rounded, the
-embeddings of classes that no calibration image shows would be cut off), and so does every layer
-that alone, in int8, would disturb an output of its network by more than ``--sensitive`` of the
-output's size (in MobileNetV2 the first few), with those beside them for which int8 is not worth the
-change of type (``export.crossings``). Prints what it costs (``export.tradeoff``) on every family
-installed here.
+last layers of the box deltas and of the objectness stay float32, and so does every layer that
+alone, in int8, would disturb an output of its network by more than ``--sensitive`` of the output's
+size (in MobileNetV2 the first few), with those beside them for which int8 is not worth the change
+of type (``export.crossings``). The embeddings are never rounded: those of what no calibration image
+shows would be cut off. Prints what it costs (``export.tradeoff``) on every family installed here.
 """
 
 from __future__ import annotations
@@ -37,14 +36,7 @@ from export.compare import class_table
 from export.copies import STAGES, add_networks, record_tradeoff, working_copy
 from export.crossings import CROSSING, costly_crossings
 from export.equalize import Feed, equalize
-from export.precision import (
-    COMPUTE,
-    EXACT_OUTPUTS,
-    SENSITIVE,
-    compute_types,
-    final_layers,
-    name_nodes,
-)
+from export.precision import COMPUTE, SENSITIVE, compute_types, final_layers, name_nodes
 from export.rounding import correct_biases, layer_noise
 from export.stages import NamedImage, folder_images, head_inputs, inputs_of, pipeline_trace
 from export.tradeoff import photographs, tradeoff, tradeoff_table
@@ -140,7 +132,7 @@ def add_int8(
     if unknown := [name for name in keep if name not in known]:
         raise ConfigError(f"no network has a node {unknown[0]!r}; names are those of the ONNX.")
     kept = {
-        stage: [*_float_layers(model), *(n.name for n in model.graph.node if n.name in keep)]
+        stage: [*final_layers(model), *(n.name for n in model.graph.node if n.name in keep)]
         for stage, model in models.items()
     }
     inputs = calibration_inputs(bundle, images, regions)
@@ -148,24 +140,23 @@ def add_int8(
     for stage, model in models.items():
         samples = inputs[stage]
         equalize(model, samples)
-        layers = [n.name for n in model.graph.node if n.op_type in COMPUTE]
-        layers = [layer for layer in layers if layer not in kept[stage]]
         if sensitive:
+            layers = _computing(model, kept[stage])
             found = layer_noise(
                 model, samples[0], layers, FLAVOURS["asymmetric"].levels(full_range)
             )
             kept[stage] += [layer for layer, noise in found.items() if noise > sensitive]
             operators = FLAVOURS["asymmetric"].operators
             kept[stage] += costly_crossings(model, samples[0], kept[stage], operators, crossing)
-            layers = [layer for layer in layers if layer not in kept[stage]]
-        if not layers:
+        if not _computing(model, kept[stage]):
             raise ConfigError(f"{stage}: no layer would become int8; keep fewer nodes.")
         for flavour_name, flavour in FLAVOURS.items():
             levels = flavour.levels(full_range)
+            single = [*kept[stage], *_rounding_outputs(model, flavour, kept[stage])]
             corrected = onnx.ModelProto.FromString(model.SerializeToString())
-            correct_biases(corrected, samples, layers, levels)
+            correct_biases(corrected, samples, _computing(model, single), levels)
             files[f"{stage}.int8.{flavour_name}.onnx"] = _quantize(
-                corrected, flavour, samples, kept[stage], method, levels < 127
+                corrected, flavour, samples, single, method, levels < 127
             )
     networks = {
         family: {stage: f"{stage}.int8.{name}.onnx" for stage in STAGES}
@@ -210,11 +201,20 @@ def calibration_inputs(
     return found
 
 
-def _float_layers(model: onnx.ModelProto) -> list[str]:
-    """The last layers that stay float32; that of the embeddings unless no other layer is left."""
-    found = final_layers(model, (*EXACT_OUTPUTS, "embeddings"))
-    left = [n for n in model.graph.node if n.op_type in COMPUTE and n.name not in found]
-    return found if left else final_layers(model)
+def _computing(model: onnx.ModelProto, kept: Sequence[str]) -> list[str]:
+    """Names of the computing layers that become int8."""
+    return [n.name for n in model.graph.node if n.op_type in COMPUTE and n.name not in kept]
+
+
+def _rounding_outputs(model: onnx.ModelProto, flavour: Flavour, kept: Sequence[str]) -> list[str]:
+    """The embeddings' last layer, if in int8 it would round them and another layer is left.
+
+    Rounded, the embeddings of what no calibration image shows would be cut off.
+    """
+    if flavour.exact:
+        return []
+    found = [name for name in final_layers(model, ("embeddings",)) if name not in kept]
+    return found if _computing(model, [*kept, *found]) else []
 
 
 def _quantize(
