@@ -18,11 +18,13 @@ from export.precision import compute_types
 from runtime.backends.trt_package import Message, Package, warning_name
 from zsd_core.errors import ZsdError, require
 
-__all__ = ["EngineError", "Plan", "Profile", "build_plan", "layer_types", "write_whole"]
+__all__ = [
+    "WANTED", "EngineError", "Plan", "Profile", "build_plan", "layer_types", "write_whole",
+]  # fmt: skip
 
 Profile = Mapping[str, Mapping[str, list[int]]]  # input name to "min", "opt" and "max" shapes
 TYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8", "BF16": "bfloat16"}
-ASKED = {"float32": "float32", "fp16": "float16", "int8": "int8"}
+WANTED = {"float32": "float32", "fp16": "float16", "int8": "int8"}
 
 
 class EngineError(ZsdError, RuntimeError):
@@ -151,7 +153,7 @@ def _check_types(where: str, network_file: Path, precision: str, built: Mapping[
             f"{where}: the file's layers are {_words(expected)}, the network's {_words(built)}; "
             "the parser changed the precision. Please report this."
         )
-    wanted = ASKED[precision]
+    wanted = WANTED[precision]
     if 2 * built.get(wanted, 0) <= sum(built.values()):
         raise EngineError(
             f"{where}: {precision} was asked for, but the layers are {_words(built)}. Make the "

@@ -28,8 +28,8 @@ from zsd_core.matching import Matches
 from zsd_core.pipeline import Networks
 
 __all__ = [
-    "TOLERANCES", "Labels", "Tolerance", "Truth", "compare_variants", "markdown", "variants_of",
-    "variants_table",
+    "TOLERANCES", "Labels", "Tolerance", "Truth", "compare_variants", "failures", "markdown",
+    "variants_of", "variants_table",
 ]  # fmt: skip
 
 NUMBER = "mAP@0.5 area"
@@ -187,7 +187,7 @@ def compare_variants(
                 for task, found in labels.matches(predict, names).items()
             }
         row["tolerance"] = asdict(TOLERANCES[precision])
-        row["failures"] = _failures(row, TOLERANCES[precision])
+        row["failures"] = failures(row, TOLERANCES[precision])
     return {
         "truth": truth.name,
         "variants": rows,
@@ -195,8 +195,8 @@ def compare_variants(
     }
 
 
-def _failures(row: Mapping[str, Any], tolerance: Tolerance) -> list[str]:
-    """What is beyond the tolerance, in words."""
+def failures(row: Mapping[str, Any], tolerance: Tolerance) -> list[str]:
+    """What of a variant is beyond the tolerance, in words."""
     found = [
         f"noise of {stage} {entry['noise']:.2%} > {tolerance.noise:.2%}"
         for stage, entry in row["stages"].items() if not entry["noise"] <= tolerance.noise

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
+import onnx
 import pytest
 from cuda_proof import build
 from cuda_proof.engines import ShimEngine
@@ -13,7 +15,7 @@ from test_quantize import images
 from trt_double import Kernels
 
 from export import gpu_check
-from export.gpu_check import check, device_line, main, threads_agree
+from export.gpu_check import check, device_line, inspected_types, main, threads_agree
 from runtime.backends import device_pipeline, open_backend, trt_engines
 from runtime.bundle import amend_bundle, open_bundle
 from zsd_core.errors import DeviceError
@@ -33,13 +35,13 @@ def device(gpu, path, monkeypatch, fresh_bundle_path):
         entries = [engine_entry(stage, trt.__version__) for stage in ("trunk", "head")]
         files = {f"engines/{stage}.plan": stage.encode() for stage in ("trunk", "head")}
         amend_bundle(bundle_path, files, engines=entries)
+        return entries
 
     monkeypatch.setattr(gpu_check, "build_engines", build)
     monkeypatch.setattr(gpu_check, "sample_images", lambda: images(2))
     monkeypatch.setattr("export.tradeoff.photographs", lambda: images(2))
-    monkeypatch.setattr(
-        "runtime.backends.trt_engines.EngineBackend.inspect", lambda self, stage: '{"Layers": []}'
-    )
+    layer = {"LayerType": "conv", "Inputs": [{"Name": "x", "Format/Datatype": "Float"}]}
+    gpu.inspected = json.dumps({"Layers": [layer, "a name only"]})
     return fresh_bundle_path
 
 
@@ -48,9 +50,11 @@ def test_a_machine_that_agrees_passes(device, tmp_path):
     text = "\n".join(lines)
     assert good
     assert f"tensorrt_rtx {trt.__version__}; Double of a GPU, sm86" in text
-    assert "threads agree: yes" in text
+    assert "!" not in text
     assert "against onnxruntime" in text and "times as fast" in text
-    assert json.loads((tmp_path / "trunk.float32.json").read_text()) == {"Layers": []}
+    assert "  head: layers by what they read, as the engine inspector says: 1 float32" in lines
+    assert len(json.loads((tmp_path / "trunk.float32.json").read_text())["Layers"]) == 2
+    assert [e["inspected"] for e in open_bundle(device).engines] == [{"float32": 1}] * 2
     assert json.loads((tmp_path / "float32.json").read_text())["precision"] == "float32"
 
 
@@ -79,8 +83,52 @@ def test_the_path_on_the_device_is_compared_with_the_one_through_the_host(
 def test_a_precision_that_fails_is_in_the_report_and_the_others_go_on(device, tmp_path):
     lines, good = check(device, "tensorrt_rtx", tmp_path, precisions=["fp16", "float32"], calls=1)
     assert not good
-    assert "- fp16: FAILED: fp16 cannot be built here" in lines
-    assert "threads agree: yes" in "\n".join(lines)
+    assert "- fp16: FAILED: DeviceError: fp16 cannot be built here" in lines
+    assert "against onnxruntime" in "\n".join(lines)
+
+
+def test_engines_beyond_a_tolerance_fail(device, gpu, tmp_path):
+    plan = open_bundle(device).network("trunk").read_bytes()
+    model = onnx.load_from_string(plan)
+    (weight,) = (w for w in model.graph.initializer if w.name == "w_objectness")
+    values = onnx.numpy_helper.to_array(weight)
+    weight.CopyFrom(onnx.numpy_helper.from_array(values * np.float32(1.01), weight.name))
+    onnx.save(model, tmp_path / "wrong.onnx")
+    gpu.networks[b"trunk"] = tmp_path / "wrong.onnx"
+    lines, good = check(device, "tensorrt_rtx", tmp_path, precisions=["float32"], calls=1)
+    assert not good
+    assert any(line.startswith("! noise of objectness 1.00% > 0.01%") for line in lines)
+
+
+def test_an_engine_in_another_type_fails(device, gpu, tmp_path):
+    gpu.inspected = gpu.inspected.replace("Float", "Half")
+    lines, good = check(device, "tensorrt_rtx", tmp_path, precisions=["float32"], calls=1)
+    assert not good and "! no layer of the trunk works in float32" in lines
+
+
+def test_types_are_read_from_what_the_inspector_writes():
+    def layer(said, kind="CaskConvolution"):
+        return {"LayerType": kind, "Inputs": [{"Format/Datatype": said}, {"Format/Datatype": "?"}]}
+
+    layers = [
+        layer("Row major linear FP32"), layer("Channel major FP16 format where channel % 8 == 0"),
+        layer("Half"), layer("Thirty-two wide channel vectorized row major Int8 format."),
+        layer("BFloat16"), layer("N/A due to dynamic shapes"), layer("Float", "Reformat"),
+        layer("Float", "Myelin"), {"LayerType": "gemm", "Inputs": []}, "only a name",
+    ]  # fmt: skip
+    expected = {"float32": 1, "float16": 2, "int8": 1, "bfloat16": 1}
+    assert inspected_types(json.dumps({"Layers": layers, "Bindings": ["x"]})) == expected
+
+
+def test_what_nobody_expected_is_in_the_report_too(device, tmp_path, monkeypatch, capsys):
+    def surprise(*arguments):
+        raise AttributeError("no attribute 'execute_async_v4'")
+
+    monkeypatch.setattr(gpu_check, "threads_agree", surprise)
+    lines, good = check(device, "tensorrt_rtx", tmp_path, precisions=["float32"], calls=1)
+    assert not good
+    assert lines[-1] == "- float32: FAILED: AttributeError: no attribute 'execute_async_v4'"
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_the_command_says_passed_or_failed(device, tmp_path, capsys):
