@@ -6,7 +6,8 @@ r"""Run the paper's comparisons, ablations and sweeps on kept features, one JSON
 Trunk, proposals and box regression are the checkpoint's in every run; p_v and the scoring method
 are trained anew on its kept regions, with one option changed, and tested on human-labelled
 photographs that nothing is tuned on. A run whose log exists is skipped, so an interrupted command
-goes on where it was; ``--part 1/2`` and ``--part 2/2`` share the runs between two processes.
+goes on where it was; ``--part 1/2`` and ``--part 2/2`` share the runs between two processes. A run
+whose options are the checkpoint's own is the run "contrastzsd", and is not trained twice.
 
 With ``--pseudo-unseen N`` no unseen class takes part: every seed draws seen classes that play the
 unseen ones, and up to N training photographs that show one are held out to test on. Their boxes are
@@ -23,7 +24,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +34,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.published import SWEEP
 from zsd_core import metrics, pipeline
 from zsd_core.calibrate import SCALES, curve, pseudo_split, pseudo_task
 from zsd_core.checkpoint import Checkpoint, load_checkpoint
@@ -45,6 +47,7 @@ from zsd_core.errors import ConfigError, DataError, ZsdError, require
 from zsd_core.experiment import Config
 from zsd_core.matching import box_iou
 from zsd_core.models import ContrastZSD, TorchNetworks
+from zsd_core.scoring import check_method
 from zsd_core.training.kept import (
     Kept,
     class_set_of,
@@ -61,7 +64,6 @@ __all__ = [
     "with_options",
 ]  # fmt: skip
 
-SWEEP = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 READINGS: Mapping[str, Mapping[str, Any]] = {  # of eq. 14, tried on one trained model
     "o_s in eq. 14: softmax": {"fusion": "softmax"},
     "o_s in eq. 14: sigmoid": {"fusion": "sigmoid"},
@@ -70,6 +72,7 @@ READINGS: Mapping[str, Mapping[str, Any]] = {  # of eq. 14, tried on one trained
     "eq. 14 without it": {"seen_evidence": False},
 }
 PORTRAITS = ("contrastzsd", "conse")  # whose regions and detections the figures show
+CALIBRATED = ("seen_scale", "similarity_temperature")  # what zsd_core.calibrate fits
 KEPT_COLUMNS = ("boxes", "AP@0.5 area", "AP@0.5 voc11", "recall IoU 0.5")
 
 
@@ -107,6 +110,7 @@ def _runs() -> Iterator[Run]:
 
 
 RUNS = tuple(_runs())
+OWN = RUNS[0]  # with the checkpoint's options
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,8 +125,7 @@ class Bench:
         found: regions of the photographs of every task, in order.
         steps: of each training.
         vectors: sources of class vectors by key.
-        calibration: per scoring method, ``seen_scale`` and ``similarity_temperature`` to evaluate
-            with besides, as ``zsd_core.calibrate`` fitted them.
+        calibration: per scoring method, the options ``CALIBRATED`` to evaluate with besides.
     """
 
     base: Checkpoint
@@ -132,7 +135,7 @@ class Bench:
     found: Mapping[Task, Sequence[pipeline.Described]]
     steps: int
     vectors: Mapping[str, str] = field(default_factory=dict)
-    calibration: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    calibration: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def with_options(config: Config, options: Mapping[str, Any]) -> Config:
@@ -163,7 +166,8 @@ def run_experiment(bench: Bench, run: Run, seed: int) -> dict[str, Any]:
         options["model.scoring.vector_dim"] = int(vectors.shape[1])
     config = with_options(bench.base.config, {**options, "training.seed": seed})
     log: dict[str, Any] = {"run": run.name, "seed": seed, "split": bench.split.name,
-                           "options": options, "steps": bench.steps}  # fmt: skip
+                           "options": options, "loss": dataclasses.asdict(config.loss),
+                           "steps": bench.steps}  # fmt: skip
     try:
         model, losses = train_scoring(
             bench.base, config, vectors, bench.kept.features, bench.kept.labels,
@@ -177,7 +181,7 @@ def run_experiment(bench: Bench, run: Run, seed: int) -> dict[str, Any]:
     scores = _scores(bench, model, config, vectors)
     log["results"] = _results(bench, config, scores)
     log["curve"] = _curve(bench, config, scores["gzsd"])
-    if run.name == "contrastzsd":
+    if run.name == OWN.name:
         log["readings"] = {}
         for reading, changed in READINGS.items():
             other = with_options(config, {f"model.scoring.{k}": v for k, v in changed.items()})
@@ -186,13 +190,9 @@ def run_experiment(bench: Bench, run: Run, seed: int) -> dict[str, Any]:
             )
     calibration = bench.calibration.get(config.model.scoring.method)
     if calibration and run.name in PORTRAITS:
-        fitted = with_options(
-            config, {f"model.scoring.{key}": calibration[key]
-                     for key in ("seen_scale", "similarity_temperature")},
-        )  # fmt: skip
+        fitted = with_options(config, {f"model.scoring.{k}": v for k, v in calibration.items()})
         log["calibrated"] = {
-            "seen_scale": fitted.model.scoring.seen_scale,
-            "similarity_temperature": fitted.model.scoring.similarity_temperature,
+            **calibration,
             **_brief(_results(bench, fitted, _scores(bench, model, fitted, vectors))),
         }
     if run.name in PORTRAITS and seed == 0:
@@ -330,6 +330,7 @@ def open_bench(args: argparse.Namespace, draw: int = 0) -> Bench:
 
     ``draw`` is of the pseudo-unseen classes, where those are asked for.
     """
+    calibration = _read_calibration(args.calibration)
     base = load_checkpoint(args.checkpoint)
     split = load_split(base.config.data.split)
     if base.seen != split.seen:
@@ -353,10 +354,39 @@ def open_bench(args: argparse.Namespace, draw: int = 0) -> Bench:
         paths = [image.path for image in test.images]
         same = next((t for t in found if [i.path for i in tests[t].images] == paths), None)
         found[task] = found[same] if same else describe_photographs(base.model, test)
-    fitted = [json.loads(path.read_text(encoding="utf-8")) for path in args.calibration]
-    calibration = {result["method"]: result for result in fitted}
-    vectors = dict(pair.partition("=")[::2] for pair in args.vectors)
-    return Bench(base, kept, split, tests, found, args.steps, vectors, calibration)
+    return Bench(base, kept, split, tests, found, args.steps, dict(args.vectors), calibration)
+
+
+def _read_calibration(paths: Iterable[Path]) -> dict[str, dict[str, float]]:
+    """What ``zsd_core.calibrate`` fitted, by scoring method."""
+    found = {}
+    for path in paths:
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            found[check_method(result["method"])] = {key: float(result[key]) for key in CALIBRATED}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"--calibration {path} cannot be used ({error!r}); pass what python -m "
+                "zsd_core.calibrate --json wrote."
+            ) from error
+    return found
+
+
+def _part(text: str) -> tuple[int, int]:
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no I/N with I from 1 to N, such as 1/2")
+    return int(part), int(parts)
+
+
+def _source(text: str) -> tuple[str, str]:
+    name, _, source = text.partition("=")
+    names = [run.vectors for run in RUNS if run.vectors]
+    if name not in names or not source:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no NAME=SOURCE with a name of {', '.join(names)}"
+        )
+    return name, source
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -378,11 +408,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--steps", type=int, default=250, help="of each training (250)")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     add("--only", nargs="+", metavar="RUN", help="these runs, or those that begin like RUN*")
-    add("--vectors", nargs="+", default=[], metavar="NAME=SOURCE",
+    add("--vectors", nargs="+", type=_source, default=[], metavar="NAME=SOURCE",
         help="class vectors of runs vectors-NAME, as zsd_core.vectors reads them")  # fmt: skip
     add("--calibration", type=Path, nargs="+", default=[],
         help="what zsd_core.calibrate --json wrote, one file per scoring method")  # fmt: skip
-    add("--part", default="1/1", metavar="I/N", help="every N-th run, from the I-th")
+    add("--part", type=_part, default=(1, 1), metavar="I/N", help="every N-th run, from the I-th")
     add("--list", action="store_true", help="print the runs that are left, and stop")
     args = parser.parse_args(argv)
     if not args.pseudo_unseen and not (args.annotations and args.images):
@@ -390,9 +420,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def _chosen(args: argparse.Namespace, split: str) -> list[tuple[Run, int, Path]]:
-    """The runs asked for whose logs do not exist yet."""
-    given = {pair.partition("=")[0] for pair in args.vectors}
+def _chosen(args: argparse.Namespace, split: str, config: Config) -> list[tuple[Run, int, Path]]:
+    """The runs asked for whose logs do not exist yet, over a checkpoint's configuration."""
+    given = dict(args.vectors)
 
     def wanted(run: Run) -> bool:
         if args.only is None:
@@ -402,11 +432,15 @@ def _chosen(args: argparse.Namespace, split: str) -> list[tuple[Run, int, Path]]
             for only in args.only
         )
 
-    pairs = [(run, seed) for seed in args.seeds for run in RUNS if wanted(run)]
-    if not pairs:
+    def itself(run: Run) -> Run:
+        same = not run.vectors and with_options(config, run.options) == config
+        return OWN if same else run
+
+    runs = {run.name: run for run in map(itself, filter(wanted, RUNS))}
+    if not runs:
         raise ConfigError(f"no run is called {args.only}; there are {[r.name for r in RUNS]}.")
-    part, _, parts = args.part.partition("/")
-    mine = pairs[int(part) - 1 :: int(parts)]
+    part, parts = args.part
+    mine = [(run, seed) for seed in args.seeds for run in runs.values()][part - 1 :: parts]
     folder = args.output / split
     places = [(run, seed, folder / f"{run.name}-seed{seed}.json") for run, seed in mine]
     return [(run, seed, path) for run, seed, path in places if not path.exists()]
@@ -429,9 +463,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     args = parse(words)
     try:
-        split = Path(load_checkpoint(args.checkpoint).config.data.split).stem
+        config = load_checkpoint(args.checkpoint).config
+        split = Path(config.data.split).stem
         folder = f"{split}_pseudo" if args.pseudo_unseen else split
-        left = _chosen(args, folder)
+        left = _chosen(args, folder, config)
         if args.list:
             print("\n".join(str(path) for _, _, path in left))
             return 0

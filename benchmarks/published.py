@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["ABLATIONS", "COCO_GZSD", "COCO_ZSD", "RECALL_BY_CLASS", "VOC", "VOC_BY_CLASS"]
+__all__ = [
+    "ABLATIONS", "COCO_GZSD", "COCO_ZSD", "RECALL_BY_CLASS", "SWEEP", "VOC", "VOC_BY_CLASS",
+]  # fmt: skip
 
+SWEEP = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # figure 3: of lambda and of beta
 # Table 1: mAP@0.5 of Seen, ZSD, and GZSD's S, U, HM.
 VOC: dict[str, tuple[float | None, ...]] = {
     "ConSE-ZSD": (77.0, 52.1, 59.3, 22.3, 32.4),

@@ -21,12 +21,16 @@ import numpy as np
 from benchmarks import figures, published
 from zsd_core.data.splits import load_split
 from zsd_core.errors import DataError, ZsdError
+from zsd_core.experiment import LossConfig
 
 __all__ = ["Logs", "by_class", "main", "metric", "parse", "report"]
 
 AP, RECALL = "mAP@0.5 voc11", "Recall@100 IoU 0.5"
 GROUPS = ("seen", "unseen", "hm")
-SWEEP = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+SWEEPS = {  # of figure 3: the runs' name, their option, and the ablation that is the point 0
+    "λ": ("lambda", "unseen_weight", "without-rccl-u"),
+    "β": ("beta", "contrast_weight", "without-rrcl"),
+}
 METHODS = {"ConSE-ZSD, ours": "conse", "ContrastZSD, ours": "contrastzsd"}
 VARIANTS = {"without RRCL": "without-rrcl", "without RCCL_u": "without-rccl-u",
             "ContrastZSD": "contrastzsd"}  # fmt: skip
@@ -95,6 +99,16 @@ class Logs:
             return "-"
         mean = f"{np.mean(values):.1f}"
         return f"{mean} ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else mean
+
+    def points(self, kind: str, option: str, ablation: str) -> dict[float, str]:
+        """The runs behind the points of a sweep, by value; see ``SWEEPS``.
+
+        The checkpoint's own value is the run "contrastzsd"; a log of before it was recorded means
+        the default.
+        """
+        own = next(iter(self.runs.get("contrastzsd", [])), {}).get("loss", {})
+        swept = {value: f"{kind}-{value:g}" if value else ablation for value in published.SWEEP}
+        return swept | {own.get(option, getattr(LossConfig(), option)): "contrastzsd"}
 
     def link(self, run: str, home: Path) -> str:
         """Links to the logs of a run, one per seed."""
@@ -301,22 +315,23 @@ def _figures(split: str, logs: Logs, pictures: Path, home: Path) -> str:
                       f"![{title}]({Path(os.path.relpath(file, home)).as_posix()})", "",
                       f"Logs: {links}.", ""])  # fmt: skip
 
+    points = {title: logs.points(*names) for title, names in SWEEPS.items()}
     sweep = {
         title: {
             value: {
-                "ZSD": logs.values(_point(kind, value), metric("zsd", AP, "unseen")),
-                "GZSD HM": logs.values(_point(kind, value), metric("gzsd", AP, "hm")),
+                "ZSD": logs.values(run, metric("zsd", AP, "unseen")),
+                "GZSD HM": logs.values(run, metric("gzsd", AP, "hm")),
             }
-            for value in SWEEP
+            for value, run in runs.items()
         }
-        for title, kind in (("λ", "lambda"), ("β", "beta"))
+        for title, runs in points.items()
     }
-    points = [sum(bool(n["ZSD"]) for n in values.values()) for values in sweep.values()]
-    if min(points) < 2:
+    drawn = [sum(bool(n["ZSD"]) for n in values.values()) for values in sweep.values()]
+    if min(drawn) < 3:  # two are the ablation and the checkpoint's own, which table 6 holds
         lines.extend([f"## Figure 3: sweeps on {split}", "", "Not run.", ""])
     else:
         figures.sweeps(sweep, pictures / f"sweeps-{split}.png")
-        runs = dict.fromkeys(_point(k, v) for k in ("lambda", "beta") for v in SWEEP)
+        runs = dict.fromkeys(run for part in points.values() for run in part.values())
         show(f"Figure 3: sweeps on {split}", f"sweeps-{split}.png", runs)
     first = {title: next((log for log in logs.runs.get(run, []) if log["seed"] == 0), {})
              for title, run in METHODS.items()}  # fmt: skip
@@ -336,13 +351,6 @@ def _figures(split: str, logs: Logs, pictures: Path, home: Path) -> str:
         show(f"Seen against unseen on {split}, seed 0, by area; the dot is the factor 1",
              f"curve-{split}.png", METHODS.values())  # fmt: skip
     return "\n".join(lines).rstrip()
-
-
-def _point(kind: str, value: float) -> str:
-    """The run behind a point of a sweep: at 0 it is an ablation."""
-    if value:
-        return f"{kind}-{value:g}"
-    return {"lambda": "without-rccl-u", "beta": "without-rrcl"}[kind]
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -65,7 +65,7 @@ def test_the_grid_holds_the_papers_comparisons_and_every_option_exists():
     assert len(names) == len(experiments.RUNS)
     for value in (0.2, 0.4, 0.6, 0.8, 1):
         assert {f"lambda-{value:g}", f"beta-{value:g}"} <= names
-    assert {report._point("lambda", 0.0), report._point("beta", 0.0)} <= names
+    assert {ablation for _, _, ablation in report.SWEEPS.values()} <= names
     assert set(report.METHODS.values()) | set(report.VARIANTS.values()) <= names
     assert set(report.OTHERS.values()) <= names
     for run in experiments.RUNS:
@@ -85,6 +85,9 @@ def test_a_run_changes_its_option_and_nothing_else(logs):
     assert set(read(folder, "without-rccl-u")["losses"]) == {"seen", "contrast"}
     assert set(read(folder, "conse")["losses"]) == {"seen"}
     assert read(folder, "lambda-0.4")["options"] == {"loss.unseen_weight": 0.4}
+    assert read(folder, "lambda-0.4")["loss"]["unseen_weight"] == 0.4
+    own = read(folder, "contrastzsd")["loss"]
+    assert (own["unseen_weight"], own["contrast_weight"]) == (0.2, 0.5)
     kept = {read(folder, name)["regions kept"] for name in ("contrastzsd", "conse", "lambda-0.4")}
     assert len(kept) == 1
 
@@ -136,6 +139,56 @@ def test_what_is_there_is_not_run_again(logs, command, capsys):
         assert experiments.main(part) == 0
         found.append(set(capsys.readouterr().out.split()))
     assert not found[0] & found[1] and len(found[0] | found[1]) == 5
+
+
+def test_a_run_with_the_checkpoints_own_options_is_not_trained_twice(command, tmp_path, capsys):
+    arguments = [*command, "--output", str(tmp_path), "--seeds", "0", "--list"]
+    assert experiments.main([*arguments, "--only", "contrastzsd", "lambda-*", "temperature-1"]) == 0
+    names = [Path(line).stem for line in capsys.readouterr().out.split()]
+    runs = ("contrastzsd", "lambda-0.4", "lambda-0.6", "lambda-0.8", "lambda-1")
+    assert names == [f"{run}-seed0" for run in runs]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--part", "0/2", "'0/2' is no I/N with I from 1 to N"),
+        ("--part", "3/2", "'3/2' is no I/N"),
+        ("--part", "x", "'x' is no I/N"),
+        ("--part", "1/0", "'1/0' is no I/N"),
+        ("--vectors", "glove", "'glove' is no NAME=SOURCE with a name of glove, word2vec, minilm"),
+        ("--vectors", "glove=", "'glove=' is no NAME=SOURCE"),
+        ("--vectors", "glvoe=x.txt", "'glvoe=x.txt' is no NAME=SOURCE"),
+    ],
+)
+def test_a_wrong_option_is_refused(command, tmp_path, capsys, option, value, message):
+    with pytest.raises(SystemExit) as stopped:
+        experiments.main([*command, "--output", str(tmp_path), option, value])
+    assert stopped.value.code == 2
+    assert f"argument {option}: {message}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (None, "FileNotFoundError"),
+        ("{", "JSONDecodeError"),
+        ("[]", "TypeError"),
+        ('{"method": "conse", "seen_scale": 1}', "similarity_temperature"),
+        ('{"method": "conse", "seen_scale": [], "similarity_temperature": 1}', "TypeError"),
+        ('{"method": "cones", "seen_scale": 1, "similarity_temperature": 1}', "did you mean"),
+    ],
+)
+def test_a_wrong_calibration_is_one_sentence(command, tmp_path, capsys, text, what):
+    path = tmp_path / "calibration.json"
+    if text is not None:
+        path.write_text(text)
+    arguments = [*command, "--output", str(tmp_path), "--only", "conse", "--seeds", "0"]
+    assert experiments.main([*arguments, "--calibration", str(path)]) == 1
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+    assert line.startswith(f"error: --calibration {path} cannot be used (") and what in line
+    assert "pass what python -m zsd_core.calibrate --json wrote." in line
+    assert not (tmp_path / "split").exists()
 
 
 def test_unknown_runs_and_missing_vectors_are_sentences(command, tmp_path, capsys):
@@ -197,6 +250,27 @@ def test_the_report_holds_means_links_and_pictures(tmp_path):
     again = output.read_text()
     assert report.main([str(tmp_path / "logs"), "--output", str(output)]) == 0
     assert output.read_text() == again
+
+
+@pytest.mark.parametrize("loss", [{}, {"unseen_weight": 0.6, "contrast_weight": 0.8}])
+def test_a_sweep_holds_the_checkpoints_own_point(tmp_path, monkeypatch, loss):
+    folder = tmp_path / "logs/coco_48_17"
+    folder.mkdir(parents=True)
+    for run, value in (("contrastzsd", 20), ("lambda-0.6", 1), ("lambda-0.4", 15),
+                       ("lambda-0.8", 16), ("beta-0.4", 17), ("beta-0.6", 18)):  # fmt: skip
+        log = fake(run, 1, value) | ({"loss": loss} if loss else {})
+        (folder / f"{run}-seed1.json").write_text(json.dumps(log))
+    drawn = {}
+    monkeypatch.setattr(report.figures, "sweeps", lambda points, _: drawn.update(points))
+    assert report.main([str(tmp_path / "logs"), "--output", str(tmp_path / "report.md")]) == 0
+    found = {t: {x: v["ZSD"] for x, v in p.items() if v["ZSD"]} for t, p in drawn.items()}
+    if loss:
+        assert found["λ"] == {0.4: [15], 0.6: [20], 0.8: [16]}
+        assert found["β"] == {0.4: [17], 0.6: [18], 0.8: [20]}
+    else:  # logs of before the weights were recorded: the defaults
+        assert found["λ"] == {0.2: [20], 0.4: [15], 0.6: [1], 0.8: [16]}
+        assert found["β"] == {0.4: [17], 0.5: [20], 0.6: [18]}
+    assert "contrastzsd [1]" in (tmp_path / "report.md").read_text()
 
 
 def test_logs_that_are_none_are_named(tmp_path, capsys):
