@@ -326,6 +326,8 @@ def amend_bundle(
 ) -> Path:
     """Add files to a bundle, or replace them, and set manifest entries; in one step, as writing is.
 
+    A plan that no engine of the manifest names any more goes.
+
     Args:
         path: directory or zip.
         files: name in the bundle to a file to copy, or its bytes.
@@ -335,7 +337,11 @@ def amend_bundle(
         BundleError: the bundle cannot be opened, or would not be one afterwards.
     """
     bundle, target = open_bundle(path), Path(path)
-    present: dict[str, Path | bytes] = {n: bundle.file(n) for n in bundle.manifest["files"]}
+    named = {engine["file"] for engine in details.get("engines", bundle.engines)}
+    present: dict[str, Path | bytes] = {
+        name: bundle.file(name) for name in bundle.manifest["files"]
+        if name in named or not name.startswith("engines/")
+    }  # fmt: skip
     with replacing(target) as root:
         _fill(target, root, {**present, **(files or {})})
         _seal(target, root, {**bundle.manifest, **details})

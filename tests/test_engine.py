@@ -257,6 +257,16 @@ def test_engines_of_another_build_that_ends_meanwhile_stay(path, monkeypatch):
     assert [e["precision"] for e in open_bundle(path).engines] == ["float32"] * 2 + ["fp16"] * 2
 
 
+def test_networks_that_are_made_again_take_their_engines_with_them(path):
+    for precision in ("float32", "fp16"):
+        build_engines(path, targets=["sm86"], precision=precision, progress=False)
+    add_fp16(path)
+    left = [entry["file"] for entry in open_bundle(path).engines]
+    assert [file.split(".")[1] for file in left] == ["float32", "float32"]
+    plans_left = [name for name in open_bundle(path).manifest["files"] if "engines/" in name]
+    assert sorted(left) == sorted(plans_left)
+
+
 def test_a_long_build_tells_its_phases(path):
     told = []
     bundle = open_bundle(path)
