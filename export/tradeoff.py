@@ -49,8 +49,9 @@ from zsd_core.matching import match
 from zsd_core.pipeline import Networks
 
 __all__ = [
-    "accuracy", "agreement", "as_truth", "main", "median_times", "parse", "photographs",
-    "stage_errors", "traces", "tradeoff", "tradeoff_table",
+    "accuracy", "accuracy_lines", "agreement", "agreement_lines", "as_truth", "main",
+    "median_times", "parse", "photographs", "points", "stage_errors", "traces", "tradeoff",
+    "tradeoff_table",
 ]  # fmt: skip
 
 # Partners of detections: less strict than a port's parity, since rounding moves boxes.
@@ -219,18 +220,9 @@ def tradeoff_table(report: Mapping[str, Any]) -> str:
     lines = []
     for part in report["backends"]:
         lines.append(f"{part['backend']} against {part['against']}")
-        lines.append(f"  {'stage':<16} {'largest':>9} {'noise':>8}")
-        lines += [
-            f"  {name:<16} {row['largest']:>9.2e} {row['noise']:>8.2%}"
-            for name, row in part["stages"].items()
-        ]
-        whole = part["end_to_end"]
-        lines.append(
-            f"  best detections: {whole['matched']} of {whole['expected']} matched, "
-            f"{whole['class_flips']} class flips"
-        )
-        if whole.get("map_of_float32"):
-            values = ", ".join(f"{k} {v:.1f}" for k, v in whole["map_of_float32"].items() if v)
+        lines += agreement_lines(part)
+        if truth := part["end_to_end"].get("map_of_float32"):
+            values = ", ".join(f"{k} {v:.1f}" for k, v in truth.items() if v)
             lines.append(f"  mAP@0.5 with float32's detections as truth: {values}")
         for stage, times in part.get("median_ms", {}).items():
             ratio = times["float32"] / times["rounded"]
@@ -239,10 +231,33 @@ def tradeoff_table(report: Mapping[str, Any]) -> str:
                 f"{ratio:.2f} times as fast"
             )
     for task, numbers in report.get("accuracy", {}).items():
-        for group, entry in numbers["mAP@0.5 area"].items():
-            span = ", ".join(f"{v:+.2f}" for v in entry["interval"])
-            lines.append(f"  {task} {group}: {entry['difference']:+.2f} mAP@0.5 [{span}]")
+        lines += accuracy_lines(task, numbers["mAP@0.5 area"])
     return "\n".join(lines)
+
+
+def agreement_lines(part: Mapping[str, Any]) -> list[str]:
+    """The error of every stage and the detections found again, of one backend."""
+    whole = part["end_to_end"]
+    return [
+        f"  {'stage':<16} {'largest':>9} {'mean':>9} {'noise':>10}",
+        *(
+            f"  {name:<16} {row['largest']:>9.2e} {row['mean']:>9.2e} {100 * row['noise']:>8.2g} %"
+            for name, row in part["stages"].items()
+        ),
+        f"  best detections: {whole['matched']} of {whole['expected']} matched, "
+        f"{whole['class_flips']} class flips",
+    ]
+
+
+def accuracy_lines(task: str, groups: Mapping[str, Any]) -> list[str]:
+    """The difference in mAP of every group of classes."""
+    return [f"  {task} {group}: {points(entry)} mAP@0.5" for group, entry in groups.items()]
+
+
+def points(entry: Mapping[str, Any]) -> str:
+    """A difference with its interval."""
+    low, high = entry["interval"]
+    return f"{entry['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def traces(bundle: Bundle, networks: Networks, images: Sequence[NamedImage]) -> list[Trace]:

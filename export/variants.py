@@ -14,7 +14,14 @@ from typing import Any, Literal
 from export.evaluate import bundle_predictor
 from export.parity import MAPS
 from export.stages import NamedImage, Trace
-from export.tradeoff import agreement, stage_errors, traces
+from export.tradeoff import (
+    accuracy_lines,
+    agreement,
+    agreement_lines,
+    points,
+    stage_errors,
+    traces,
+)
 from runtime.backends import open_backend
 from runtime.backends.trt_package import EXTRAS
 from runtime.bundle import Bundle
@@ -224,18 +231,9 @@ def variants_table(report: Mapping[str, Any]) -> str:
             continue
         verdict = "DIFFERS" if row["failures"] else "agrees"
         lines.append(f"{row['description']} against {report['truth']}: {verdict}")
-        lines.append(f"  {'stage':<16} {'largest':>9} {'mean':>9} {'noise':>9}")
-        lines += [
-            f"  {name:<16} {entry['largest']:>9.2e} {entry['mean']:>9.2e} {entry['noise']:>9.2e}"
-            for name, entry in row["stages"].items()
-        ]
-        whole = row["end_to_end"]
-        lines.append(
-            f"  best detections: {whole['matched']} of {whole['expected']} matched, "
-            f"{whole['class_flips']} class flips"
-        )
+        lines += agreement_lines(row)
         for task, groups in row.get("accuracy", {}).items():
-            lines += [f"  {task} {group}: {_points(e)} mAP@0.5" for group, e in groups.items()]
+            lines += accuracy_lines(task, groups)
         lines += [f"! {failure}" for failure in row["failures"]]
     return "\n".join(lines)
 
@@ -259,15 +257,9 @@ def markdown(report: Mapping[str, Any]) -> str:
         cells += [f"{whole['matched']} of {whole['expected']}", str(whole["class_flips"])]
         if measured:
             accuracy = row["accuracy"]
-            cells += [_points(accuracy["zsd"]["unseen"]), _points(accuracy["gzsd"]["seen"])]
+            cells += [points(accuracy["zsd"]["unseen"]), points(accuracy["gzsd"]["seen"])]
         lines.append(_line(cells))
     return "\n".join([*lines, "", f"Against {report['truth']}."])
-
-
-def _points(entry: Mapping[str, Any]) -> str:
-    """A difference with its interval."""
-    low, high = entry["interval"]
-    return f"{entry['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def _line(cells: Sequence[str]) -> str:
