@@ -16,6 +16,8 @@ parts
   shipped   the same operator in the model that ships, on regions of scikit-image's photographs,
             for its own classes and 1,203 of its vocabulary: what int8 and a shortlist change in
             the softmax over classes and in the detections.
+  classes   PackedLinear, what a class's vector goes through when it is added: the second layer of
+            p_s in the model that ships (512) and in the paper's (2048), for 1 to 1,203 classes.
   vision    roi_align, propose, detect and preprocess.
 
 extra MB is the peak of resident memory in a first call, packing included, less its result.
@@ -32,7 +34,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import static
-from benchmarks.operators_scoring import Sizes, scoring_rows
+from benchmarks.operators_scoring import Sizes, linear_rows, scoring_rows
 from benchmarks.operators_shipped import Shipped, shipped_rows
 from benchmarks.operators_table import Row, table
 from benchmarks.operators_timing import Bench
@@ -46,6 +48,7 @@ PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     # First, while memory is fresh: its outputs are large, and a first touch is dear.
     "vision": lambda bench: roi_align_rows(bench) + box_rows(bench) + preprocess_rows(bench),
     "scoring": lambda bench: scoring_rows(bench, Sizes(300, 2048, 1024), (96, 1203)),
+    "classes": lambda bench: linear_rows(bench, (512, 2048), (1, 96, 1203)),
     "shipped": lambda bench: shipped_rows(bench, Shipped.open()),
 }
 

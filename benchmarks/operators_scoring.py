@@ -1,9 +1,10 @@
-"""``product_mlp`` on random arrays of the paper's sizes: time, memory and rounding."""
+"""``product_mlp`` and ``PackedLinear`` on random arrays: time, memory and rounding."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from benchmarks.operators_timing import Bench, extra_mb
 from zsd_core import kernels
 from zsd_core.errors import require
 
-__all__ = ["Sizes", "accuracy", "eager", "random_arrays", "scoring_rows"]
+__all__ = ["Sizes", "accuracy", "eager", "linear_rows", "random_arrays", "scoring_rows"]
 
 Floats = NDArray[np.float32]
 SHORTLIST = 128
@@ -93,6 +94,26 @@ def accuracy(logits: Floats, exact: Floats) -> dict[str, Any]:
         "max_difference": float(np.abs(_softmax(logits) - _softmax(exact)).max()),
         "top1_agreement": float((logits.argmax(axis=1) == exact.argmax(axis=1)).mean()),
     }
+
+
+def linear_rows(bench: Bench, widths: Sequence[int], counts: Sequence[int]) -> list[Row]:
+    """The second layer of p_s, square, for some numbers of classes, against torch's."""
+    torch, rng, rows = require("torch", "train"), np.random.default_rng(0), []
+    for width in widths:
+        weight = rng.standard_normal((width, width), np.float32) * np.float32(width**-0.5)
+        packed, theirs = kernels.PackedLinear(weight), torch.from_numpy(weight)
+        for count in counts:
+            vectors = rng.standard_normal((count, width), np.float32)
+            ours = partial(packed, vectors)
+            reference = partial(torch.nn.functional.linear, torch.from_numpy(vectors), theirs)
+            ms, other = bench.pair(ours, reference)
+            rows.append(Row(
+                operator="linear", variant=f"{width} to {width}", classes=count, ms=ms,
+                reference="torch linear", reference_ms=other,
+                gflops=1e3 * Gemm(count, width, width).gflop / ms,
+                max_difference=float(np.abs(ours() - reference().numpy()).max()),
+            ))  # fmt: skip
+    return rows
 
 
 def scoring_rows(bench: Bench, sizes: Sizes, counts: Sequence[int]) -> list[Row]:

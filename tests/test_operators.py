@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import operators
-from benchmarks.operators_scoring import VARIANTS, Sizes, random_arrays, scoring_rows
+from benchmarks.operators_scoring import VARIANTS, Sizes, linear_rows, random_arrays, scoring_rows
 from benchmarks.operators_shipped import Shipped, lost
 from benchmarks.operators_table import SHIPPED, Row, table
 from benchmarks.operators_timing import Bench, extra_mb
@@ -33,6 +33,17 @@ def test_rows_hold_what_the_table_and_the_json_need(capsys):
     lines = table(rows).splitlines()
     assert len(lines) == len(rows) + 2
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_a_row_of_linear_is_what_torch_computes():
+    rows = linear_rows(Bench(1), (16, 24), (1, 5))
+    assert [(row.variant, row.classes) for row in rows] == [
+        ("16 to 16", 1), ("16 to 16", 5), ("24 to 24", 1), ("24 to 24", 5)
+    ]  # fmt: skip
+    for row in rows:
+        assert row.operator == "linear" and row.ms > 0 and row.reference_ms > 0
+        assert 0 <= row.max_difference < 1e-5
+    assert len(table(rows).splitlines()) == 2 + 4
 
 
 def test_the_shipped_model_scores_regions_of_photographs():
