@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import json
 import sys
 import tempfile
@@ -114,9 +113,6 @@ def export_bundle(
                 "class_vectors": checkpoint.vectors,
                 "scorer": scorer,
                 "stages": {name: describe_graph(name, graph) for name, graph in graphs.items()},
-                "created": datetime.datetime.now(datetime.timezone.utc).isoformat(
-                    timespec="seconds"
-                ),
                 "generator": _generator(),
                 "training": _provenance(checkpoint),
                 **details,
@@ -137,6 +133,7 @@ def export_bundle(
                 "parity.json": text.encode(),
                 "MODEL_CARD.md": model_card(draft.manifest, report).encode(),
             }
+            parts["created"] = draft.manifest["created"]  # as the card says
             write_bundle(output, files=files, overwrite=overwrite, **parts)
     return report
 
@@ -193,10 +190,6 @@ def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
         "loss": config["loss"],
         "schedule": config["training"],
     }
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 def _generator() -> str:

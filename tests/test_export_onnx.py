@@ -189,6 +189,7 @@ def test_the_manifest_describes_the_stages_and_names_no_path_of_this_machine(exp
     assert outputs["columns"]["dtype"] == "int64" and outputs["boxes"]["shape"] == ["n", 4]
     assert bundle.manifest["licence"] == "CC0-1.0"
     assert bundle.manifest["training"]["backbone weights"] == "private.pt"
+    assert bundle.manifest["created"] in bundle.file("MODEL_CARD.md").read_text()
     for file in path.iterdir():
         if file.name != "weights.bin":
             content = file.read_bytes()
