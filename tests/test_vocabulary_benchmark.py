@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import tiny
@@ -37,6 +38,15 @@ def test_frames_are_measured_at_rest_and_while_classes_change(wide, photo):
     rest, changing = vocabulary.stream(wide, photo, 10, calls=10)
     assert rest.calls == changing.calls == 10
     assert wide.class_set_version > before + 1  # set once, then changed by the thread
+
+
+def test_the_rate_of_changes_is_measured(wide, photo, monkeypatch):
+    _, changing = vocabulary.stream(wide, photo, 10, calls=10)
+    assert re.fullmatch(r"frame, \d+ changes a second", changing.operation)
+    monkeypatch.setattr(Detector, "add_classes", lambda *_: None)
+    monkeypatch.setattr(Detector, "remove_classes", lambda *_: None)
+    _, resting = vocabulary.stream(wide, photo, 10, calls=2)
+    assert resting.operation == "frame, 0 changes a second"
 
 
 def test_soak_compares_every_frame(wide, photo):
