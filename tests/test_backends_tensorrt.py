@@ -96,7 +96,8 @@ def test_a_call_is_upload_run_download_wait_in_one_stream(backend, gpu):
     backend.trunk(images)
     names = [name for _, name, _ in gpu.calls]
     assert names == [
-        "set_input_shape", "cuMemcpyHtoDAsync", "set_tensor_address",
+        "set_input_shape", "update_device_memory_size_for_shapes", "set_device_memory",
+        "cuMemcpyHtoDAsync", "set_tensor_address",
         *["get_tensor_shape", "set_tensor_address"] * 3,
         "execute_async_v3", *["cuMemcpyDtoHAsync"] * 3, "cuStreamSynchronize",
     ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -161,6 +162,12 @@ def test_float32_is_float32_and_what_runs_can_be_captured(classic):
     config = trt.Builder(package.logger).create_builder_config()
     classic.configure(config, "sm87")
     assert not config.get_flag(flags.TF32) and not config.get_flag(flags.REQUIRE_USER_ALLOCATION)
+
+
+def test_contexts_of_classic_tensorrt_have_memory_of_their_own(classic):
+    engine = SimpleNamespace(create_execution_context=lambda: "context")
+    assert classic.context(engine, eager=True) == "context"
+    assert classic.room("context") == 0 and classic.capturable("context", 1)
 
 
 def test_warnings_are_collected_in_the_body_only():

@@ -79,9 +79,11 @@ class Engine(Double):
         self.network = network
 
     def do_create_runtime_config(self):
-        return RuntimeConfig(self._gpu.trt.IRuntimeConfig)
+        return RuntimeConfig(self._gpu.trt.IRuntimeConfig, self._gpu)
 
-    def do_create_execution_context(self, config=None):
+    def do_create_execution_context(self, config):
+        own = self._gpu.trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        assert config.allocation == own, "what an engine with REQUIRE_USER_ALLOCATION insists on"
         if not self._gpu.has_room:
             return None
         return Context(self._gpu.trt.IExecutionContext, self._gpu, self.network, config)
@@ -90,15 +92,16 @@ class Engine(Double):
         return Inspector(self._gpu.trt.EngineInspector, self._gpu)
 
 
-class RuntimeConfig:
+class RuntimeConfig(Double):
     """Takes the settings that the real one has."""
 
-    def __init__(self, real):
-        object.__setattr__(self, "real", real)
-
     def __setattr__(self, name, value):
-        getattr(self.real, name)  # AttributeError: it does not exist
+        if name not in ("_real", "_gpu", "allocation"):
+            getattr(self._real, name)  # AttributeError: it does not exist
         object.__setattr__(self, name, value)
+
+    def do_set_execution_context_allocation_strategy(self, strategy):
+        self.allocation = strategy
 
 
 class Inspector(Double):
@@ -110,7 +113,7 @@ class Inspector(Double):
 
 
 class Context(Double):
-    def __init__(self, real, gpu, network, config=None):
+    def __init__(self, real, gpu, network, config):
         super().__init__(real, gpu)
         self.config = config
         import onnxruntime
@@ -120,7 +123,7 @@ class Context(Double):
         )
         self.inputs = [value.name for value in self.session.get_inputs()]
         self.outputs = [output.name for output in self.session.get_outputs()]
-        self.shapes, self.addresses = {}, {}
+        self.shapes, self.addresses, self.room = {}, {}, None
 
     def do_set_input_shape(self, name, shape):
         assert name in self.inputs
@@ -129,8 +132,15 @@ class Context(Double):
 
     def do_is_stream_capturable(self, stream):
         eager = self._gpu.trt.DynamicShapesKernelSpecializationStrategy.EAGER
-        strategy = self.config and self.config.dynamic_shapes_kernel_specialization_strategy
+        strategy = self.config.dynamic_shapes_kernel_specialization_strategy
         return self._gpu.capturable and strategy == eager
+
+    def do_update_device_memory_size_for_shapes(self):
+        return 100 * sum(int(np.prod(shape)) for shape in self.shapes.values())
+
+    def do_set_device_memory(self, memory, size):
+        assert size >= self.do_update_device_memory_size_for_shapes()
+        self.room = memory, size
 
     def do_get_tensor_shape(self, name):
         # Real TensorRT infers it without running.
@@ -142,9 +152,10 @@ class Context(Double):
         return True
 
     def do_execute_async_v3(self, stream):
-        shapes, addresses = dict(self.shapes), dict(self.addresses)
+        shapes, addresses, room = dict(self.shapes), dict(self.addresses), self.room
 
         def work():
+            self._gpu.at(*room)[:] = 0xCD  # it is there still, and nobody else's
             arrays = {name: self._gpu.read(addresses[name], shapes[name]) for name in self.inputs}
             results = self.session.run(None, arrays)
             for name, result in zip(self.outputs, results, strict=True):
@@ -208,6 +219,7 @@ class Gpu:
             Runtime=lambda logger: Runtime(self.trt.Runtime, self),
             LayerInformationFormat=self.trt.LayerInformationFormat,
             ComputeCapability=self.trt.ComputeCapability,
+            ExecutionContextAllocationStrategy=self.trt.ExecutionContextAllocationStrategy,
             DynamicShapesKernelSpecializationStrategy=(
                 self.trt.DynamicShapesKernelSpecializationStrategy
             ),

@@ -215,6 +215,7 @@ class _Program:
         inner |= {
             "batch_indices": ((regions,), np.int32), "num_regions": ((1,), np.int32),
             "propose_room": ((propose_room,), np.uint8), "detect_room": ((detect_room,), np.uint8),
+            "engine_room": ((max(self._trunk.room, self._head.room),), np.uint8),
         }  # fmt: skip
         pixels: Layout = {
             "pixels": ((*original, 3), np.uint8), "image_sizes": ((1, 2), np.float32)
@@ -269,7 +270,8 @@ class _Program:
         return graph
 
     def _bind(self, engine: FixedEngine, *names: str) -> None:
-        engine.bind([self._inner[name].address for name in names])
+        room = self._inner["engine_room"].address
+        engine.bind([self._inner[name].address for name in names], room)
 
     def _enqueue(self) -> None:
         """Put every stage on the stream."""

@@ -109,7 +109,7 @@ class EngineBackend:
     def inspect(self, stage: str) -> str:
         """What TensorRT built, layer by layer, as its engine inspector writes it (JSON)."""
         engine, trt = self._engines[stage], self._package.trt
-        context = engine.engine.create_execution_context()
+        context = self._package.context(engine.engine)
         engine.set_shapes(context, engine.typical)  # without shapes it does not know the types
         inspector = engine.engine.create_engine_inspector()
         inspector.execution_context = context
@@ -215,6 +215,7 @@ class FixedEngine:
 
     Attributes:
         output_shapes: in the order of the engine's outputs.
+        room: bytes of memory that it works in; engines of one stream may share it.
 
     Raises:
         DeviceError: TensorRT gives no context for it.
@@ -224,14 +225,17 @@ class FixedEngine:
     def __init__(self, engine: Engine, shape: tuple[int, ...]) -> None:
         if len(engine.parts([shape])) > 1:
             raise engine.refusal(shape)
-        context = engine.package.fixed_context(engine.engine)
+        context = engine.package.context(engine.engine, eager=True)
         engine.set_shapes(context, [shape])
         self._engine, self._shape, self._context = engine, shape, context
+        self.room = engine.package.room(context)
         self.output_shapes = [tuple(context.get_tensor_shape(name)) for name in engine.outputs]
 
-    def bind(self, addresses: Sequence[int]) -> None:
-        """Say where its input and its outputs lie, in order."""
+    def bind(self, addresses: Sequence[int], room: int) -> None:
+        """Say where its input and its outputs lie, in order, and its room."""
         names, context = [*self._engine.inputs, *self._engine.outputs], self._context
+        if self.room:
+            context.set_device_memory(room, self.room)
         for name, address in zip(names, addresses, strict=True):
             if not context.set_tensor_address(name, address):
                 raise self._engine.failure([self._shape])
@@ -267,10 +271,12 @@ class _Lane:
     def run(self, engine: Engine, arrays: Sequence[Floats]) -> list[Floats]:
         stage, results = engine.stage, list[Floats]()
         if self._contexts.get(stage) is None:
-            self._contexts[stage] = engine.engine.create_execution_context()
+            self._contexts[stage] = engine.package.context(engine.engine)
         context, shapes = self._contexts[stage], [array.shape for array in arrays]
         engine.set_shapes(context, shapes)
         with self._device.waiting(self._stream):
+            if room := engine.package.room(context):
+                context.set_device_memory(int(self._reserve(stage, "", room)), room)
             done = True
             for name, array in zip(engine.inputs, arrays, strict=True):
                 memory = self._reserve(stage, name, array.nbytes)

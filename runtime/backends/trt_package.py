@@ -95,8 +95,8 @@ class Package:
     def configure(self, config: Any, target: str) -> None:
         """Tell a builder's configuration what to build for, and in which arithmetic.
 
-        TensorRT takes the GPU in use. TensorRT-RTX is told to leave memory to its caller, without
-        which what it runs may not be captured in a CUDA graph.
+        TensorRT takes the GPU in use. TensorRT-RTX must leave memory to its caller, lest it
+        allocates while a CUDA graph is captured; ``context`` and ``room`` are made for that.
         """
         trt = self.trt
         config.clear_flag(trt.BuilderFlag.TF32)  # on by default: float32 with 10 bits of mantissa
@@ -124,18 +124,27 @@ class Package:
         cache = None if self.ahead_of_time else config.get_timing_cache()
         return b"" if cache is None else bytes(cache.serialize())
 
-    def fixed_context(self, engine: Any) -> Any:
-        """An execution context for one shape, to be captured in a CUDA graph; None on failure.
+    def context(self, engine: Any, *, eager: bool = False) -> Any:
+        """An execution context, whose memory ``room`` asks for; None on failure.
 
-        TensorRT-RTX would run a makeshift kernel first and put a better one in its place later,
-        which a graph would not notice, so it compiles for the shape at once.
+        Args:
+            engine: to run.
+            eager: TensorRT-RTX runs a makeshift kernel for a new shape and puts a better one in its
+                place later, which a captured graph would not notice; so compile that at once.
         """
         if not self.ahead_of_time:
             return engine.create_execution_context()
         runtime_config = engine.create_runtime_config()
-        strategies = self.trt.DynamicShapesKernelSpecializationStrategy
-        runtime_config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+        own = self.trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        runtime_config.set_execution_context_allocation_strategy(own)
+        if eager:
+            strategies = self.trt.DynamicShapesKernelSpecializationStrategy
+            runtime_config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
         return engine.create_execution_context(runtime_config)
+
+    def room(self, context: Any) -> int:
+        """Bytes for ``set_device_memory`` at the shapes of a context; TensorRT has its own."""
+        return int(context.update_device_memory_size_for_shapes()) if self.ahead_of_time else 0
 
     def capturable(self, context: Any, stream: int) -> bool:
         """Whether what a context runs can be captured; TensorRT does not say before it fails."""
