@@ -84,8 +84,8 @@ def keep_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # mallopt(3)
     if mallopt is None:
         return False
-    mmap_threshold, trim_threshold = -3, -1
-    return bool(mallopt(mmap_threshold, 2**30) and mallopt(trim_threshold, 2**31 - 1))
+    mmap_threshold, trim_threshold = -3, -1  # names in malloc.h; -1 as a value: never trim
+    return bool(mallopt(mmap_threshold, 2**30) and mallopt(trim_threshold, -1))
 
 
 class Energy:
