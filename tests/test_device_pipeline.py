@@ -268,8 +268,7 @@ def test_a_failed_capture_ends_it_and_carries_the_cause(device, path):
     stream = backend._device.stream()
     with pytest.raises(KeyError, match="cause"):
         backend._device.capture(stream, lambda: {}["cause"])
-    assert device.captured == {}
-    device.graphs.clear()
+    assert device.captured == device.graphs == {}
     backend._device.drop_stream(stream)
     backend.close()
 

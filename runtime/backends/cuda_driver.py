@@ -123,7 +123,9 @@ class Device:
         try:
             enqueue()
         except BaseException:
-            self._driver.cuStreamEndCapture(stream)  # its own failure would hide the cause
+            status, graph = self._driver.cuStreamEndCapture(stream)
+            if int(status) == 0:  # its own failure would hide the cause
+                self._driver.cuGraphDestroy(graph)
             raise
         graph = self._call("cuStreamEndCapture", stream)
         try:
