@@ -38,6 +38,7 @@ def interleaved(
     calls: Mapping[str, int],
     *,
     warmup: int = 1,
+    before: Callable[[], Any] = lambda: None,
     done: Callable[[str], None] = lambda name: None,
 ) -> dict[str, list[float]]:
     """Milliseconds of every call, the functions in turns, so that all see the same machine.
@@ -46,6 +47,7 @@ def interleaved(
         functions: by name.
         calls: measured calls of each; those with fewer are spread evenly over the rounds.
         warmup: calls of each before.
+        before: every call, outside of its time.
         done: told the name after every call, warm-up included.
     """
     samples: dict[str, list[float]] = {name: [] for name in functions}
@@ -55,6 +57,7 @@ def interleaved(
             due = -(-calls[name] * (round_ + 1) // rounds)  # by the end of this round
             if round_ >= 0 and len(samples[name]) >= due:
                 continue
+            before()
             start = time.perf_counter()
             function()
             if round_ >= 0:

@@ -10,6 +10,10 @@ about time alone; few boxes then reach a peer's last NMS, to the peer's advantag
 read made-up tokens, as many as the names of COCO have. The shipped bundle runs as its manifest
 says. These models differ in accuracy and in what they were trained on: see each one's own report.
 
+Before every call all models' threads get time to rest, and PyTorch the threads asked for: idle
+workers of one library would take a core from the next, and ultralytics leaves PyTorch with one
+thread less than there are cores, for everything in the process.
+
 The process keeps the memory it frees, to the advantage of what runs in PyTorch;
 ``--allocator default`` leaves that to the C library, as a plain script does.
 """
@@ -21,6 +25,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -53,6 +58,7 @@ __all__ = ["BARS", "GROUPS", "Bar", "Entry", "Row", "judge", "main", "parse", "r
 
 Pixels = NDArray[np.uint8]
 CLASSES = 80
+REST = 0.1  # seconds; longer than ONNX Runtime's idle workers wait busily
 SHIPPED, PAPER = "contrastzsd shipped", "contrastzsd paper (ResNet-101)"
 EAGER = "same paper model in PyTorch"
 # Tokens of the 80 names of COCO: CLIP pads each to 77 and OWLv2 to 16; BERT reads one caption
@@ -345,12 +351,20 @@ GROUPS: dict[str, Callable[[Sequence[Pixels], int, Path], Iterator[Entry]]] = {
 }
 
 
-def rows_of(entries: Sequence[Entry], calls: int) -> list[Row]:
-    """Time all entries in turns; at least three calls of each, after one that warms up."""
+def rows_of(
+    entries: Sequence[Entry], calls: int, before: Callable[[], Any] = lambda: None
+) -> list[Row]:
+    """Time all entries in turns; at least three calls of each, after one that warms up.
+
+    Args:
+        entries: to time.
+        calls: of the fastest.
+        before: every call, outside of its time.
+    """
     counts = {entry.name: max(3, round(calls * entry.share)) for entry in entries}
     with Progress("calls", sum(counts.values()) + len(entries)) as bar:
         samples = interleaved(
-            {entry.name: entry.call for entry in entries}, counts,
+            {entry.name: entry.call for entry in entries}, counts, before=before,
             done=lambda name: bar.advance(values={"now": name}),
         )  # fmt: skip
     return [
@@ -360,6 +374,12 @@ def rows_of(entries: Sequence[Entry], calls: int) -> list[Row]:
         )
         for entry in entries
     ]  # fmt: skip
+
+
+def _settle(torch: Any, threads: int) -> None:
+    """What a call must not inherit from the model before it: busy workers, another thread count."""
+    torch.set_num_threads(threads)
+    time.sleep(REST)
 
 
 def judge(rows: Sequence[Row], bars: Sequence[Bar] = BARS) -> list[str]:
@@ -440,8 +460,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in args.only:
             with step(f"make {name}"):
                 entries += GROUPS[name](images, threads, work)
-        torch.set_num_threads(threads)
-        rows = rows_of(entries, args.calls)
+        rows = rows_of(entries, args.calls, partial(_settle, torch, threads))
     except (ZsdError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -62,6 +62,23 @@ def test_entries_are_called_as_often_as_they_share():
     assert [r.calls for r in rows] == [10, 3]
 
 
+def test_no_call_inherits_the_threads_of_the_one_before(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(peers, "REST", 0.0)
+    seen, before = [], torch.get_num_threads()
+
+    def call():
+        seen.append(torch.get_num_threads())
+        torch.set_num_threads(1)  # as ultralytics does
+
+    entry = peers.Entry(model="m", backend="b", precision="float32", task="detect", call=call)
+    try:
+        peers.rows_of([entry], 3, partial(peers._settle, torch, 2))
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [2, 2, 2, 2]
+
+
 def test_shipped_bundle_runs_as_its_manifest_says_and_in_int8(tmp_path, monkeypatch):
     quick = partial(quantize.add_int8, regions=8, sensitive=0)
     monkeypatch.setattr(quantize, "add_int8", quick)
