@@ -96,8 +96,8 @@ def test_a_call_is_upload_run_download_wait_in_one_stream(backend, gpu):
     backend.trunk(images)
     names = [name for _, name, _ in gpu.calls]
     assert names == [
-        "set_input_shape", "update_device_memory_size_for_shapes", "set_device_memory",
-        "cuMemcpyHtoDAsync", "set_tensor_address",
+        "cuCtxSetCurrent", "set_input_shape", "update_device_memory_size_for_shapes",
+        "set_device_memory", "cuMemcpyHtoDAsync", "set_tensor_address",
         *["get_tensor_shape", "set_tensor_address"] * 3,
         "execute_async_v3", *["cuMemcpyDtoHAsync"] * 3, "cuStreamSynchronize",
     ]  # fmt: skip
@@ -156,7 +156,7 @@ def test_a_size_outside_the_profile_names_both_and_the_command(backend):
     assert "--target sm86 --precision float32" in str(e.value)
 
 
-def test_parts_are_no_smaller_than_the_profile_takes(gpu, path):
+def test_parts_are_no_smaller_than_the_profile_takes(backend, path):
     few = {"region_features": {"min": [3, 6, 3, 3], "opt": [4, 6, 3, 3], "max": [4, 6, 3, 3]}}
     package = trt_engines.open_package("tensorrt_rtx")
     entry = engine_entry("head", trt.__version__, profile=few)
@@ -199,6 +199,16 @@ def test_what_a_thread_had_goes_to_the_next_when_it_ends(backend, gpu):
     current = [ident for _, name, ident in gpu.calls if name == "cuCtxSetCurrent"]
     ran = [ident for _, name, ident in gpu.calls if name == "execute_async_v3"]
     assert len(ran) == 5 and set(ran) <= set(current)
+
+
+def test_its_gpu_is_current_again_whatever_the_thread_did_in_between(gpu, path):
+    """A detector on another GPU, say, that the same thread uses in turn."""
+    images, thread = np.zeros((1, 3, 32, 32), np.float32), threading.get_ident()
+    backend = open_backend("tensorrt_rtx", open_bundle(path))
+    for use in (lambda: backend.trunk(images), lambda: backend.inspect("trunk"), backend.close):
+        gpu.current[thread] = "another GPU"
+        use()
+        use()
 
 
 def test_closing_frees_all(gpu, path):
@@ -316,7 +326,7 @@ def test_a_run_that_tensorrt_refuses_carries_its_reason(backend, gpu):
 
 def test_a_failing_driver_call_is_named(backend, gpu):
     backend.trunk(np.zeros((1, 3, 32, 32), np.float32))
-    gpu.status = driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY
+    gpu.failing = "cuMemFree"
     with pytest.raises(DeviceError, match="cuMemFree failed: CUDA_ERROR_OUT_OF_MEMORY"):
         backend.trunk(np.zeros((1, 3, 96, 192), np.float32))
-    gpu.status = driver.CUresult.CUDA_SUCCESS
+    gpu.failing = None

@@ -22,11 +22,11 @@ from runtime import Detector
 from runtime.backends import device_arrays, open_backend, trt_engines
 from runtime.bundle import amend_bundle, open_bundle
 from runtime.results import StageTimes
-from zsd_core.errors import ConfigError, DeviceError, MissingPackageError, ShapeError
+from zsd_core.errors import ConfigError, DeviceError, ImageError, MissingPackageError, ShapeError
 
 trt = pytest.importorskip("tensorrt_rtx")
 __all__ = ["gpu", "path"]  # fixtures
-CAPTURE, REPLAY = "cuStreamBeginCapture", "cuGraphLaunch"
+CURRENT, CAPTURE, REPLAY = "cuCtxSetCurrent", "cuStreamBeginCapture", "cuGraphLaunch"
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_a_replayed_frame_is_one_copy_in_one_launch_one_copy_out_one_wait(device
             ours(frame)
         device.calls.clear()
         ours(frames[3])
-        assert [name for _, name, _ in device.calls] == [REPLAY, "cuStreamSynchronize"]
+        assert [name for _, name, _ in device.calls] == [CURRENT, REPLAY, "cuStreamSynchronize"]
         device.calls.clear()
         ours(images(1, 60, 60)[0])  # as it is: what a graph holds
     copies = [name for _, name, _ in device.calls if "Memcpy" in name]
@@ -125,7 +125,7 @@ def test_classes_change_between_frames_without_capturing_again(device, path):
             compare(found, exact(frame))
             seen.add((found.class_names, tuple(found.scores)))
             names = [name for _, name, _ in device.calls]
-            assert names == ["cuMemcpyHtoDAsync", REPLAY, "cuStreamSynchronize"]
+            assert names == [CURRENT, "cuMemcpyHtoDAsync", REPLAY, "cuStreamSynchronize"]
     assert len(seen) > 4  # the changes did change something
 
 
@@ -205,6 +205,14 @@ def test_threads_have_streams_classes_and_graphs_of_their_own(device, path):
         assert len(device.streams) == 3 and count(device, CAPTURE) == 3
 
 
+def test_its_gpu_is_current_again_whatever_the_thread_did_in_between(device, path):
+    """A detector on another GPU, say, that the same thread uses in turn."""
+    with on_device(path) as ours, on_host(path) as exact:
+        for frame in images(4):
+            compare(ours(frame), exact(frame))
+            device.current[threading.get_ident()] = "another GPU"
+
+
 def test_what_cannot_run_there_is_an_error(device, path):
     with pytest.raises(ConfigError, match=r"'contrastzsd' in float32 only"):
         on_device(path, scoring_precision="int8")
@@ -219,6 +227,25 @@ def test_what_cannot_run_there_is_an_error(device, path):
     with pytest.raises(DeviceError, match="cannot run the trunk engine"):
         trt_engines.FixedEngine(backend._engines["trunk"], (1, 3, 64, 96))
     backend.close()
+
+
+def test_what_is_no_image_is_refused_before_anything_is_made_for_it(device, path):
+    """Pinned memory would take any numbers, as uint8."""
+    with on_device(path) as ours:
+        ours(images(1)[0])
+        classes, thresholds = ours._state.active.class_set, ours._state.thresholds
+        memory, run = dict(device.memory), ours._frames.run
+        for wrong in (
+            np.ones((48, 60, 3), np.float32), np.zeros((0, 60, 3), np.uint8),
+            np.zeros((48, 60, 4), np.uint8), np.zeros((48, 60), np.uint8),
+        ):  # fmt: skip
+            with pytest.raises(
+                ImageError, match=r"run, image0: image has shape .*must be \(H, W, 3"
+            ):
+                run(classes, [wrong], thresholds)
+        with pytest.raises(ConfigError, match="run: color is 'hsv', must be 'rgb' or 'bgr'"):
+            run(classes, images(1, 60, 60), thresholds, color="hsv")
+        assert device.memory.keys() == memory.keys()
 
 
 def test_an_engine_that_cannot_be_captured_names_the_command(device, path):

@@ -57,6 +57,7 @@ class Double:
         def call(*positional, **named):
             checked(self._real, name, positional, named)
             self._gpu.calls.append((self._real.__name__, name, threading.get_ident()))
+            self._gpu.check_current()
             return behaviour(self, *positional, **named)
 
         return call
@@ -189,15 +190,15 @@ class Gpu:
         self.trt, self.driver, self.capability = trt, driver, capability
         self.calls, self.networks, self.memory, self.streams = [], {}, {}, {}
         self.pinned, self.captured, self.graphs = {}, {}, {}
+        self.current = {}  # the context of each thread; ours is 1
         self.accepts, self.logger, self._next = 1 << 30, None, 4096
-        self.status = driver.CUresult.CUDA_SUCCESS
         self.capturable, self.has_room, self.inspected = True, True, '{"Layers": []}'
         self.warns = []  # what deserialising an engine warns of
         self.failing = None  # the name of a driver's function that fails
 
     def at(self, address, size):
         """Bytes of device memory, all of one allocation."""
-        for start, memory in self.memory.items():
+        for start, memory in list(self.memory.items()):  # another thread may allocate
             if start <= address < start + len(memory):
                 assert address + size <= start + len(memory), "beyond the memory's end"
                 return memory[address - start : address - start + size]
@@ -209,8 +210,13 @@ class Gpu:
     def write(self, address, array):
         self.at(address, array.nbytes).view(array.dtype)[:] = array.ravel()
 
+    def check_current(self):
+        """What is made or run belongs to the GPU that is the calling thread's current one."""
+        assert self.current.get(threading.get_ident()) == 1, "another GPU is current"
+
     def enqueue(self, stream, work):
         """Put work on a stream, or into the graph that is made of it."""
+        self.check_current()
         self.captured.get(int(stream), self.streams[int(stream)]).append(work)
 
     def module(self):
@@ -240,10 +246,13 @@ class Gpu:
                 def call(*positional):
                     checked(real, name, positional, {})
                     gpu.calls.append(("driver", name, threading.get_ident()))
+                    if name.startswith(("cuGraph", "cuMem", "cuStream")):
+                        gpu.check_current()
                     if name == gpu.failing:
                         return (real.CUresult.CUDA_ERROR_OUT_OF_MEMORY, None)
                     result = behaviour(*positional)
-                    return (gpu.status,) if result is None else (gpu.status, result)
+                    done = real.CUresult.CUDA_SUCCESS
+                    return (done,) if result is None else (done, result)
 
                 return call
 
@@ -272,7 +281,8 @@ class Gpu:
 
     def do_cuDevicePrimaryCtxRelease(self, device): ...
 
-    def do_cuCtxSetCurrent(self, context): ...
+    def do_cuCtxSetCurrent(self, context):
+        self.current[threading.get_ident()] = context
 
     def do_cuStreamCreate(self, flags):
         stream = self.new()

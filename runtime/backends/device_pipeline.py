@@ -27,6 +27,7 @@ from runtime.backends.per_thread import PerThread
 from runtime.backends.trt_engines import Engine, FixedEngine
 from zsd_core.config import ModelConfig, RegionConfig
 from zsd_core.errors import ConfigError, expect_shapes
+from zsd_core.kernels.preprocess import check_color, check_pixels
 from zsd_core.pipeline import Color, ImageResult, to_original
 from zsd_core.scoring import ClassSet, ContrastScorer, Scorer
 
@@ -101,8 +102,10 @@ class DevicePipeline:
 
         Raises:
             ConfigError: there is no room for so many classes, or the colour is unknown.
-            ShapeError: an image or ``thresholds`` has another shape, or lies outside the engines'.
+            ImageError: an image is not ``(H, W, 3)`` uint8 with at least one pixel.
+            ShapeError: ``thresholds`` has another shape, or the engines take no such image.
         """
+        check_color("run", color)
         expect_shapes(
             "run", "Pass one threshold per class column.",
             thresholds=(thresholds, str(len(classes.names))),
@@ -112,7 +115,7 @@ class DevicePipeline:
         most = detection.max_detections if max_detections is None else max_detections
         lane, results = self._lanes.get(), []
         for index, image in enumerate(images):
-            expect_shapes("run", "Pass H x W x 3 uint8.", **{f"image{index}": (image, "H W 3")})
+            check_pixels(f"run, image{index}", image)
             program = lane.program(image.shape[0], image.shape[1], color, nms, most)
             results.append(program.run(image, classes, thresholds))
         return results

@@ -29,7 +29,7 @@ class PerThread(Generic[T]):
     """What threads must not share, made when a thread first asks.
 
     Args:
-        device: that is made current for the thread.
+        device: that is made current for the thread whenever it asks.
         make: a new one; may raise.
     """
 
@@ -48,9 +48,9 @@ class PerThread(Generic[T]):
         """
         if self._closed:
             raise DeviceError("the networks are closed; open the detector again.")
+        self._device.activate()  # each time: the thread may have used another GPU in between
         held: _Held[T] | None = getattr(self._local, "held", None)
         if held is None:
-            self._device.activate()  # CUDA's current device is a thread's own
             try:
                 own = self._free.pop()
             except IndexError:

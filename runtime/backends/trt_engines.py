@@ -109,6 +109,7 @@ class EngineBackend:
     def inspect(self, stage: str) -> str:
         """What TensorRT built, layer by layer, as its engine inspector writes it (JSON)."""
         engine, trt = self._engines[stage], self._package.trt
+        self._device.activate()
         context = self._package.context(engine.engine)
         engine.set_shapes(context, engine.typical)  # without shapes it does not know the types
         inspector = engine.engine.create_engine_inspector()

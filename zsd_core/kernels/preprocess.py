@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from zsd_core.errors import ConfigError, ImageError
 from zsd_core.kernels._load import check, compiled
 
-__all__ = ["Color", "check_color", "preprocess"]
+__all__ = ["Color", "check_color", "check_pixels", "preprocess"]
 
 Color = Literal["rgb", "bgr"]  # channel order
 
@@ -24,6 +24,19 @@ def check_color(where: str, color: str) -> None:
     if color not in ("rgb", "bgr"):
         raise ConfigError(
             f"{where}: color is {color!r}, must be 'rgb' or 'bgr' (OpenCV reads 'bgr')."
+        )
+
+
+def check_pixels(where: str, pixels: NDArray[Any]) -> None:
+    """Refuse what cannot be pre-processed.
+
+    Raises:
+        ImageError: it is not ``(H, W, 3)`` uint8 with at least one pixel.
+    """
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
+        raise ImageError(
+            f"{where}: image has shape {pixels.shape} and dtype {pixels.dtype}, must be "
+            "(H, W, 3) uint8 with at least one pixel; convert grey or RGBA images first."
         )
 
 
@@ -59,11 +72,7 @@ def preprocess(
         ShapeError: ``size`` is not positive or does not fit into ``padded``.
     """
     pixels = np.asarray(image)
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
-        raise ImageError(
-            f"preprocess: image has shape {pixels.shape} and dtype {pixels.dtype}, must be "
-            "(H, W, 3) uint8 with at least one pixel; convert grey or RGBA images first."
-        )
+    check_pixels("preprocess", pixels)
     check_color("preprocess", color)
     check(
         1 <= size[0] <= padded[0] and 1 <= size[1] <= padded[1],
