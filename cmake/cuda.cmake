@@ -2,21 +2,53 @@
 #
 #   cmake -DZSD_CUDA=ON [-DZSD_CUDA_ARCHITECTURES=87] ...
 #
-# Off unless asked for, so that a build on a device never waits for nvcc. Each architecture is
-# compiled ahead of time and keeps its PTX, which the tests interpret.
-option(ZSD_CUDA "Build the CUDA module where nvcc is found" OFF)
+# Off unless asked for, so that a build on a device never waits for nvcc; asked for where nvcc cannot
+# be used, it is an error and no build without it. Each architecture is compiled ahead of time and
+# keeps its PTX, which the tests interpret.
+option(ZSD_CUDA "Build the CUDA module too" OFF)
 set(ZSD_CUDA_ARCHITECTURES "75;80;86;87;89;90;100;110;120"
   CACHE STRING "Compute capabilities of the CUDA module; 87 is Orin, 110 Thor")
 if(NOT ZSD_CUDA)
   return()
 endif()
 
+# What nvcc, or the lack of one, says to an empty program.
+function(zsd_cuda_error result)
+  set(nvcc "$ENV{CUDACXX}")
+  if(NOT nvcc)
+    find_program(nvcc nvcc NO_CACHE)
+  endif()
+  if(NOT nvcc)
+    set(${result} "no nvcc is on the PATH" PARENT_SCOPE)
+    return()
+  endif()
+  separate_arguments(command UNIX_COMMAND "${nvcc}")
+  if(DEFINED ENV{CUDAHOSTCXX})
+    list(APPEND command -ccbin "$ENV{CUDAHOSTCXX}")
+  endif()
+  set(probe "${CMAKE_BINARY_DIR}/zsd_cuda_probe")
+  file(WRITE "${probe}.cu" "int main() { return 0; }\n")
+  execute_process(
+    COMMAND ${command} "${probe}.cu" -o "${probe}"
+    RESULT_VARIABLE status OUTPUT_VARIABLE said ERROR_VARIABLE said)
+  string(REGEX MATCH "[^\n]*error[^\n]*" said "${said}")
+  if(NOT said)
+    set(said "exit status: ${status}")
+  endif()
+  set(${result} "${nvcc} makes no program (${said})" PARENT_SCOPE)
+endfunction()
+
 include(CheckLanguage)
 set(CMAKE_CUDA_ARCHITECTURES ${ZSD_CUDA_ARCHITECTURES})
+if(NOT CMAKE_CUDA_COMPILER)
+  unset(CMAKE_CUDA_COMPILER CACHE)  # that none was found is no reason not to look again
+endif()
 check_language(CUDA)
 if(NOT CMAKE_CUDA_COMPILER)
-  message(STATUS "ZSD_CUDA: no nvcc found, the CUDA module is skipped (set CUDACXX to name it)")
-  return()
+  zsd_cuda_error(why)
+  message(FATAL_ERROR
+    "ZSD_CUDA=ON, but ${why}: name an nvcc that works with CUDACXX, or a host compiler that it "
+    "takes with CUDAHOSTCXX, or build without the CUDA module by -DZSD_CUDA=OFF.")
 endif()
 enable_language(CUDA)
 
