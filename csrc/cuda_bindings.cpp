@@ -316,9 +316,7 @@ void fuse(const py::object& seen_logits, const py::object& unseen_logits,
   if (!in_use.is_none()) {
     counts = arguments.read("in_use", in_use, kInt, {2}).as<std::int32_t>();
   }
-  if (fusion != "softmax" && fusion != "sigmoid" && fusion != "raw") {
-    raise("ConfigError", "fuse: fusion is '" + fusion + "', must be softmax, sigmoid or raw.");
-  }
+  py::module_::import("zsd_core.kernels.fuse").attr("check_fusion")("fuse", fusion);
   const Fusion kind = fusion == "softmax"   ? Fusion::kSoftmax
                       : fusion == "sigmoid" ? Fusion::kSigmoid
                                             : Fusion::kRaw;
@@ -339,9 +337,7 @@ void preprocess(const py::object& image, const py::object& output,
   const Arguments arguments("preprocess");
   const Array pixels = arguments.read("image", image, {"uint8"}, {-1, -1, 3});
   const Array out = arguments.read("output", output, kFloats, {3, -1, -1});
-  if (color != "rgb" && color != "bgr") {
-    raise("ConfigError", "preprocess: color is '" + color + "', must be rgb or bgr.");
-  }
+  py::module_::import("zsd_core.kernels.preprocess").attr("check_color")("preprocess", color);
   const PreprocessParams p{pixels.shape[0],
                            pixels.shape[1],
                            size.first,

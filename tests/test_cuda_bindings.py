@@ -75,9 +75,12 @@ def test_workspace_and_options_are_checked(engine: ShimEngine):
             torch.zeros(1, dtype=torch.int32), torch.zeros(8, dtype=torch.uint8), stride=16,
             pre_nms_top=3, post_nms_top=3, nms_threshold=0.5, min_size=1.0,
         )  # fmt: skip
-    with pytest.raises(ConfigError, match="fusion is 'mean'"):
+    with pytest.raises(ConfigError, match="fuse: fusion is 'mean', must be 'softmax', 'sigmoid'"):
         engine.call("fuse", torch.zeros(0, 2), torch.zeros(0, 0), torch.zeros(1, 0),
                     torch.zeros(0, 1), fusion="mean")  # fmt: skip
+    with pytest.raises(ConfigError, match=r"preprocess: color is 'hsv'.*\(OpenCV reads 'bgr'\)"):
+        engine.call("preprocess", torch.zeros(2, 2, 3, dtype=torch.uint8), torch.zeros(3, 2, 2),
+                    size=(2, 2), mean=(0, 0, 0), std=(1, 1, 1), color="hsv")  # fmt: skip
 
 
 def test_missing_module_says_how_to_build_it(monkeypatch):

@@ -10,7 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 from zsd_core.errors import ConfigError, ShapeError, expect_shapes
 from zsd_core.kernels._load import compiled, floats
 
-__all__ = ["fuse"]
+__all__ = ["check_fusion", "fuse"]
+
+
+def check_fusion(where: str, fusion: str) -> None:
+    """Refuse what is no activation of o_s.
+
+    Raises:
+        ConfigError: ``fusion`` is none of "softmax", "sigmoid" and "raw".
+    """
+    if fusion not in ("softmax", "sigmoid", "raw"):
+        raise ConfigError(f"{where}: fusion is {fusion!r}, must be 'softmax', 'sigmoid' or 'raw'.")
 
 
 def fuse(
@@ -62,8 +72,7 @@ def fuse(
         "fuse", "Columns are background, seen classes, unseen classes.",
         seen_logits=(logits, f"{sizes['R']} {1 + sizes['Ks'] + sizes['U']}"),
     )  # fmt: skip
-    if fusion not in ("softmax", "sigmoid", "raw"):
-        raise ConfigError(f"fuse: fusion is {fusion!r}, must be 'softmax', 'sigmoid' or 'raw'.")
+    check_fusion("fuse", fusion)
     if objectness_power > 0:
         if objectness is None:
             raise ShapeError(
