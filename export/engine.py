@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -25,17 +24,18 @@ from pathlib import Path
 from typing import Any
 
 from export.copies import STAGES, working_copy
-from export.plans import EngineError, Plan, Profile, build_plan, write_whole
+from export.plans import EngineError, Plan, Profile, build_plan
 from export.precision import add_fp16
 from runtime.backends.cuda_driver import Device
 from runtime.backends.trt_package import EXTRAS, Package, open_package
 from runtime.bundle import PRECISIONS, Bundle, amend_bundle, open_bundle
+from runtime.cache_files import cache_folder, write_whole
 from zsd_core.config import ModelConfig
 from zsd_core.errors import ConfigError, ZsdError, did_you_mean, require
 from zsd_core.progress import Steps
 
 __all__ = [
-    "Shapes", "build_engines", "cache_folder", "check_targets", "main", "parse", "parse_range",
+    "Shapes", "build_engines", "check_targets", "main", "parse", "parse_range",
     "profiles",
 ]  # fmt: skip
 
@@ -268,12 +268,6 @@ def _keep(cache: Path | None, key: str, plan: Plan) -> None:
     write_whole(cache / f"{key}.json", json.dumps(facts).encode())
 
 
-def cache_folder() -> Path:
-    """Where builds are kept unless ``--cache`` says otherwise."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "contrastzsd" / "engines"
-
-
 def parse_range(text: str) -> tuple[int, ...]:
     """Read "1:4:16"; one number is all three.
 
@@ -313,7 +307,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--size", type=parse_range, metavar="RANGE", help="edges of the input (all it may have)")
     add("--regions", type=parse_range, metavar="RANGE", help="of the head (what the batch gives)")
     add("--allow-warning", nargs="+", default=[], metavar="NAME", help="as the error names it")
-    add("--cache", type=Path, default=cache_folder(), metavar="DIR", help="(%(default)s)")
+    add("--cache", type=Path, default=cache_folder("engines"), metavar="DIR", help="(%(default)s)")
     add("--no-cache", action="store_true", help="build again, and keep nothing")
     return parser.parse_args(argv)
 

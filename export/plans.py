@@ -6,7 +6,6 @@ types of its layers are read back before building and compared with the file's.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -16,10 +15,11 @@ from typing import Any
 
 from export.precision import compute_types
 from runtime.backends.trt_package import Message, Package, warning_name
+from runtime.cache_files import write_whole
 from zsd_core.errors import ZsdError, require
 
 __all__ = [
-    "WANTED", "EngineError", "Plan", "Profile", "build_plan", "layer_types", "write_whole",
+    "WANTED", "EngineError", "Plan", "Profile", "build_plan", "layer_types",
 ]  # fmt: skip
 
 Profile = Mapping[str, Mapping[str, list[int]]]  # input name to "min", "opt" and "max" shapes
@@ -135,14 +135,6 @@ def layer_types(package: Package, network: Any) -> dict[str, int]:
         else:
             count[_type_name(inputs[0].dtype)] += 1
     return dict(count)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that others may read or write at the same time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(data)
-    partial.replace(path)
 
 
 def _check_types(where: str, network_file: Path, precision: str, built: Mapping[str, int]) -> None:

@@ -46,8 +46,9 @@ def path(tmp_path_factory):
 
 
 @pytest.fixture
-def gpu(monkeypatch, path):
-    """A double of a GPU in place of the real bindings."""
+def gpu(monkeypatch, path, tmp_path):
+    """A double of a GPU in place of the real bindings, for a user with an empty cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     gpu = Gpu(trt, driver)
     bundle = open_bundle(path)
     gpu.networks = {stage.encode(): bundle.network(stage) for stage in ("trunk", "head")}
@@ -160,7 +161,7 @@ def test_parts_are_no_smaller_than_the_profile_takes(backend, path):
     few = {"region_features": {"min": [3, 6, 3, 3], "opt": [4, 6, 3, 3], "max": [4, 6, 3, 3]}}
     package = trt_engines.open_package("tensorrt_rtx")
     entry = engine_entry("head", trt.__version__, profile=few)
-    engine = trt_engines.Engine(package, open_bundle(path), entry)
+    engine = trt_engines.Engine(package, open_bundle(path), entry, "a GPU")
     assert engine.parts([(9, 6, 3, 3)]) == [slice(0, 3), slice(3, 6), slice(6, 9)]
     with pytest.raises(ShapeError, match=r"has \(5, 6, 3, 3\)\. Build one for it with --regions"):
         engine.parts([(5, 6, 3, 3)])  # 4 and 1, or 3 and 2

@@ -220,7 +220,8 @@ def test_what_cannot_run_there_is_an_error(device, path):
     wide = engine_entry("head", trt.__version__)
     few = {"region_features": {"min": [1, 6, 3, 3], "opt": [1, 6, 3, 3], "max": [4, 6, 3, 3]}}
     backend = open_backend("tensorrt_rtx", open_bundle(path))
-    engine = trt_engines.Engine(backend._package, open_bundle(path), wide | {"profile": few})
+    entry = wide | {"profile": few}
+    engine = trt_engines.Engine(backend._package, open_bundle(path), entry, "a GPU")
     with pytest.raises(ShapeError, match=r"to \(4, 6, 3, 3\), region_features has \(12, 6, 3, 3\)"):
         trt_engines.FixedEngine(engine, (12, 6, 3, 3))
     device.accepts = 0

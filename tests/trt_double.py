@@ -96,13 +96,41 @@ class Engine(Double):
 class RuntimeConfig(Double):
     """Takes the settings that the real one has."""
 
+    cache = None
+
     def __setattr__(self, name, value):
-        if name not in ("_real", "_gpu", "allocation"):
+        if name not in ("_real", "_gpu", "allocation", "cache"):
             getattr(self._real, name)  # AttributeError: it does not exist
         object.__setattr__(self, name, value)
 
     def do_set_execution_context_allocation_strategy(self, strategy):
         self.allocation = strategy
+
+    def do_create_runtime_cache(self):
+        return RuntimeCache(self._gpu.trt.IRuntimeCache, self._gpu)
+
+    def do_set_runtime_cache(self, cache):
+        self.cache = cache
+        return self._gpu.caches
+
+
+class RuntimeCache(Double):
+    """Remembers what was compiled, in a form that only the same GPU takes."""
+
+    def __init__(self, real, gpu):
+        super().__init__(real, gpu)
+        self.compiled = set()
+
+    def do_serialize(self):
+        return "\n".join([str(self._gpu.capability), *sorted(self.compiled)]).encode()
+
+    def do_deserialize(self, blob):
+        capability, *compiled = blob.decode(errors="replace").split("\n")
+        if capability != str(self._gpu.capability):
+            self._gpu.logger.log(self._gpu.trt.ILogger.ERROR, "made elsewhere")
+            return False
+        self.compiled.update(compiled)
+        return True
 
 
 class Inspector(Double):
@@ -116,7 +144,7 @@ class Inspector(Double):
 class Context(Double):
     def __init__(self, real, gpu, network, config):
         super().__init__(real, gpu)
-        self.config = config
+        self.config, self.network = config, network
         import onnxruntime
 
         self.session = onnxruntime.InferenceSession(
@@ -125,6 +153,7 @@ class Context(Double):
         self.inputs = [value.name for value in self.session.get_inputs()]
         self.outputs = [output.name for output in self.session.get_outputs()]
         self.shapes, self.addresses, self.room = {}, {}, None
+        self.known = config.cache.compiled if config.cache else set()
 
     def do_set_input_shape(self, name, shape):
         assert name in self.inputs
@@ -154,6 +183,11 @@ class Context(Double):
 
     def do_execute_async_v3(self, stream):
         shapes, addresses, room = dict(self.shapes), dict(self.addresses), self.room
+        kernel, known = f"{self.network} {shapes}", self.known
+        if kernel not in known:
+            assert int(stream) not in self._gpu.captured, "compiled while a stream is captured"
+            self._gpu.compiled.append(kernel)
+            known.add(kernel)
 
         def work():
             self._gpu.at(*room)[:] = 0xCD  # it is there still, and nobody else's
@@ -193,6 +227,7 @@ class Gpu:
         self.current = {}  # the context of each thread; ours is 1
         self.accepts, self.logger, self._next = 1 << 30, None, 4096
         self.capturable, self.has_room, self.inspected = True, True, '{"Layers": []}'
+        self.caches, self.compiled = True, []  # whether a context takes a cache; what was compiled
         self.warns = []  # what deserialising an engine warns of
         self.failing = None  # the name of a driver's function that fails
 

@@ -252,7 +252,10 @@ class _Program:
                 if self._graph is None:
                     self._graph = self._capture()
                 device.replay(self._graph, lane.stream)
-        self._warm = True
+        if not self._warm:
+            self._warm = True
+            for engine in (self._trunk, self._head):
+                engine.save_kernels()
         found = self._found.host
         count = int(found["count"][0])
         boxes = to_original(found["boxes"][:count], self._resized, self._original)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends.cuda_driver import Device
+from runtime.backends.kernel_cache import KernelCache
 from runtime.backends.per_thread import PerThread
 from runtime.backends.trt_package import EXTRAS, Package, open_package
 from runtime.bundle import Bundle
@@ -71,7 +72,8 @@ class EngineBackend:
             owned.callback(self._engines.clear)
             for stage in ("trunk", "head"):
                 entry = find_engine(bundle, stage, precision, self._package, device)
-                self._engines[stage] = Engine(self._package, bundle, entry)
+                engine = self._engines[stage] = Engine(self._package, bundle, entry, device.name)
+                owned.callback(engine.kernels.close)
             self._lanes = PerThread(device, lambda: _Lane(device))
             owned.callback(self._lanes.close)
             self._owned = owned.pop_all()
@@ -110,7 +112,7 @@ class EngineBackend:
         """What TensorRT built, layer by layer, as its engine inspector writes it (JSON)."""
         engine, trt = self._engines[stage], self._package.trt
         self._device.activate()
-        context = self._package.context(engine.engine)
+        context = engine.context()
         engine.set_shapes(context, engine.typical)  # without shapes it does not know the types
         inspector = engine.engine.create_engine_inspector()
         inspector.execution_context = context
@@ -134,11 +136,20 @@ class EngineBackend:
 class Engine:
     """A deserialised plan, and what its manifest entry says of it.
 
+    Args:
+        package: that built it.
+        bundle: that holds it.
+        entry: of the manifest.
+        gpu: name of the current GPU.
+
     Attributes:
+        kernels: what is compiled of it on the device; to be closed after its contexts.
         typical: shapes of the inputs that it was optimised for.
     """
 
-    def __init__(self, package: Package, bundle: Bundle, entry: Mapping[str, Any]) -> None:
+    def __init__(
+        self, package: Package, bundle: Bundle, entry: Mapping[str, Any], gpu: str
+    ) -> None:
         stage = bundle.stage(entry["stage"])
         self.package, self.stage = package, str(entry["stage"])
         self.inputs: list[str] = [value["name"] for value in stage["inputs"]]
@@ -160,6 +171,12 @@ class Engine:
         self._runtime = runtime  # must outlive its engines
         for message in messages:
             warnings.warn(f"{entry['file']}: {package} says: {message.text}", stacklevel=2)
+        content = bundle.manifest["files"][entry["file"]]["sha256"]
+        self.kernels = KernelCache(package, self.engine, content, gpu)
+
+    def context(self, *, eager: bool = False) -> Any:
+        """An execution context, as ``Package.context`` makes it."""
+        return self.package.context(self.engine, self.kernels.shared, eager=eager)
 
     def parts(self, shapes: Sequence[tuple[int, ...]]) -> list[slice]:
         """Compare shapes with the profile; the parts of the first axis that run at a time.
@@ -226,7 +243,7 @@ class FixedEngine:
     def __init__(self, engine: Engine, shape: tuple[int, ...]) -> None:
         if len(engine.parts([shape])) > 1:
             raise engine.refusal(shape)
-        context = engine.package.context(engine.engine, eager=True)
+        context = engine.context(eager=True)
         engine.set_shapes(context, [shape])
         self._engine, self._shape, self._context = engine, shape, context
         self.room = engine.package.room(context)
@@ -246,6 +263,10 @@ class FixedEngine:
         context = self._context
         if not context.execute_async_v3(stream):
             raise self._engine.failure([self._shape])
+
+    def save_kernels(self) -> None:
+        """Keep what was compiled for its shape."""
+        self._engine.kernels.save()
 
     def check_capturable(self, stream: int) -> None:
         """Make sure that what it puts on a stream can be captured.
@@ -271,8 +292,8 @@ class _Lane:
 
     def run(self, engine: Engine, arrays: Sequence[Floats]) -> list[Floats]:
         stage, results = engine.stage, list[Floats]()
-        if self._contexts.get(stage) is None:
-            self._contexts[stage] = engine.package.context(engine.engine)
+        if first := self._contexts.get(stage) is None:
+            self._contexts[stage] = engine.context()
         context, shapes = self._contexts[stage], [array.shape for array in arrays]
         engine.set_shapes(context, shapes)
         with self._device.waiting(self._stream):
@@ -291,6 +312,8 @@ class _Lane:
                 raise engine.failure(shapes)
             for name, result in zip(engine.outputs, results, strict=True):
                 self._device.download(result, self._memory[stage, name][0], self._stream)
+        if first:
+            engine.kernels.save()
         return results
 
     def close(self) -> None:

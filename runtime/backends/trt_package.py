@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import re
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,11 +125,20 @@ class Package:
         cache = None if self.ahead_of_time else config.get_timing_cache()
         return b"" if cache is None else bytes(cache.serialize())
 
-    def context(self, engine: Any, *, eager: bool = False) -> Any:
+    def runtime_cache(self, engine: Any) -> Any:
+        """For what is compiled on the device; None for TensorRT, which compiles nothing there."""
+        if not self.ahead_of_time:
+            return None
+        runtime_config = engine.create_runtime_config()
+        return runtime_config.create_runtime_cache()
+
+    def context(self, engine: Any, cache: Any = None, *, eager: bool = False) -> Any:
         """An execution context, whose memory ``room`` asks for; None on failure.
 
         Args:
             engine: to run.
+            cache: from ``runtime_cache``, where kernels are taken from and put; it must outlive
+                the context.
             eager: TensorRT-RTX runs a makeshift kernel for a new shape and puts a better one in its
                 place later, which a captured graph would not notice; so compile that at once.
         """
@@ -137,6 +147,8 @@ class Package:
         runtime_config = engine.create_runtime_config()
         own = self.trt.ExecutionContextAllocationStrategy.USER_MANAGED
         runtime_config.set_execution_context_allocation_strategy(own)
+        if cache is not None and not runtime_config.set_runtime_cache(cache):
+            warnings.warn(f"{self} takes no runtime cache: {self.last_message}", stacklevel=2)
         if eager:
             strategies = self.trt.DynamicShapesKernelSpecializationStrategy
             runtime_config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
