@@ -213,6 +213,18 @@ def test_its_gpu_is_current_again_whatever_the_thread_did_in_between(device, pat
             device.current[threading.get_ident()] = "another GPU"
 
 
+def test_the_double_sees_a_graph_whose_context_has_gone(device, path):
+    frame, *_ = images(1)
+    with on_device(path) as ours:
+        ours(frame), ours(frame)
+        (program,) = ours._frames._lanes.get()._programs.values()
+        context, program._trunk._context = program._trunk._context, None
+        ours(frame)
+        del context
+        with pytest.raises(AssertionError, match="must outlive what they enqueued"):
+            ours(frame)
+
+
 def test_what_cannot_run_there_is_an_error(device, path):
     with pytest.raises(ConfigError, match=r"'contrastzsd' in float32 only"):
         on_device(path, scoring_precision="int8")

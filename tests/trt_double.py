@@ -10,8 +10,10 @@ nothing but remember; what it remembers, a graph does each time it is launched.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import re
 import threading
+import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -110,7 +112,7 @@ class RuntimeConfig(Double):
         return RuntimeCache(self._gpu.trt.IRuntimeCache, self._gpu)
 
     def do_set_runtime_cache(self, cache):
-        self.cache = cache
+        self.cache = weakref.ref(cache)  # whoever made it must keep it
         return self._gpu.caches
 
 
@@ -153,7 +155,8 @@ class Context(Double):
         self.inputs = [value.name for value in self.session.get_inputs()]
         self.outputs = [output.name for output in self.session.get_outputs()]
         self.shapes, self.addresses, self.room = {}, {}, None
-        self.known = config.cache.compiled if config.cache else set()
+        own = RuntimeCache(None, gpu)
+        self.cache = config.cache or (lambda: own)
 
     def do_set_input_shape(self, name, shape):
         assert name in self.inputs
@@ -183,18 +186,22 @@ class Context(Double):
 
     def do_execute_async_v3(self, stream):
         shapes, addresses, room = dict(self.shapes), dict(self.addresses), self.room
-        kernel, known = f"{self.network} {shapes}", self.known
+        alive, cache = weakref.ref(self), self.cache
+        kernel, known = f"{self.network} {shapes}", cache().compiled
         if kernel not in known:
             assert int(stream) not in self._gpu.captured, "compiled while a stream is captured"
             self._gpu.compiled.append(kernel)
             known.add(kernel)
 
         def work():
-            self._gpu.at(*room)[:] = 0xCD  # it is there still, and nobody else's
-            arrays = {name: self._gpu.read(addresses[name], shapes[name]) for name in self.inputs}
-            results = self.session.run(None, arrays)
-            for name, result in zip(self.outputs, results, strict=True):
-                self._gpu.write(addresses[name], result)
+            context = alive()
+            assert context and cache(), "a context and its cache must outlive what they enqueued"
+            gpu = context._gpu
+            gpu.at(*room)[:] = 0xCD  # it is there still, and nobody else's
+            arrays = {name: gpu.read(addresses[name], shapes[name]) for name in context.inputs}
+            results = context.session.run(None, arrays)
+            for name, result in zip(context.outputs, results, strict=True):
+                gpu.write(addresses[name], result)
 
         self._gpu.enqueue(stream, work)
         return True
@@ -225,7 +232,8 @@ class Gpu:
         self.calls, self.networks, self.memory, self.streams = [], {}, {}, {}
         self.pinned, self.captured, self.graphs = {}, {}, {}
         self.current = {}  # the context of each thread; ours is 1
-        self.accepts, self.logger, self._next = 1 << 30, None, 4096
+        self.capturing = {}  # the thread that captures a stream
+        self.accepts, self.logger, self._handles = 1 << 30, None, itertools.count(4096, 4096)
         self.capturable, self.has_room, self.inspected = True, True, '{"Layers": []}'
         self.caches, self.compiled = True, []  # whether a context takes a cache; what was compiled
         self.warns = []  # what deserialising an engine warns of
@@ -248,6 +256,12 @@ class Gpu:
     def check_current(self):
         """What is made or run belongs to the GPU that is the calling thread's current one."""
         assert self.current.get(threading.get_ident()) == 1, "another GPU is current"
+
+    def check_not_capturing(self):
+        """The mode of capture forbids it to the thread that captures, and to no other."""
+        assert threading.get_ident() not in list(self.capturing.values()), (
+            "not while a stream is captured"
+        )
 
     def enqueue(self, stream, work):
         """Put work on a stream, or into the graph that is made of it."""
@@ -294,8 +308,7 @@ class Gpu:
         return Driver()
 
     def new(self):
-        self._next += 4096
-        return self._next
+        return next(self._handles)
 
     def do_cuInit(self, flags): ...
 
@@ -328,7 +341,7 @@ class Gpu:
         assert not self.streams.pop(int(stream)), "destroyed with work left"
 
     def do_cuMemAlloc(self, size):
-        assert not self.captured, "allocated while a stream is captured"
+        self.check_not_capturing()
         memory = np.full(size, 0xAB, np.uint8)
         address = memory.ctypes.data
         self.memory[address] = memory
@@ -345,9 +358,11 @@ class Gpu:
     def do_cuStreamBeginCapture(self, stream, mode):
         assert mode == self.driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         self.captured[int(stream)] = []
+        self.capturing[int(stream)] = threading.get_ident()
 
     def do_cuStreamEndCapture(self, stream):
         graph = self.new()
+        assert self.capturing.pop(int(stream)) == threading.get_ident()
         self.graphs[graph] = self.captured.pop(int(stream))
         return self.driver.CUgraph(graph)
 
@@ -367,6 +382,7 @@ class Gpu:
             self.enqueue(stream, work)
 
     def do_cuMemFree(self, address):
+        self.check_not_capturing()
         del self.memory[int(address)]
 
     def do_cuMemcpyHtoDAsync(self, target, source, size, stream):
