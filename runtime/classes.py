@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from runtime.bundle import Bundle
 from runtime.detections import Detections
-from zsd_core.errors import ClassError, ConfigError, did_you_mean
+from zsd_core.errors import ClassError, ConfigError, DataError, did_you_mean
 from zsd_core.pipeline import ImageResult
-from zsd_core.scoring import ClassSet, Scorer
+from zsd_core.scoring import ClassRows, ClassSet, Scorer
 from zsd_core.semantics import fold_name
 
 __all__ = ["ActiveClasses", "ClassTable", "Mode"]
@@ -22,6 +22,7 @@ __all__ = ["ActiveClasses", "ClassTable", "Mode"]
 Mode = Literal["zsd", "gzsd", "seen"]
 ENCODER = "MiniLM"
 MODES = ("zsd", "gzsd", "seen")
+BLOCK = 256  # words prepared at a time
 Classes = Sequence[str] | Mapping[str, Any]
 
 
@@ -83,10 +84,43 @@ class ClassTable:
             )
         self._seen = {fold_name(name): column for column, name in enumerate(bundle.seen)}
         self._unseen = {fold_name(name): row for row, name in enumerate(bundle.unseen)}
+        self._hint = (
+            " Any phrase works with phrases=True (pip install 'contrastzsd[text]')."
+            if ENCODER in self._encoder
+            else ""
+        )
         # What every set begins with: computed once, and shared by all.
         self._known = scorer.class_set(
             bundle.seen, bundle.class_vectors[: len(bundle.seen)], (), np.empty((0, 0), np.float32)
         )
+        nothing = np.full(len(self._seen), -1, np.int64)
+        self._none = ActiveClasses((), nothing, nothing >= 0, self._seen, self._known, "gzsd")
+        self._prepared: _Prepared | None = None
+
+    def prepare(self) -> None:
+        """Compute what every known word becomes as a class; a change then copies rows of it."""
+        if self._prepared is not None:
+            return
+        words = {
+            name: len(self._unseen) + row for name, row in self._bundle.vocabulary.rows.items()
+        }
+        words |= self._unseen
+        count, known = len(self._unseen) + len(self._bundle.vocabulary), self._known
+        rows = ClassRows(
+            np.empty((count, known.prototypes.shape[1]), np.float32),
+            np.empty((count, known.seen_count), np.float32),
+        )
+        ready = np.zeros(count, bool)
+        for start in range(0, count, BLOCK):
+            places = np.arange(start, min(start + BLOCK, count))
+            try:
+                block = self._scorer.rows(known, [""] * len(places), self._vectors(places))
+            except (ClassError, DataError):
+                continue  # one has no direction: asking for it says so, the others are computed
+            rows.prototypes[places], rows.cosines[places] = block.prototypes, block.cosines
+            ready[places] = True
+        words = {name: place for name, place in words.items() if ready[place]}
+        self._prepared = _Prepared(words, rows)
 
     def activate(self, classes: Classes | None, mode: Mode, version: int) -> ActiveClasses:
         """Active classes from scratch.
@@ -101,31 +135,19 @@ class ClassTable:
                 f"{did_you_mean(str(mode), MODES)}"
             )
         bundle = self._bundle
-        wanted = _named(bundle.seen + bundle.unseen if classes is None else classes)
-        unseen, vectors = self._resolve(wanted, {})
-        class_set = self._scorer.extend(self._known, unseen, vectors, version)
-        columns = self._seen | {fold_name(n): len(self._seen) + i for i, n in enumerate(unseen)}
-        ids = np.full(len(class_set.names), -1, np.int64)
-        ids[[columns[fold_name(name)] for name in wanted]] = np.arange(len(wanted))
-        return _sealed(tuple(wanted), ids, columns, class_set, mode)
+        return self._grown(
+            self._none, bundle.seen + bundle.unseen if classes is None else classes, mode, version
+        )
 
     def added(self, old: ActiveClasses, classes: Classes) -> ActiveClasses:
         """Active classes with more at the end; costs what the new ones cost."""
-        wanted = _named(classes)
-        unseen, vectors = self._resolve(wanted, old.columns, old.ids)
-        version = old.class_set.version + 1
-        class_set = self._scorer.extend(old.class_set, unseen, vectors, version)
-        first = len(old.class_set.names)
-        columns = {**old.columns, **{fold_name(n): first + i for i, n in enumerate(unseen)}}
-        ids = np.concatenate([old.ids, np.full(len(unseen), -1, np.int64)])
-        ids[[columns[fold_name(name)] for name in wanted]] = len(old.names) + np.arange(len(wanted))
-        return _sealed(old.names + tuple(wanted), ids, columns, class_set, old.mode)
+        return self._grown(old, classes, old.mode, old.class_set.version + 1)
 
     def removed(self, old: ActiveClasses, names: Sequence[str]) -> ActiveClasses:
         """Active classes without some."""
         gone = []  # columns
-        for name in _named(names):
-            column = old.columns.get(fold_name(name), -1)
+        for folded, name in _named(names)[0].items():
+            column = old.columns.get(folded, -1)
             if column < 0 or old.ids[column] < 0:
                 raise ClassError(
                     f"class {name!r} is not active, so it cannot be removed"
@@ -140,52 +162,86 @@ class ClassTable:
         stay[[column for column in gone if column >= seen]] = False
         left = np.flatnonzero(stay[seen:])
         class_set = self._scorer.keep(old.class_set, left, old.class_set.version + 1)
-        folded = tuple(compress(old.columns, stay.tolist()))  # they are in the order of columns
-        columns = dict(zip(folded, range(len(folded)), strict=True))
+        rest = tuple(compress(old.columns, stay.tolist()))  # they are in the order of columns
+        columns = dict(zip(rest, range(len(rest)), strict=True))
         kept = np.ones(len(old.names), bool)
         kept[gone_ids] = False
         names = tuple(compress(old.names, kept.tolist()))
         return _sealed(names, ids[stay], columns, class_set, old.mode)
 
-    def _resolve(
-        self,
-        wanted: Mapping[str, Any],
-        taken: Mapping[str, int],
-        ids: NDArray[np.int64] | None = None,
-    ) -> tuple[list[str], NDArray[np.float32]]:
-        """Names and vectors of the classes that are unseen; refuses those already active."""
-        names: list[str] = []
-        rows: list[NDArray[np.float32] | None] = []  # None: a word of the vocabulary
-        for name, vector in wanted.items():
-            folded = fold_name(name)
-            column = taken.get(folded, -1)
-            if ids is not None and column >= 0 and ids[column] >= 0:
-                raise ClassError(f"class {name!r} is already active; remove it first.")
-            if folded in self._seen:
-                if vector is not None:
-                    raise ClassError(
-                        f"class {name!r} is a seen class of this bundle, whose vector training "
-                        "fixed; give your own vector another name."
-                    )
-                continue
-            names.append(name)
-            rows.append(self._vector(name, folded, vector))
-        vectors = np.empty((len(names), self._bundle.model_config.scoring.vector_dim), np.float32)
-        words = [index for index, row in enumerate(rows) if row is None]
-        if words:
-            vectors[words] = self._words([names[index] for index in words])
-        for index, row in enumerate(rows):
-            if row is not None:
-                vectors[index] = row
-        return names, vectors
+    def _grown(
+        self, old: ActiveClasses, classes: Classes, mode: Mode, version: int
+    ) -> ActiveClasses:
+        wanted, vectors = _named(classes)
+        for folded in [folded for folded in wanted if folded in old.columns]:
+            if old.ids[old.columns[folded]] >= 0:
+                raise ClassError(f"class {wanted[folded]!r} is already active; remove it first.")
+            if folded in vectors:
+                raise ClassError(
+                    f"class {wanted[folded]!r} is a seen class of this bundle, whose vector "
+                    "training fixed; give your own vector another name."
+                )
+        unseen = {folded: name for folded, name in wanted.items() if folded not in old.columns}
+        names, before, first = tuple(unseen.values()), len(old.names), len(old.columns)
+        rows = self._rows(unseen, vectors)
+        class_set = self._scorer.append(old.class_set, names, rows, version)
+        columns = dict(old.columns)
+        columns.update(zip(unseen, range(first, first + len(names)), strict=True))
+        ids = np.empty(len(columns), np.int64)
+        ids[:first], ids[first:] = old.ids, -1
+        ids[[columns[folded] for folded in wanted]] = np.arange(before, before + len(wanted))
+        return _sealed(old.names + tuple(wanted.values()), ids, columns, class_set, mode)
 
-    def _vector(self, name: str, folded: str, vector: Any) -> NDArray[np.float32] | None:
+    def _rows(self, unseen: Mapping[str, str], vectors: Mapping[str, Any]) -> ClassRows:
+        """What unseen classes become; names and vectors are by folded name."""
+        if self._prepared is not None and not vectors:
+            found = [*map(self._prepared.words.get, unseen)]
+            if None not in found:
+                return self._prepared.rows.take(np.array(found, np.intp))
+        places: list[int] = []  # among the known words; -1: none of them
+        own: dict[int, NDArray[np.float32]] = {}  # vectors of those, by their position in places
+        for folded, name in unseen.items():
+            place = -1 if folded in vectors else self._place(folded, name)
+            if place < 0:
+                own[len(places)] = self._vector(name, vectors.get(folded))
+            places.append(place)
+        rows = self._vectors(np.array(places, np.intp))
+        for index, vector in own.items():
+            rows[index] = vector
+        return self._scorer.rows(self._known, tuple(unseen.values()), rows)
+
+    def _place(self, folded: str, name: str) -> int:
+        """Where a known word stands: unseen classes of the table first, then the vocabulary.
+
+        -1: nowhere, so that it needs the text encoder.
+        """
+        place = self._unseen.get(folded, -1)
+        if place < 0:
+            row = self._bundle.vocabulary.rows.get(folded, -1)
+            if row < 0 and not self._phrases:
+                self._bundle.vocabulary.lookup(name, self._hint)  # says which are near
+            place = row if row < 0 else len(self._unseen) + row
+        return place
+
+    def _vectors(self, places: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Vectors of known words; rows whose place is -1 are the caller's to fill."""
+        bundle, count = self._bundle, len(self._unseen)
+        vectors = np.empty((len(places), bundle.model_config.scoring.vector_dim), np.float32)
+        words = places >= count
+        table = (places >= 0) & ~words
+        vectors[table] = bundle.class_vectors[len(self._seen) + places[table]]
+        if words.any():
+            vectors[words] = bundle.vocabulary.unit_vectors(places[words] - count)
+        return vectors
+
+    def _vector(self, name: str, vector: Any) -> NDArray[np.float32]:
+        """A vector of the caller's, or the text encoder's."""
         if vector is None:
-            row = self._unseen.get(folded)
-            if row is None:
-                return None
-            known: NDArray[np.float32] = self._bundle.class_vectors[len(self._seen) + row]
-            return known
+            from zsd_core.text import TEMPLATE, encode_names  # imports torch once it is called
+
+            template = str(self._bundle.vocabulary_info.get("template") or TEMPLATE)
+            encoded: NDArray[np.float32] = encode_names([name], template=template)[0]
+            return encoded
         width = self._bundle.model_config.scoring.vector_dim
         array = np.asarray(vector)
         if array.shape != (width,) or array.dtype.kind not in "fiu":
@@ -196,42 +252,39 @@ class ClassTable:
             )
         return array.astype(np.float32)
 
-    def _words(self, names: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of names by the vocabulary, or by the text encoder where it has none of them."""
-        vocabulary = self._bundle.vocabulary
-        if not self._phrases or all(name in vocabulary for name in names):
-            hint = " Any phrase works with phrases=True (pip install 'contrastzsd[text]')."
-            return vocabulary.lookup_all(names, hint if ENCODER in self._encoder else "")
-        from zsd_core.text import TEMPLATE, encode_names  # imports torch once it is called
 
-        template = str(self._bundle.vocabulary_info.get("template") or TEMPLATE)
-        rows = [
-            vocabulary.lookup(name) if name in vocabulary
-            else encode_names([name], template=template)[0]
-            for name in names
-        ]  # fmt: skip
-        return np.stack(rows)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Prepared:
+    words: Mapping[str, int]  # row of every word, by folded name
+    rows: ClassRows
 
 
-def _named(classes: Classes) -> dict[str, Any]:
-    """Names with their vectors or None; blanks trimmed, repetitions refused."""
+def _named(classes: Classes) -> tuple[dict[str, str], dict[str, Any]]:
+    """Names, blanks trimmed, and the vectors that are given, by folded name.
+
+    Raises:
+        ClassError: a name is blank or given twice, or there is none.
+    """
     if isinstance(classes, str):
         raise ClassError(
             f"classes is the text {classes!r}, must be a list: {classes.split(',')!r}."
         )
-    pairs = classes.items() if isinstance(classes, Mapping) else ((name, None) for name in classes)
-    result: dict[str, Any] = {}
-    folded: set[str] = set()
-    for name, vector in pairs:
-        if not isinstance(name, str) or not fold_name(name):
+    names: dict[str, str] = {}
+    vectors: dict[str, Any] = {}
+    given: Mapping[str, Any] = classes if isinstance(classes, Mapping) else {}
+    for name in classes:
+        folded = fold_name(name) if isinstance(name, str) else ""
+        if not folded:
             raise ClassError(f"class name {name!r} must be a text that is not blank.")
-        if fold_name(name) in folded:
+        if folded in names:
             raise ClassError(f"class {name!r} is given twice (case and blanks do not count).")
-        folded.add(fold_name(name))
-        result[" ".join(name.split())] = vector
-    if not result:
+        names[folded] = " ".join(name.split())
+        vector = given.get(name)
+        if vector is not None:
+            vectors[folded] = vector
+    if not names:
         raise ClassError("no classes are given; name at least one, or pass None for the bundle's.")
-    return result
+    return names, vectors
 
 
 def _sealed(
@@ -246,7 +299,7 @@ def _sealed(
         reported[: class_set.seen_count] = False
     elif mode == "seen":
         reported[class_set.seen_count :] = False
-    if not reported.any():
+    if not np.count_nonzero(reported):
         role = {"zsd": "unseen class", "seen": "seen class", "gzsd": "class"}[mode]
         raise ClassError(
             f"mode {mode!r} needs at least one {role}, and the {len(names)} active classes hold "

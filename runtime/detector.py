@@ -236,8 +236,17 @@ class Detector:
         table = self.bundle.seen + self.bundle.unseen
         return self.bundle.vocabulary.search(text, count, also=table)
 
+    def prepare_vocabulary(self) -> None:
+        """Compute now what every word of the vocabulary becomes as a class.
+
+        From then on setting or adding such words, whichever they are, copies rows and runs no
+        layer. The rows stay in memory: 4 bytes a word for every entry of a prototype and every seen
+        class.
+        """
+        self._table.prepare()
+
     def warmup(self, height: int = 480, width: int = 640, count: int = 2) -> None:
-        """Run everything once before it matters: networks, kernels, the vocabulary's index.
+        """Run everything once before it matters: networks, kernels, and ``prepare_vocabulary``.
 
         Args:
             height: of the images to come; other sizes of network input may cost once more.
@@ -252,7 +261,7 @@ class Detector:
         noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
         for _ in range(count):
             self(noise)
-        _ = "" in self.bundle.vocabulary
+        self.prepare_vocabulary()
 
     def close(self) -> None:
         """Free the networks; the detector cannot be used afterwards."""

@@ -99,11 +99,9 @@ class Limits:
     def per_column(self, active: ActiveClasses) -> NDArray[np.float32]:
         """``(C,)`` score thresholds in the order of the class set; infinity hides a class."""
         classes = active.class_set
-        by_role = np.repeat(
-            np.array([self.by_role[role] for role in ROLES], np.float32),
-            [classes.seen_count, classes.unseen_count],
-        )
-        result = np.where(active.reported, by_role, np.float32(np.inf))
+        result, seen = np.empty(len(active.reported), np.float32), classes.seen_count
+        result[:seen], result[seen:] = (self.by_role[role] for role in ROLES)
+        result[~active.reported] = np.inf
         for name, value in self.by_class.items():
             column = active.columns.get(name)
             if column is not None and active.reported[column]:

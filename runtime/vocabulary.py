@@ -55,7 +55,7 @@ class Vocabulary:
         return len(self._vectors)
 
     def __contains__(self, name: str) -> bool:
-        return fold_name(name) in self._rows
+        return fold_name(name) in self.rows
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -63,7 +63,8 @@ class Vocabulary:
         return tuple(self._packed.decode().split("\n")) if self._packed else ()
 
     @cached_property
-    def _rows(self) -> dict[str, int]:
+    def rows(self) -> dict[str, int]:
+        """The row of every name, by folded name."""
         folded = [fold_name(name) for name in self.names]
         return {name: row for row, name in reversed(list(enumerate(folded)))}  # the first wins
 
@@ -82,10 +83,18 @@ class Vocabulary:
 
     def lookup_all(self, names: Sequence[str], hint: str = "") -> NDArray[np.float32]:
         """The unit vectors ``(n, E)`` of names; see ``lookup``."""
-        rows = [self._rows.get(fold_name(name), -1) for name in names]
-        if -1 in rows:
-            name = names[rows.index(-1)]
+        rows = np.array([self.rows.get(fold_name(name), -1) for name in names], np.intp)
+        if (rows < 0).any():
+            name = names[int(np.argmin(rows))]
             raise ClassError(f"{name!r} is not in the vocabulary{self._hint(name)}{hint}")
+        return self.unit_vectors(rows)
+
+    def unit_vectors(self, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """The unit vectors ``(n, E)`` of rows.
+
+        Raises:
+            DataError: one is zero.
+        """
         return np.asarray(unit_rows(self._vectors[rows] * self._scales[rows, None]), np.float32)
 
     def search(self, text: str, count: int = 10, also: Sequence[str] = ()) -> list[str]:

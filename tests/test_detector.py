@@ -12,7 +12,8 @@ import runtime.classes
 from runtime import Detections, Detector
 from runtime.backends.onnxruntime import OnnxRuntimeBackend
 from runtime.bundle import open_bundle
-from zsd_core.errors import ClassError, ConfigError, ImageError
+from zsd_core.errors import ClassError, ConfigError, DataError, ImageError
+from zsd_core.scoring import ContrastScorer
 
 
 def same(one, two):
@@ -118,18 +119,76 @@ def test_any_way_to_a_class_list_gives_the_same_result(bundle_path, detector, ph
     assert same(grown, built)
 
 
+def counted(monkeypatch):
+    """Of every call of p_s from now on, the number of rows."""
+    rows, project = [], ContrastScorer.prototypes_of
+    monkeypatch.setattr(
+        ContrastScorer, "prototypes_of", lambda s, v: rows.append(len(v)) or project(s, v)
+    )
+    return rows
+
+
 def test_adding_computes_the_new_class_only(detector, monkeypatch):
     def forbidden(*_):
         raise AssertionError("everything was computed again")
 
     monkeypatch.setattr(type(detector._scorer), "class_set", forbidden)
-    rows = []
-    project = type(detector._scorer).prototypes_of
-    monkeypatch.setattr(
-        type(detector._scorer), "prototypes_of", lambda s, v: rows.append(len(v)) or project(s, v)
-    )
+    rows = counted(monkeypatch)
     detector.add_classes(["zebra"])
     assert rows == [1]
+
+
+def sets(detector):
+    active = detector._state.active
+    return active.class_set.prototypes, active.class_set.seen_similarity, active.ids
+
+
+def test_a_prepared_vocabulary_gives_the_same_classes_without_a_layer(
+    bundle_path, photo, monkeypatch
+):
+    lists = [[*WORDS], ["cat", WORDS[-1], "cup"], None, [WORDS[1]]]
+    with opened(bundle_path) as plain, opened(bundle_path) as ready:
+        ready.prepare_vocabulary()
+        rows = counted(monkeypatch)
+        for classes in lists:
+            ready.set_classes(classes)
+            assert rows == []
+            plain.set_classes(classes)
+            for a, b in zip(sets(ready), sets(plain), strict=True):
+                np.testing.assert_array_equal(a, b)
+            assert same(ready(photo), plain(photo))
+            rows.clear()
+        ready.add_classes([WORDS[0].upper()])
+        assert rows == []
+        ready.prepare_vocabulary()
+        assert rows == []  # once is enough
+
+
+def test_a_prepared_vocabulary_leaves_vectors_and_errors_as_they_are(bundle_path):
+    vector = tiny.unit_vectors(1, 77)[0]
+    with opened(bundle_path) as plain, opened(bundle_path) as ready:
+        ready.prepare_vocabulary()
+        for detector in (plain, ready):
+            detector.set_classes({WORDS[0]: vector, WORDS[1]: None})  # its own vector counts
+            with pytest.raises(ClassError, match="is not in the vocabulary"):
+                detector.add_classes([WORDS[2] + "x"])
+        for a, b in zip(sets(ready), sets(plain), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_word_without_direction_is_an_error_only_when_it_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("runtime.classes.BLOCK", 2)
+    vectors = np.concatenate([tiny.unit_vectors(5, 9), np.zeros((1, tiny.VECTOR), np.float32)])
+    words = tuple(f"word {i}" for i in range(len(vectors)))
+    with opened(tiny.tiny_bundle(tmp_path / "b", vocabulary=(words, vectors))) as detector:
+        detector.prepare_vocabulary()
+        rows = counted(monkeypatch)
+        detector.set_classes(words[:4])
+        assert rows == []
+        detector.set_classes(words[:5])  # the last of them shares a block with the bad one
+        assert rows == [5]
+        with pytest.raises(DataError, match="length 0"):
+            detector.set_classes(words)
 
 
 def test_a_class_can_be_a_vector(detector, photo):
@@ -329,10 +388,11 @@ def test_whatever_stops_the_opening_frees_the_networks(bundle_path, monkeypatch,
     assert len(closed) == 1
 
 
-def test_warmup_runs_every_stage_and_reads_the_vocabulary(bundle_path):
+def test_warmup_runs_every_stage_and_prepares_the_vocabulary(bundle_path, monkeypatch):
+    rows = counted(monkeypatch)
     with opened(bundle_path) as detector:
         detector.warmup(48, 64)
-        assert "_rows" in vars(detector.bundle.vocabulary)
+        assert rows[-1] == len(tiny.UNSEEN) + len(tiny.WORDS)
         with pytest.raises(ConfigError, match="at least 1"):
             detector.warmup(0, 64)
 

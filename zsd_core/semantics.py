@@ -5,7 +5,6 @@ numpy only, so that an edge device computes exactly what training saw.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ __all__ = [
 Floats = NDArray[np.floating[Any]]
 
 
-@lru_cache(maxsize=1 << 16)
 def fold_name(name: str) -> str:
     """The form names are compared in: lower case, underscores and runs of white space one blank."""
     return " ".join(name.replace("_", " ").split()).casefold()
@@ -92,10 +90,10 @@ def similarity_of_cosines(cosines: Floats, temperature: float) -> Floats:
         raise ConfigError(f"similarity temperature is {temperature}, must be above 0.")
     if not cosines.size:
         return np.zeros(cosines.shape, cosines.dtype)
-    weights = cosines - cosines.max(axis=1, keepdims=True)
+    weights = cosines - np.maximum.reduce(cosines, axis=1, keepdims=True)
     weights /= temperature  # in place: with many classes, new memory costs more than the sums
     np.exp(weights, out=weights)
-    weights /= weights.sum(axis=1, keepdims=True)
+    weights /= np.add.reduce(weights, axis=1, keepdims=True)
     return np.asarray(weights)
 
 

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from zsd_core import kernels as compiled_kernels
 from zsd_core.config import ScoringConfig
 from zsd_core.errors import ConfigError, did_you_mean
-from zsd_core.scoring.classes import ClassSet, Scorer
+from zsd_core.scoring.classes import ClassRows, ClassSet, Scorer
 from zsd_core.scoring.conse import ConseScorer
 from zsd_core.scoring.contrastzsd import ContrastScorer
 
 __all__ = [
-    "ClassSet", "ConseScorer", "ContrastScorer", "Scorer", "check_method", "method_names",
-    "scorer_for",
+    "ClassRows", "ClassSet", "ConseScorer", "ContrastScorer", "Scorer", "check_method",
+    "method_names", "scorer_for",
 ]  # fmt: skip
 
 

@@ -29,7 +29,7 @@ from zsd_core.errors import (
 )
 from zsd_core.semantics import unit_rows
 
-__all__ = ["ClassSet", "Scorer", "VectorScorer"]
+__all__ = ["ClassRows", "ClassSet", "Scorer", "VectorScorer"]
 
 Floats = NDArray[np.float32]
 Positions = Sequence[int] | NDArray[np.intp]
@@ -48,7 +48,10 @@ class _GrowingRows:
         self._used, self._order, self._lock = sum(map(len, parts)), order, threading.Lock()
         capacity = self._used + max(spare, self._used // 2)
         self._buffer = np.empty((capacity, parts[0].shape[1]), np.float32, order)
-        np.concatenate(parts, out=self._buffer[: self._used])
+        start = 0
+        for part in parts:
+            self._buffer[start : start + len(part)] = part
+            start += len(part)
 
     def view(self, count: int) -> Floats:
         """The first ``count`` rows, read-only."""
@@ -65,6 +68,25 @@ class _GrowingRows:
                 self._used = end
                 return self
         return _GrowingRows([self._buffer[:count], rows], self._order)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassRows:
+    """What vectors of unseen classes become: all a class set needs of them, row by row.
+
+    Attributes:
+        prototypes: ``(n, P)``.
+        cosines: ``(n, Ks)``, with every seen class.
+    """
+
+    prototypes: Floats
+    cosines: Floats
+
+    def take(self, positions: Positions) -> ClassRows:
+        """Copies of some rows."""
+        return ClassRows(
+            self.prototypes.take(positions, axis=0), self.cosines.take(positions, axis=0)
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,6 +139,14 @@ class Scorer(Protocol):
         self, classes: ClassSet, names: Sequence[str], vectors: NDArray[Any], version: int
     ) -> ClassSet:
         """Add unseen classes at the end; equal to building the larger set, bit for bit."""
+
+    def rows(self, classes: ClassSet, names: Sequence[str], vectors: NDArray[Any]) -> ClassRows:
+        """What ``extend`` computes of vectors ``(n, E)``; the seen classes are those of a set."""
+
+    def append(
+        self, classes: ClassSet, names: Sequence[str], rows: ClassRows, version: int
+    ) -> ClassSet:
+        """``extend`` with rows that were computed before."""
 
     def keep(self, classes: ClassSet, unseen: Positions, version: int) -> ClassSet:
         """Keep the unseen classes of these positions (0 is the first unseen), in this order."""
@@ -238,15 +268,25 @@ class VectorScorer(ABC):
         self, classes: ClassSet, names: Sequence[str], vectors: NDArray[Any], version: int
     ) -> ClassSet:
         """Add unseen classes at the end; see ``Scorer``."""
-        rows = self._unit(names, vectors)
+        return self.append(classes, names, self.rows(classes, names, vectors), version)
+
+    def rows(self, classes: ClassSet, names: Sequence[str], vectors: NDArray[Any]) -> ClassRows:
+        """What unseen classes become; see ``Scorer``."""
+        unit = self._unit(names, vectors)
+        return ClassRows(self.prototypes_of(unit), classes.storage.seen_cosines(unit))
+
+    def append(
+        self, classes: ClassSet, names: Sequence[str], rows: ClassRows, version: int
+    ) -> ClassSet:
+        """Add unseen classes whose rows are known; see ``Scorer``."""
         old, before = classes.storage, len(classes.names)
         storage = _Storage(
             old.seen_cosines,
-            old.prototypes.extended(1 + before, self.prototypes_of(rows)),
-            old.cosines.extended(classes.unseen_count, old.seen_cosines(rows)),
+            old.prototypes.extended(1 + before, rows.prototypes),
+            old.cosines.extended(classes.unseen_count, rows.cosines),
         )
         return self._sealed(
-            classes.names + tuple(names), storage, classes.unseen_count + len(rows), version
+            classes.names + tuple(names), storage, classes.unseen_count + len(names), version
         )
 
     def keep(self, classes: ClassSet, unseen: Positions, version: int) -> ClassSet:
