@@ -170,6 +170,7 @@ def _ours(
                 share=share,
             )  # fmt: skip
     other, turn = Detector(bundle, threads=threads), count()
+    other.prepare_vocabulary()  # every word, before any is asked for
 
     def set_classes() -> None:  # other names every time
         start = next(turn) * CLASSES % (len(words) - CLASSES)

@@ -1,12 +1,14 @@
 """How long a change of classes takes, and what it does to a running stream.
 
     python -m benchmarks.vocabulary
-    python -m benchmarks.vocabulary --bundle paper --json vocabulary.json
+    python -m benchmarks.vocabulary --bundle paper --calls 100 --frames 3 --json vocabulary.json
     python -m benchmarks.vocabulary --soak 10000
 
 "add one" takes a class into a detector of so many classes, by a name of the vocabulary or by a
-vector; "replace all" sets as many others. "frame" is a call of the detector, alone and while
-another thread changes the classes all the time. The soak test swaps class sets while frames are
+vector; "replace all" sets as many others. "prepare" computes every word of the vocabulary once, as
+``Detector.prepare_vocabulary`` and ``warmup`` do, and "prepared" rows come after it. "frame" is a
+call of the detector, alone and while another thread changes the classes all the time. A p99 of
+fewer than 100 calls is about the slowest of them. The soak test swaps class sets while frames are
 searched and compares every frame, bit for bit, with a detector opened with the set the frame
 names; one that is missing or mixed fails the command.
 """
@@ -19,7 +21,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
+from functools import partial
+from itertools import combinations, cycle
 from pathlib import Path
 
 if not __package__:  # run as a file
@@ -31,12 +34,14 @@ from numpy.typing import NDArray
 from benchmarks.latency import PAPER, bundle_path, class_names
 from benchmarks.measure import conditions, markdown, percentiles, photograph, write_rows
 from runtime.bundle import open_bundle
+from runtime.classes import ClassTable
 from runtime.detections import Detections
 from runtime.detector import Detector
 from zsd_core.errors import ConfigError, ZsdError
 from zsd_core.progress import Progress
+from zsd_core.scoring import scorer_for
 
-__all__ = ["Row", "Soak", "changes", "main", "parse", "soak", "stream", "table"]
+__all__ = ["Row", "Soak", "changes", "main", "parse", "prepared", "soak", "stream", "table"]
 
 CLASSES = (80, 1203)
 THRESHOLD = 0.0  # of the soak test: as many detections as there may be in every frame
@@ -80,13 +85,9 @@ class Soak:
 def changes(detector: Detector, count: int, calls: int) -> list[Row]:
     """Time changes of a detector's classes at ``count`` classes; they are left changed."""
     names = class_names(detector.bundle, count + 1)
-    sets, extra = (names[:count], names[count:0:-1]), names[count]
+    extra = names[count]
     vector = detector.bundle.vocabulary.lookup(extra)
-    detector.set_classes(sets[0])
-
-    def alternate() -> Callable[[], None]:
-        turn = iter(range(1 << 30))
-        return lambda: detector.set_classes(sets[next(turn) % 2])
+    detector.set_classes(names[:count])
 
     def remove() -> None:
         detector.remove_classes([extra])
@@ -104,18 +105,49 @@ def changes(detector: Detector, count: int, calls: int) -> list[Row]:
     add()
     rows.append(_row(detector, "remove one", count, _times(remove, calls, add)))
     remove()
-    replacing = max(3, calls // 10)  # it computes every class
-    return [*rows, _row(detector, "replace all", count, _times(alternate(), replacing))]
+    replacing = _times(_replacing(detector, count), max(3, calls // 10))  # it computes every class
+    return [*rows, _row(detector, "replace all", count, replacing)]
+
+
+def prepared(detector: Detector, counts: Sequence[int], calls: int) -> list[Row]:
+    """Time preparing the vocabulary, and changes of the prepared detector."""
+    bundle = detector.bundle
+    scorer = scorer_for(bundle.model_config.scoring, bundle.scorer_tensors())
+    times = _times(lambda: ClassTable(bundle, scorer).prepare(), 3, warmup=1)
+    rows = [_row(detector, "prepare the vocabulary", len(bundle.vocabulary), times)]
+    detector.prepare_vocabulary()
+    for count in counts:
+        replacing = _times(_replacing(detector, count), max(3, calls // 10))
+        *names, extra = class_names(bundle, count + 1)
+        detector.set_classes(names)
+        adding = _times(
+            partial(detector.add_classes, [extra]), calls, partial(detector.remove_classes, [extra])
+        )
+        rows += [
+            _row(detector, "add one, by name, prepared", count, adding),
+            _row(detector, "replace all, prepared", count, replacing),
+        ]
+    return rows
+
+
+def _replacing(detector: Detector, count: int) -> Callable[[], None]:
+    """A call that sets ``count`` classes, in turns from either end of the known ones."""
+    names = class_names(detector.bundle, count + 1)
+    sets = cycle([names[:count], names[count:0:-1]])
+    return lambda: detector.set_classes(next(sets))
 
 
 def _times(
-    action: Callable[[], object], calls: int, undo: Callable[[], object] = lambda: None
+    action: Callable[[], object],
+    calls: int,
+    undo: Callable[[], object] = lambda: None,
+    warmup: int = 3,  # the first ones index the vocabulary and grow buffers
 ) -> list[float]:
     samples = []
-    for call in range(calls + 3):
+    for call in range(calls + warmup):
         start = time.perf_counter()
         action()
-        if call >= 3:  # the first ones index the vocabulary and grow buffers
+        if call >= warmup:
             samples.append(1e3 * (time.perf_counter() - start))
         undo()
     return samples
@@ -132,7 +164,7 @@ def stream(detector: Detector, image: NDArray[np.uint8], count: int, calls: int)
     """Time frames at ``count`` classes: alone, and while a thread adds and removes one for ever."""
     names = class_names(detector.bundle, count + 1)
     detector.set_classes(names[:count])
-    alone = _times(lambda: detector(image), calls)
+    alone = _times(lambda: detector(image), calls, warmup=1)
     changed, stop = threading.Event(), threading.Event()
 
     def change() -> None:
@@ -147,7 +179,7 @@ def stream(detector: Detector, image: NDArray[np.uint8], count: int, calls: int)
     changed.wait()
     try:
         version, start = detector.class_set_version, time.perf_counter()
-        changing = _times(lambda: detector(image), calls)
+        changing = _times(lambda: detector(image), calls, warmup=1)
         rate = (detector.class_set_version - version) / (time.perf_counter() - start)
     finally:
         stop.set()
@@ -260,9 +292,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--classes", nargs="+", type=int, default=list(CLASSES), metavar="N")
     add("--threads", type=int, metavar="N", help="default: one per core")
     add("--calls", type=int, default=1000, metavar="N", help="changes measured (%(default)s)")
-    add(
-        "--frames", type=int, default=50, metavar="N", help="frames measured, 0: none (%(default)s)"
-    )
+    add("--frames", type=int, default=50, metavar="N",
+        help="measured at rest, as many while classes change; 0: none (%(default)s)")  # fmt: skip
     add("--soak", type=int, default=0, metavar="N", help="swaps of the soak test; default: none")
     add("--json", type=Path, metavar="FILE", help="write all rows here too")
     args = parser.parse_args(argv)
@@ -285,17 +316,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                 Detector(open_bundle(path), backend=args.backend, threads=args.threads) as detector,
             ):
                 lines.append(f"{detector.description}; {conditions()}")
-                frames = min(args.frames, 3) if name == PAPER else args.frames
                 for count in args.classes:
                     print(f"{detector.bundle.name}, {count} classes ...", file=sys.stderr)
                     rows += changes(detector, count, args.calls)
-                    if frames and (name != PAPER or count <= 80):  # else minutes a frame
-                        rows += stream(detector, image, count, frames)
+                    if args.frames:
+                        rows += stream(detector, image, count, args.frames)
                 if args.soak:
                     result = soak(detector, image, args.soak)
                     wrong += result.wrong
                     lines.append(_verdict(result))
                     rows.append(_row(detector, "swap under load (soak)", 20, result.swap_ms))
+                rows += prepared(detector, args.classes, args.calls)
     except (ZsdError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -14,12 +14,16 @@ from zsd_core.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
-def wide(tmp_path_factory):
-    """The tiny detector with enough words for the sets of the soak test."""
+def wide_path(tmp_path_factory):
+    """The tiny bundle with enough words for the sets of the soak test."""
     words = tuple(f"word {i}" for i in range(40))
     path = tmp_path_factory.mktemp("wide") / "tiny"
-    tiny.tiny_bundle(path, vocabulary=(words, tiny.unit_vectors(len(words), 9)))
-    with Detector(path, backend="onnxruntime", threads=1) as detector:
+    return tiny.tiny_bundle(path, vocabulary=(words, tiny.unit_vectors(len(words), 9)))
+
+
+@pytest.fixture(scope="module")
+def wide(wide_path):
+    with Detector(wide_path, backend="onnxruntime", threads=1) as detector:
         yield detector
 
 
@@ -31,6 +35,16 @@ def test_changes_are_measured(wide):
     ]  # fmt: skip
     assert all(0 < row.p50_ms <= row.p99_ms for row in rows)
     assert len(wide.classes) == 10
+
+
+def test_a_prepared_detector_is_measured_too(wide_path):
+    with Detector(wide_path, backend="onnxruntime", threads=1) as detector:
+        rows = vocabulary.prepared(detector, [5, 10], calls=20)
+    assert [(row.operation, row.classes, row.calls) for row in rows] == [
+        ("prepare the vocabulary", 40, 3), ("add one, by name, prepared", 5, 20),
+        ("replace all, prepared", 5, 3), ("add one, by name, prepared", 10, 20),
+        ("replace all, prepared", 10, 3),
+    ]  # fmt: skip
 
 
 def test_frames_are_measured_at_rest_and_while_classes_change(wide, photo):
@@ -81,7 +95,7 @@ def test_the_command_writes_rows(wide, tmp_path, capsys):
                  "2", "--threads", "1", "--json", str(path)]  # fmt: skip
     assert vocabulary.main(arguments) == 0
     rows = json.loads(path.read_text())
-    assert {"operation", "classes", "p50_ms", "p99_ms"} <= set(rows[0]) and len(rows) == 6
+    assert {"operation", "classes", "p50_ms", "p99_ms"} <= set(rows[0]) and len(rows) == 9
     assert "| add one, by name | 10 |" in capsys.readouterr().out
 
 
