@@ -101,7 +101,9 @@ def add_paper_int8(path: Path) -> None:
     """
     from export.quantize import add_int8
 
-    add_int8(path, [NamedImage("calibration", photograph())], regions=8, sensitive=0)
+    add_int8(
+        path, [NamedImage("calibration", photograph())], regions=8, sensitive=0, noise=0, crossing=0
+    )
 
 
 class EagerDetector:

@@ -14,8 +14,8 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from export.equalize import Feed, tensor_values, weight_axes
+from export.noise import ACTIVATIONS
 from export.precision import COMPUTE
-from export.rounding import ACTIVATIONS
 
 if TYPE_CHECKING:
     import onnx

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from export.copies import STAGES, add_networks, record_tradeoff, working_copy
-from export.rounding import ACTIVATIONS, layer_noise
+from export.equalize import Feed
+from export.noise import ACTIVATIONS, layer_noise
 from export.stages import inputs_of
 from export.tradeoff import photographs, tradeoff, tradeoff_table
 from runtime.bundle import open_bundle
@@ -51,6 +51,7 @@ HALF = frozenset(
     "Add AveragePool Clip Concat Conv Flatten Gemm Identity MatMul MaxPool Mul Pad Relu Reshape "
     "Slice Squeeze Sub Transpose Unsqueeze".split()
 )
+FAMILIES = ("onnxruntime", "openvino", "tensorrt")  # of backends; one file serves all
 COMPUTE = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 EXACT_OUTPUTS = ("objectness", "deltas")
 LARGEST = 65504.0  # of float16
@@ -73,15 +74,15 @@ def add_fp16(path: Path) -> dict[str, Any]:
         model = name_nodes(onnx.load(bundle.network(stage)))
         keep = final_layers(model)
         if stage == "trunk":
-            sample = inputs_of(bundle.model_config, [photographs()[0].pixels])["images"]
-            keep += sensitive_nodes(model, "images", sample, keep)
+            samples = [inputs_of(bundle.model_config, [image.pixels]) for image in photographs()]
+            keep += sensitive_nodes(model, [{"images": s["images"]} for s in samples], keep)
         kept[stage] = to_fp16(model, keep)
         files[f"{stage}.fp16.onnx"] = model.SerializeToString()
     names = {stage: f"{stage}.fp16.onnx" for stage in STAGES}
     entry = {
-        "networks": {family: names for family in ("onnxruntime", "openvino", "tensorrt")},
+        "networks": dict.fromkeys(FAMILIES, names),
         "method": "weights and activations rounded to float16; inputs and outputs float32",
-        "float32": kept,
+        "float32": dict.fromkeys(FAMILIES, kept),
     }
     add_networks(path, "fp16", entry, files)
     return entry
@@ -167,11 +168,11 @@ def final_layers(model: onnx.ModelProto, outputs: Sequence[str] = EXACT_OUTPUTS)
 
 
 def sensitive_nodes(
-    model: onnx.ModelProto, name: str, sample: NDArray[np.float32], kept: Sequence[str]
+    model: onnx.ModelProto, samples: Sequence[Feed], kept: Sequence[str]
 ) -> list[str]:
     """Layers, with their activations, that int8 alone would spoil: rounding is amplified there."""
     layers = [n.name for n in model.graph.node if n.op_type in COMPUTE and n.name not in kept]
-    noise = layer_noise(model, {name: sample}, layers, 127)
+    noise = layer_noise(model, samples, layers, 127)
     found = [node for node in model.graph.node if noise.get(node.name, 0) > SENSITIVE]
     made = {node.output[0] for node in found}
     return [
@@ -269,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(tradeoff_table(report))
-    kept: Mapping[str, Sequence[str]] = entry["float32"]
+    kept: Mapping[str, Sequence[str]] = entry["float32"][FAMILIES[0]]
     print(f"{path}: fp16 added; float32 stay {json.dumps(kept)}")
     return 0
 

@@ -11,11 +11,16 @@ Backends want int8 written differently, so each family has its own file, named i
 
 Weights are signed, symmetric, one scale per channel. Before rounding, channels are equalised
 (``export.equalize``); biases take back the mean error of the rounding (``export.rounding``). The
-last layers of the box deltas and of the objectness stay float32, and so does every layer that
-alone, in int8, would disturb an output of its network by more than ``--sensitive`` of the output's
-size (in MobileNetV2 the first few), with those beside them for which int8 is not worth the change
-of type (``export.crossings``). The embeddings are never rounded: those of what no calibration image
-shows would be cut off. Prints what it costs (``export.tradeoff``) on every family installed here.
+last layers of the box deltas and of the objectness stay float32, and so do
+
+* every layer that alone, in int8, would disturb an output of its network by more than
+  ``--sensitive`` of the output's size (in MobileNetV2 the first few);
+* where all others together would by more than ``--noise``, the cheapest run of consecutive layers
+  without which they do not (``export.noise``; in MobileNetV2 the last bottlenecks);
+* those beside them for which int8 is not worth the change of type (``export.crossings``).
+
+The embeddings are never rounded: those of what no calibration image shows would be cut off. Prints
+what it costs (``export.tradeoff``) on every family installed here.
 """
 
 from __future__ import annotations
@@ -34,10 +39,11 @@ import numpy as np
 
 from export.compare import class_table
 from export.copies import STAGES, add_networks, record_tradeoff, working_copy
-from export.crossings import CROSSING, costly_crossings
+from export.crossings import CROSSING, costly_crossings, multiply_adds
 from export.equalize import Feed, equalize
+from export.noise import NoiseProbe, loudest_run
 from export.precision import COMPUTE, SENSITIVE, compute_types, final_layers, name_nodes
-from export.rounding import correct_biases, layer_noise
+from export.rounding import correct_biases
 from export.stages import NamedImage, folder_images, head_inputs, inputs_of, pipeline_trace
 from export.tradeoff import photographs, tradeoff, tradeoff_table
 from runtime.backends import installed_backends, open_backend
@@ -54,6 +60,7 @@ __all__ = [
 ]  # fmt: skip
 
 METHODS = ("minmax", "entropy", "percentile")
+NOISE = 0.07  # of all int8 layers of a network together, as a share of its worst output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +108,7 @@ def add_int8(
     full_range: bool = False,
     keep: Sequence[str] = (),
     sensitive: float = SENSITIVE,
+    noise: float = NOISE,
     crossing: float = CROSSING,
 ) -> dict[str, Any]:
     """Add int8 networks to a bundle.
@@ -113,7 +121,9 @@ def add_int8(
         full_range: 8-bit weights on CPUs too; where they have no VNNI, products will saturate.
         keep: names of further nodes that stay float32.
         sensitive: largest noise that one layer in int8 may make, as a share of the signal; above
-            it the layer stays float32. 0 asks no layer and quantises all.
+            it the layer stays float32. 0 asks no layer.
+        noise: largest noise that all layers in int8 together may make; above it a run of layers
+            stays float32. 0 keeps none for that.
         crossing: what one number's change of type costs, in multiply-adds; cheap layers beside
             float32 ones stay float32 too. 0 keeps none for that.
 
@@ -131,39 +141,29 @@ def add_int8(
     known = {node.name for model in models.values() for node in model.graph.node}
     if unknown := [name for name in keep if name not in known]:
         raise ConfigError(f"no network has a node {unknown[0]!r}; names are those of the ONNX.")
-    kept = {
-        stage: [*final_layers(model), *(n.name for n in model.graph.node if n.name in keep)]
-        for stage, model in models.items()
-    }
     inputs = calibration_inputs(bundle, images, regions)
     files: dict[str, bytes] = {}
+    single: dict[str, dict[str, list[str]]] = {}
     for stage, model in models.items():
         samples = inputs[stage]
         equalize(model, samples)
-        if sensitive:
-            layers = _computing(model, kept[stage])
-            found = layer_noise(
-                model, samples[0], layers, FLAVOURS["asymmetric"].levels(full_range)
-            )
-            kept[stage] += [layer for layer, noise in found.items() if noise > sensitive]
-            operators = FLAVOURS["asymmetric"].operators
-            kept[stage] += costly_crossings(model, samples[0], kept[stage], operators, crossing)
-        if not _computing(model, kept[stage]):
+        kept = [*final_layers(model), *(n.name for n in model.graph.node if n.name in keep)]
+        levels = FLAVOURS["asymmetric"].levels(full_range)
+        kept += _noisy_layers(model, samples, kept, levels, sensitive, noise)
+        operators = FLAVOURS["asymmetric"].operators
+        kept += costly_crossings(model, samples[0], kept, operators, crossing)
+        if not _computing(model, kept):
             raise ConfigError(f"{stage}: no layer would become int8; keep fewer nodes.")
-        for flavour_name, flavour in FLAVOURS.items():
-            levels = flavour.levels(full_range)
-            single = [*kept[stage], *_rounding_outputs(model, flavour, kept[stage])]
-            corrected = onnx.ModelProto.FromString(model.SerializeToString())
-            correct_biases(corrected, samples, _computing(model, single), levels)
-            files[f"{stage}.int8.{flavour_name}.onnx"] = _quantize(
-                corrected, flavour, samples, single, method, levels < 127
-            )
-    networks = {
-        family: {stage: f"{stage}.int8.{name}.onnx" for stage in STAGES}
-        for name, flavour in FLAVOURS.items() for family in flavour.families
-    }  # fmt: skip
+        for name, flavour in FLAVOURS.items():
+            own = [*kept, *_rounding_outputs(model, flavour, kept)]
+            files[_file(stage, name)] = _quantize(model, flavour, samples, own, method, full_range)
+            for family in flavour.families:
+                single.setdefault(family, {})[stage] = own
     entry = {
-        "networks": networks,
+        "networks": {
+            family: {stage: _file(stage, name) for stage in STAGES}
+            for name, flavour in FLAVOURS.items() for family in flavour.families
+        },
         "method": f"ONNX Runtime {require('onnxruntime', 'cpu').__version__} static quantisation, "
         f"{method}, int8 weights per channel, equalised channels, corrected biases",
         "weight_levels": {
@@ -174,7 +174,7 @@ def add_int8(
             "images": [image.name for image in images],
             "regions": sum(len(next(iter(feed.values()))) for feed in inputs["head"]),
         },
-        "float32": kept,
+        "float32": single,
     }  # fmt: skip
     add_networks(path, "int8", entry, files)
     return entry
@@ -217,19 +217,42 @@ def _rounding_outputs(model: onnx.ModelProto, flavour: Flavour, kept: Sequence[s
     return found if _computing(model, [*kept, *found]) else []
 
 
+def _noisy_layers(
+    model: onnx.ModelProto, samples: Sequence[Feed], kept: Sequence[str], levels: int,
+    sensitive: float, noise: float,
+) -> list[str]:  # fmt: skip
+    """The layers to spare: each that is too noisy alone, and a run if all others together are."""
+    layers = _computing(model, kept)
+    if not layers or not (sensitive or noise):
+        return []
+    probe = NoiseProbe(model, samples, layers, levels)
+    found = [layer for layer in layers if sensitive and probe([layer]) > sensitive]
+    if noise:
+        left = [layer for layer in layers if layer not in found]
+        found += loudest_run(probe, left, multiply_adds(model, samples[0]), noise)
+    return found
+
+
+def _file(stage: str, flavour: str) -> str:
+    return f"{stage}.int8.{flavour}.onnx"
+
+
 def _quantize(
     model: onnx.ModelProto, flavour: Flavour, inputs: Sequence[Feed],
-    kept: Sequence[str], method: str, reduce_range: bool,
+    kept: Sequence[str], method: str, full_range: bool,
 ) -> bytes:  # fmt: skip
     """The library's work: the network with its ranges measured and its Q/DQ nodes set."""
     onnx, tools = require("onnx", "export"), require("onnxruntime.quantization", "cpu")
     kinds = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
+    levels = flavour.levels(full_range)
+    corrected = onnx.ModelProto.FromString(model.SerializeToString())
+    correct_biases(corrected, inputs, _computing(model, kept), levels)
     with tempfile.TemporaryDirectory(prefix="contrastzsd-") as work, _quiet():
         source, target = Path(work) / "float32.onnx", Path(work) / "int8.onnx"
-        onnx.save(model, source)
+        onnx.save(corrected, source)
         tools.quantize_static(
             str(source), str(target), _Reader(inputs),
-            quant_format=tools.QuantFormat.QDQ, per_channel=True, reduce_range=reduce_range,
+            quant_format=tools.QuantFormat.QDQ, per_channel=True, reduce_range=levels < 127,
             activation_type=tools.QuantType.QInt8 if flavour.symmetric else tools.QuantType.QUInt8,
             weight_type=tools.QuantType.QInt8, op_types_to_quantize=list(flavour.operators),
             nodes_to_exclude=list(kept),
@@ -284,12 +307,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--keep", nargs="+", default=[], metavar="NODE", help="stay float32 too")
     add("--sensitive", type=float, default=SENSITIVE, metavar="X",
         help="layers that alone make more noise stay float32; 0: none (%(default)s)")  # fmt: skip
+    add("--noise", type=float, default=NOISE, metavar="X",
+        help="most that all layers together make; 0: any (%(default)s)")  # fmt: skip
     add("--crossing", type=float, default=CROSSING, metavar="X",
         help="cost of a number that changes type, in multiply-adds (%(default)s)")  # fmt: skip
     add("--calls", type=int, default=0, metavar="N", help="measure the time of N calls (0: none)")
     args = parser.parse_args(argv)
-    if args.regions < 1 or min(args.calls, args.sensitive, args.crossing) < 0:
-        parser.error("--regions must be at least 1, --calls, --sensitive, --crossing not negative")
+    if args.regions < 1 or min(args.calls, args.sensitive, args.noise, args.crossing) < 0:
+        parser.error(
+            "--regions must be at least 1; --calls, --sensitive, --noise, --crossing not negative"
+        )
     return args
 
 
@@ -304,7 +331,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             add_int8(
                 path, images, method=args.method, regions=args.regions,
                 full_range=args.full_range, keep=args.keep,
-                sensitive=args.sensitive, crossing=args.crossing,
+                sensitive=args.sensitive, noise=args.noise, crossing=args.crossing,
             )  # fmt: skip
         with step("measure the loss"):
             present = [b for b in installed_backends() if b in ("onnxruntime", "openvino")]

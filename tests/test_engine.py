@@ -74,7 +74,7 @@ def made(tmp_path_factory):
     }
     tiny.tiny_bundle(path, files=files)
     add_fp16(path)
-    add_int8(path, images(2), sensitive=0)
+    add_int8(path, images(2), sensitive=0, noise=0, crossing=0)
     return path
 
 
@@ -108,14 +108,14 @@ def test_engines_for_three_targets_are_what_was_asked_for(path, precision):
 def test_the_shipped_bundle_becomes_engines_for_three_targets(tmp_path, precision):
     path = shutil.copytree(default_bundle(), tmp_path / "shipped")
     if precision == "int8":
-        add_int8(path, photographs()[:1], regions=8, sensitive=0)
+        add_int8(path, photographs()[:1], regions=8, sensitive=0, noise=0, crossing=0)
     shapes = Shapes(batch=(1, 4, 16), size=(320, 640))
     entries = build_engines(
         path, targets=TARGETS, precision=precision, shapes=shapes, progress=False
     )
     assert len(entries) == 2 * len(TARGETS)
     wanted = {"fp16": "float16", "int8": "int8"}[precision]
-    kept = open_bundle(path).manifest["precisions"][precision]["float32"]
+    kept = open_bundle(path).manifest["precisions"][precision]["float32"]["tensorrt"]
     for entry in entries:  # float32 stay objectness, deltas, and where rounding is amplified
         others = sum(entry["layers"].values()) - entry["layers"][wanted]
         assert 1 <= others <= len(kept[entry["stage"]]) < 10

@@ -67,7 +67,7 @@ def test_the_command_times_every_layer(bundle_path, tmp_path, capsys):
     shutil.copytree(bundle_path, path)
     assert main([str(path)]) == 1
     assert "python -m export.quantize" in capsys.readouterr().err
-    add_int8(path, images(1), sensitive=0)
+    add_int8(path, images(1), sensitive=0, noise=0, crossing=0)
     target = tmp_path / "report.json"
     options = ["--calls", "2", "--threads", "1", "--regions", "4", "--json", str(target)]
     assert main([str(path), *options]) == 0

@@ -141,8 +141,8 @@ def test_a_layer_whose_rounding_is_amplified_stays_with_its_activation():
     """Its outputs are nearly alike and have a large mean, and later layers take differences."""
     from test_rounding import BATCH, network
 
-    model = name_nodes(network())
-    assert sensitive_nodes(model, "images", BATCH, ()) == []
+    model, samples = name_nodes(network()), [{"images": BATCH}]
+    assert sensitive_nodes(model, samples, ()) == []
     for tensor in model.graph.initializer:
         array = numpy_helper.to_array(tensor).copy()
         if tensor.name == "b0":
@@ -152,5 +152,5 @@ def test_a_layer_whose_rounding_is_amplified_stays_with_its_activation():
         elif tensor.name in ("w0", "wd", "bd"):
             array[1::2] = array[::2] * (1.01 if tensor.name == "w0" else 1)
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-    assert sensitive_nodes(model, "images", BATCH, ()) == ["first", "node_b"]
-    assert sensitive_nodes(model, "images", BATCH, ["first"]) == []
+    assert sensitive_nodes(model, samples, ()) == ["first", "node_b", "depthwise", "node_d"]
+    assert sensitive_nodes(model, samples, ["first"]) == ["depthwise", "node_d"]

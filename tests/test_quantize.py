@@ -27,6 +27,7 @@ from runtime.bundle import open_bundle
 from zsd_core.errors import ConfigError
 
 pytest.importorskip("onnxruntime")
+ALL = {"sensitive": 0, "noise": 0, "crossing": 0}  # become int8 that can
 
 
 def images(count: int = 3) -> list[NamedImage]:
@@ -38,7 +39,7 @@ def images(count: int = 3) -> list[NamedImage]:
 @pytest.fixture(scope="module")
 def quantised(tmp_path_factory):
     path = tiny.tiny_bundle(tmp_path_factory.mktemp("int8") / "tiny")
-    entry = add_int8(path, images(), sensitive=0)
+    entry = add_int8(path, images(), **ALL)
     return path, entry
 
 
@@ -80,7 +81,7 @@ def test_weights_have_a_scale_per_channel_and_the_last_layers_stay(quantised, fa
     path, entry = quantised
     model = network(path, "trunk", family)
     assert compute_types(model) == {"int8": 1, "float32": 2}
-    assert len(entry["float32"]["trunk"]) == 2
+    assert len(entry["float32"][family]["trunk"]) == 2
     weights = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
     scales = [weights[n.input[1]] for n in model.graph.node if n.op_type == "DequantizeLinear"]
     assert tiny.CHANNELS in {scale.size for scale in scales}
@@ -136,7 +137,7 @@ def test_embeddings_are_not_rounded_and_tensorrt_rounds_behind_activations_only(
     flavour, model = FLAVOURS[name], head_of_layers(first=True)
     feeds = [{"rows": tiny.random(1).normal(size=(64, 4)).astype(np.float32)}]
     kept = ["boxes", *_rounding_outputs(model, flavour, ["boxes"])]
-    rounded = _quantize(model, flavour, feeds, kept, "minmax", flavour.cpu)
+    rounded = _quantize(model, flavour, feeds, kept, "minmax", full_range=False)
     made = onnx.ModelProto.FromString(rounded)
     makers = {out: n.op_type for n in made.graph.node for out in n.output}
     assert makers["embeddings"] == "Relu"
@@ -153,7 +154,7 @@ def test_embeddings_are_not_rounded_and_tensorrt_rounds_behind_activations_only(
 
 
 def test_8_bit_weights_on_request(fresh_bundle_path):
-    entry = add_int8(fresh_bundle_path, images(1), sensitive=0, full_range=True)
+    entry = add_int8(fresh_bundle_path, images(1), **ALL, full_range=True)
     assert set(entry["weight_levels"].values()) == {127}
     model = network(fresh_bundle_path, "trunk", "onnxruntime")
     weights = [numpy_helper.to_array(w) for w in model.graph.initializer]
@@ -163,15 +164,22 @@ def test_8_bit_weights_on_request(fresh_bundle_path):
 def test_layers_that_int8_would_spoil_stay(fresh_bundle_path):
     """One of three layers of the tiny trunk is not final; a limit below its noise keeps it too."""
     with pytest.raises(ConfigError, match="trunk: no layer would become int8"):
-        add_int8(fresh_bundle_path, images(1), sensitive=1e-6)
-    entry = add_int8(fresh_bundle_path, images(1), sensitive=0.9, crossing=0)
-    assert entry["float32"]["trunk"] == ["node_objectness", "node_deltas"]
+        add_int8(fresh_bundle_path, images(1), sensitive=1e-6, noise=0)
+    entry = add_int8(fresh_bundle_path, images(1), sensitive=0.9, noise=0, crossing=0)
+    assert entry["float32"]["onnxruntime"]["trunk"] == ["node_objectness", "node_deltas"]
+
+
+def test_layers_that_all_together_are_too_noisy_stay(fresh_bundle_path):
+    with pytest.raises(ConfigError, match="trunk: no layer would become int8"):
+        add_int8(fresh_bundle_path, images(1), sensitive=0, noise=1e-6, crossing=0)
+    entry = add_int8(fresh_bundle_path, images(1), sensitive=0, noise=0.9, crossing=0)
+    assert entry["float32"]["tensorrt"]["trunk"] == ["node_objectness", "node_deltas"]
 
 
 def test_layers_not_worth_a_change_of_type_stay(fresh_bundle_path):
     """The tiny trunk's one int8 layer makes few multiply-adds of many numbers."""
     with pytest.raises(ConfigError, match="trunk: no layer would become int8"):
-        add_int8(fresh_bundle_path, images(1), sensitive=0.9)
+        add_int8(fresh_bundle_path, images(1), sensitive=0.9, noise=0)
 
 
 def test_the_head_is_calibrated_on_real_region_features(bundle_path):
@@ -195,7 +203,7 @@ def test_engines_of_older_networks_leave_the_manifest(fresh_bundle_path):
 
     stale = [{"precision": "int8", "file": "engines/a"}, {"precision": "fp16", "file": "engines/b"}]
     amend_bundle(fresh_bundle_path, engines=stale)
-    add_int8(fresh_bundle_path, images(1), sensitive=0)
+    add_int8(fresh_bundle_path, images(1), **ALL)
     assert [e["precision"] for e in open_bundle(fresh_bundle_path).engines] == ["fp16"]
 
 
@@ -226,7 +234,7 @@ def test_the_command_calibrates_on_a_folder_and_reports(fresh_bundle_path, tmp_p
     cv2 = pytest.importorskip("cv2")
     for image in images(2):
         assert cv2.imwrite(str(tmp_path / f"{image.name}.png"), image.pixels)
-    options = ["--sensitive", "0", "--calls", "2"]
+    options = ["--sensitive", "0", "--noise", "0", "--crossing", "0", "--calls", "2"]
     assert main([str(fresh_bundle_path), "--calibration", str(tmp_path), *options]) == 0
     printed = capsys.readouterr().out
     assert "int8, all threads against onnxruntime" in printed

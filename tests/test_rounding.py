@@ -1,4 +1,4 @@
-"""Rounded weights: the grid, the bias that takes their mean error back, the noise of a layer."""
+"""Rounded weights: the grid, and the bias that takes their mean error back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import tiny
 from onnx import helper, numpy_helper
 
-from export.rounding import correct_biases, layer_noise, round_weights
+from export.rounding import correct_biases, round_weights
 
 ort = pytest.importorskip("onnxruntime")
 
@@ -72,22 +72,3 @@ def test_a_corrected_bias_takes_the_mean_error_back(layer, weights):
     shift, left = (np.abs((a - exact).mean(axis=(0, 2, 3))).max() for a in (plain, better))
     assert shift > 0.1
     assert left < 0.2 * shift
-
-
-def test_the_noise_of_a_layer_is_what_rounding_it_by_hand_makes():
-    model, levels = network(), 4
-    noise = layer_noise(model, {"images": BATCH}, ["first", "last"], levels)
-    by_hand = onnx.ModelProto.FromString(model.SerializeToString())
-    correct_biases(by_hand, [{"images": BATCH}], ["last"], levels)
-    exact, found = run(model), run(rounded(by_hand, "w1", levels))
-    weights_alone = np.sqrt(((found - exact) ** 2).sum() / (exact**2).sum())
-    assert noise["last"] == pytest.approx(weights_alone, rel=0.1)  # activations add a little
-    assert layer_noise(model, {"images": BATCH}, ["last"], 127)["last"] < noise["last"] / 2
-    assert set(noise) == {"first", "last"}
-
-
-def test_asking_changes_nothing():
-    model = network()
-    before = model.SerializeToString()
-    layer_noise(model, {"images": BATCH}, ["first"], 64)
-    assert model.SerializeToString() == before

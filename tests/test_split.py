@@ -174,7 +174,7 @@ def test_int8_networks_are_calibrated_on_both_maps(bundle, tmp_path):
     found = calibration_inputs(open_bundle(path), sample_images()[:1], regions=4)
     (feed,) = found["head"]
     assert list(feed) == ["region_reduced", "region_shortcut"]
-    add_int8(path, sample_images()[:1], regions=4, sensitive=0)
+    add_int8(path, sample_images()[:1], regions=4, sensitive=0, noise=0, crossing=0)
     exact, rounded = (open_backend("onnxruntime", open_bundle(path), 1, precision=p)
                       for p in ("float32", "int8"))  # fmt: skip
     truth, got = (n.head(*feed.values())[0] for n in (exact, rounded))

@@ -32,7 +32,7 @@ pytest.importorskip("onnxruntime")
 def bundle(tmp_path_factory):
     path = tiny.tiny_bundle(tmp_path_factory.mktemp("variants") / "tiny")
     add_fp16(path)
-    add_int8(path, images(), sensitive=0)
+    add_int8(path, images(), sensitive=0, noise=0, crossing=0)
     return open_bundle(path)
 
 
