@@ -54,7 +54,10 @@ class Head(nn.Module):
             network's hidden map for the regressor, B = 0 where it reads f.
         """
         own = region_features.shape[1] - self.box_channels
-        f = self.region_stage(region_features[:, :own]).mean(dim=(2, 3))
+        if isinstance(self.region_stage, nn.Identity):  # copy means, not all the bins
+            f = region_features.mean(dim=(2, 3))[:, :own]
+        else:
+            f = self.region_stage(region_features[:, :own]).mean(dim=(2, 3))
         return f, region_features[:, own:].flatten(1)
 
     def regress(self, f: Tensor, bins: Tensor) -> Tensor:
