@@ -13,6 +13,9 @@ With ``--pseudo-unseen N`` no unseen class takes part: every seed draws seen cla
 unseen ones, and up to N training photographs that show one are held out to test on. Their boxes are
 the training's; trunk, proposals and box regression have seen them.
 
+With ``--machine-boxes`` the annotations are a machine's: more photographs, and worse labels. These
+logs too go to a folder of their own.
+
 ``--list`` shows the runs. ``python -m benchmarks.report`` turns the logs into tables and figures.
 """
 
@@ -398,10 +401,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="a detector trained with cache: regions")
     add("--regions", type=Path, help="its kept regions (regions.pt beside the checkpoint)")
-    add("--annotations", nargs="+", help="human-labelled test photographs")
+    add("--annotations", nargs="+", help="boxes of the test photographs")
     add("--images", nargs="+", help="their folders")
     add("--pseudo-unseen", type=int, default=0, metavar="N",
         help="test on up to N training photographs of seen classes that play unseen")  # fmt: skip
+    add("--machine-boxes", action="store_true", help="the boxes of --annotations are a machine's")
     add("--format", choices=("coco", "voc"), default="coco")
     add("--tasks", nargs="*", choices=("seen",), default=[], help="also test seen photographs")
     add("--output", type=Path, required=True, help="folder of the logs; one below it per split")
@@ -465,7 +469,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = load_checkpoint(args.checkpoint).config
         split = Path(config.data.split).stem
-        folder = f"{split}_pseudo" if args.pseudo_unseen else split
+        kind = "_pseudo" if args.pseudo_unseen else "_machine" if args.machine_boxes else ""
+        folder = f"{split}{kind}"
         left = _chosen(args, folder, config)
         if args.list:
             print("\n".join(str(path) for _, _, path in left))

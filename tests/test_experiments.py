@@ -108,6 +108,17 @@ def test_seen_classes_can_play_the_unseen_ones(command, tmp_path, monkeypatch):
     assert played[0] != played[1]
 
 
+def test_a_machines_boxes_are_kept_apart_and_named(command, tmp_path):
+    arguments = [*command, "--output", str(tmp_path / "logs"), "--seeds", "0", "--machine-boxes"]
+    assert experiments.main([*arguments, "--only", "contrastzsd"]) == 0
+    (folder,) = (tmp_path / "logs").iterdir()
+    assert folder.name == "split_machine"
+    assert report.main([str(tmp_path / "logs"), "--output", str(tmp_path / "report.md")]) == 0
+    text = (tmp_path / "report.md").read_text()
+    assert report.MACHINE in text.replace("\n", " ")
+    assert "Figure" not in text
+
+
 def test_a_log_is_small_and_complete(logs):
     log = read(logs[0], "contrastzsd")
     assert set(log["results"]) == {"zsd", "gzsd"}
