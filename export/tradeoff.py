@@ -230,8 +230,8 @@ def tradeoff_table(report: Mapping[str, Any]) -> str:
                 f"  {stage}: {times['rounded']:.2f} ms, float32 {times['float32']:.2f} ms, "
                 f"{ratio:.2f} times as fast"
             )
-    for task, numbers in report.get("accuracy", {}).items():
-        lines += accuracy_lines(task, numbers["mAP@0.5 area"])
+        for task, numbers in part.get("accuracy", {}).items():
+            lines += accuracy_lines(task, numbers["mAP@0.5 area"])
     return "\n".join(lines)
 
 
@@ -333,12 +333,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             against=args.against,
             threads=args.threads, calls=args.calls,
         )  # fmt: skip
-        if args.annotations:
-            report["accuracy"] = accuracy(
-                args.bundle, args.precision, annotations=args.annotations, images=args.images,
-                split=args.split, data_format=args.format, backend=args.backend[0],
-                threads=args.threads, samples=args.samples,
-            )  # fmt: skip
+        for part, name in zip(report["backends"], args.backend, strict=True):
+            if args.annotations:
+                part["accuracy"] = accuracy(
+                    args.bundle, args.precision, annotations=args.annotations, images=args.images,
+                    split=args.split, data_format=args.format, backend=name,
+                    threads=args.threads, samples=args.samples,
+                )  # fmt: skip
         if args.json:
             text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
             args.json.write_text(text, encoding="utf-8")

@@ -81,3 +81,22 @@ def test_the_command_writes_json_and_a_missing_precision_says_what_to_do(path, t
     assert main([*arguments, "int8"]) == 1
     assert "python -m export.quantize" in capsys.readouterr().err
     assert open_bundle(path).manifest["precisions"].keys() == {"fp16"}
+
+
+def test_labels_are_asked_of_every_backend(path, tmp_path, capsys, monkeypatch):
+    """The loss of one must not stand under another."""
+    pytest.importorskip("openvino")
+    losses = {"openvino": -2.0, "onnxruntime": -1.0}
+
+    def accuracy(*_, backend, **options):
+        assert (options["annotations"], options["split"]) == (["a.json"], "coco_48_17")
+        row = {"unseen": {"difference": losses[backend], "interval": [-3.0, 0.0]}}
+        return {"zsd": {"mAP@0.5 area": row}}
+
+    monkeypatch.setattr("export.tradeoff.accuracy", accuracy)
+    asked = ["--precision", "fp16", "--backend", "openvino", "onnxruntime", "--annotations",
+             "a.json", "--images", "folder", "--split", "coco_48_17"]  # fmt: skip
+    assert main([str(path), *asked]) == 0
+    first, second = capsys.readouterr().out.split("onnxruntime", 1)
+    assert "zsd unseen: -2.00" in first and "zsd unseen: -1.00" not in first
+    assert "zsd unseen: -1.00" in second and "zsd unseen: -2.00" not in second
