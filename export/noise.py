@@ -1,7 +1,7 @@
 """How much int8 disturbs the outputs of a network, and which layers to spare.
 
 ``NoiseProbe`` rounds any of the layers together. ``layer_noise`` asks it about every layer alone;
-``loudest_run`` finds consecutive layers that had better stay float32, because the errors of all
+``cheapest_run`` finds consecutive layers that had better stay float32, because the errors of all
 layers together, each of them small, are too large.
 """
 
@@ -20,7 +20,7 @@ from zsd_core.errors import require
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["ACTIVATIONS", "NoiseProbe", "layer_noise", "loudest_run"]
+__all__ = ["ACTIVATIONS", "NoiseProbe", "cheapest_run", "layer_noise"]
 
 Floats = NDArray[np.float32]
 EXACT = 2.0**-60  # a step that rounds nothing away: a power of two far below any value
@@ -98,7 +98,7 @@ def layer_noise(
     return {layer: probe([layer]) for layer in layers}
 
 
-def loudest_run(
+def cheapest_run(
     noise: Callable[[Collection[str]], float],
     layers: Sequence[str],
     work: Mapping[str, float],

@@ -41,7 +41,7 @@ from export.compare import class_table
 from export.copies import STAGES, add_networks, record_tradeoff, working_copy
 from export.crossings import CROSSING, costly_crossings, multiply_adds
 from export.equalize import Feed, equalize
-from export.noise import NoiseProbe, loudest_run
+from export.noise import NoiseProbe, cheapest_run
 from export.precision import COMPUTE, SENSITIVE, compute_types, final_layers, name_nodes
 from export.rounding import correct_biases
 from export.stages import NamedImage, folder_images, head_inputs, inputs_of, pipeline_trace
@@ -229,7 +229,7 @@ def _noisy_layers(
     found = [layer for layer in layers if sensitive and probe([layer]) > sensitive]
     if noise:
         left = [layer for layer in layers if layer not in found]
-        found += loudest_run(probe, left, multiply_adds(model, samples[0]), noise)
+        found += cheapest_run(probe, left, multiply_adds(model, samples[0]), noise)
     return found
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_rounding import BATCH, network, rounded, run
 
-from export.noise import NoiseProbe, layer_noise, loudest_run
+from export.noise import NoiseProbe, cheapest_run, layer_noise
 from export.rounding import correct_biases
 
 pytest.importorskip("onnxruntime")
@@ -66,7 +66,7 @@ def test_the_cheapest_run_is_found_among_all(layers, limit):
     power = {name: p for name, (p, _) in zip(names, layers, strict=True)}
     work = {name: w for name, (_, w) in zip(names, layers, strict=True)}
     noise = additive(power)
-    found = loudest_run(noise, names, work, limit)
+    found = cheapest_run(noise, names, work, limit)
     runs = [names[i:j] for i in range(len(names) + 1) for j in range(i, len(names) + 1)]
     enough = [run for run in runs if noise([n for n in names if n not in run]) <= limit]
     assert found in enough
@@ -77,7 +77,7 @@ def test_the_cheapest_run_is_found_among_all(layers, limit):
 def test_nothing_is_spared_of_what_is_quiet_and_all_of_what_is_loud():
     power = {"a": 1.0, "b": 4.0}
     work = {"a": 5, "b": 5}
-    assert loudest_run(additive(power), ["a", "b"], work, 3) == []
-    assert loudest_run(additive(power), ["a", "b"], work, 1) == ["b"]
-    assert loudest_run(additive(power), [], work, 1) == []
-    assert loudest_run(lambda layers: 1.0, ["a", "b"], work, 0.5) == ["a", "b"]
+    assert cheapest_run(additive(power), ["a", "b"], work, 3) == []
+    assert cheapest_run(additive(power), ["a", "b"], work, 1) == ["b"]
+    assert cheapest_run(additive(power), [], work, 1) == []
+    assert cheapest_run(lambda layers: 1.0, ["a", "b"], work, 0.5) == ["a", "b"]
