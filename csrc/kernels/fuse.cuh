@@ -16,6 +16,21 @@ namespace fuse_cuda {
 
 constexpr int kThreads = 128;
 
+// The activation of one logit; `highest` and `total` are of its row, for the softmax.
+__device__ inline float activate(Fusion fusion, float logit, float highest, float total) {
+  if (fusion == Fusion::kSoftmax) return expf(logit - highest) / total;
+  return fusion == Fusion::kSigmoid ? sigmoid(logit) : logit;
+}
+
+// Factor of seen class `row` of similarity (Ks, U), from one region's unseen probabilities.
+__device__ inline float seen_factor(const float* probabilities, const float* row,
+                                    std::int64_t unseen) {
+  if (unseen == 0) return 1.0f;
+  float sum = 0.0f;
+  for (std::int64_t u = 0; u < unseen; ++u) sum += probabilities[u] * row[u];
+  return sum;
+}
+
 __global__ void __launch_bounds__(kThreads)
     fuse_kernel(const FuseParams p, const FuseInput input, float* output) {
   const std::int64_t r = std::int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;

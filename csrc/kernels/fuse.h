@@ -31,20 +31,6 @@ struct FuseParams {
 
 ZSD_HD float sigmoid(float logit) { return 1.0f / (1.0f + expf(-logit)); }
 
-// The activation of one logit; `highest` and `total` are of its row, for the softmax.
-ZSD_HD float activate(Fusion fusion, float logit, float highest, float total) {
-  if (fusion == Fusion::kSoftmax) return expf(logit - highest) / total;
-  return fusion == Fusion::kSigmoid ? sigmoid(logit) : logit;
-}
-
-// Factor of seen class `row` of similarity (Ks, U), from one region's unseen probabilities.
-ZSD_HD float seen_factor(const float* probabilities, const float* row, std::int64_t unseen) {
-  if (unseen == 0) return 1.0f;
-  float sum = 0.0f;
-  for (std::int64_t u = 0; u < unseen; ++u) sum += probabilities[u] * row[u];
-  return sum;
-}
-
 void fuse(const FuseParams& params, const float* seen_logits, const float* unseen_probabilities,
           const float* seen_similarity, const float* objectness, float* output);
 

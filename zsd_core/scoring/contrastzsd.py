@@ -119,5 +119,10 @@ make = ContrastScorer
 
 
 def _sigmoid(logits: Floats) -> Floats:
-    small = np.exp(-np.abs(logits))  # in (0, 1]: never overflows, keeps tiny probabilities
-    return np.asarray(np.where(logits >= 0, 1, small) / (1 + small), np.float32)
+    result, rest = np.minimum(logits, 0), np.abs(logits)
+    np.negative(rest, out=rest)  # in place: with many classes, new memory costs more than sums
+    for powers in (result, rest):  # never overflow, and keep tiny probabilities
+        np.exp(powers, out=powers)
+    rest += 1
+    result /= rest
+    return result

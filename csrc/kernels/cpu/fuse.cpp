@@ -7,9 +7,38 @@
 
 namespace zsd {
 
+namespace {
+
+// Sums apart that the compiler adds side by side: one sum alone waits for every addition.
+constexpr std::int64_t kSums = 16;
+
+float dot(const float* a, const float* b, std::int64_t count) {
+  float sums[kSums] = {}, sum = 0.0f;
+  std::int64_t i = 0;
+  for (; i + kSums <= count; i += kSums)
+    for (std::int64_t lane = 0; lane < kSums; ++lane) sums[lane] += a[i + lane] * b[i + lane];
+  for (; i < count; ++i) sum += a[i] * b[i];
+  for (const float part : sums) sum += part;
+  return sum;
+}
+
+// The activated logits (C,), background dropped, of logits (1 + C,).
+void activate_row(Fusion fusion, const float* logits, std::int64_t classes, float* activated) {
+  if (fusion != Fusion::kSoftmax) {
+    for (std::int64_t k = 0; k < classes; ++k)
+      activated[k] = fusion == Fusion::kSigmoid ? sigmoid(logits[1 + k]) : logits[1 + k];
+    return;
+  }
+  float highest = logits[0];
+  for (std::int64_t k = 1; k <= classes; ++k) highest = larger(highest, logits[k]);
+  float total = expf(logits[0] - highest);
+  for (std::int64_t k = 0; k < classes; ++k) total += activated[k] = expf(logits[1 + k] - highest);
+  for (std::int64_t k = 0; k < classes; ++k) activated[k] /= total;
+}
+
 // What the seen logits of a region say of every unseen class: softmax(logits) S, (U,).
-static void read_evidence(const FuseParams& p, const float* logits, const float* similarity,
-                          float* evidence) {
+void read_evidence(const FuseParams& p, const float* logits, const float* similarity,
+                   float* evidence) {
   std::fill(evidence, evidence + p.unseen, p.seen == 0 ? 1.0f : 0.0f);
   float highest = p.seen == 0 ? 0.0f : logits[0], total = 0.0f;
   for (std::int64_t k = 0; k < p.seen; ++k) highest = larger(highest, logits[k]);
@@ -21,6 +50,8 @@ static void read_evidence(const FuseParams& p, const float* logits, const float*
   }
 }
 
+}  // namespace
+
 void fuse(const FuseParams& p, const float* seen_logits, const float* unseen_probabilities,
           const float* seen_similarity, const float* objectness, float* output) {
   const std::int64_t classes = p.seen + p.unseen;
@@ -29,24 +60,19 @@ void fuse(const FuseParams& p, const float* seen_logits, const float* unseen_pro
     for (std::int64_t r = begin; r < end; ++r) {
       const float* logits = seen_logits + r * (1 + classes);
       const float* probabilities = unseen_probabilities + r * p.unseen;
-      float* scores = output + r * classes;
-      float highest = logits[0], total = 0.0f;
-      if (p.fusion == Fusion::kSoftmax) {
-        for (std::int64_t k = 0; k <= classes; ++k) highest = larger(highest, logits[k]);
-        for (std::int64_t k = 0; k <= classes; ++k) total += expf(logits[k] - highest);
-      }
-      if (p.seen_evidence) read_evidence(p, logits + 1, seen_similarity, evidence.data());
+      float *seen = output + r * classes, *unseen = seen + p.seen;
+      activate_row(p.fusion, logits, classes, seen);
       const float confidence =
           objectness && p.objectness_power > 0 ? powf(objectness[r], p.objectness_power) : 1.0f;
-      for (std::int64_t k = 0; k < classes; ++k) {
-        const float score = activate(p.fusion, logits[1 + k], highest, total);
-        const float factor =
-            k < p.seen ? seen_factor(probabilities, seen_similarity + k * p.unseen, p.unseen) *
-                             p.seen_scale
-                       : probabilities[k - p.seen];
-        const float seen_says = k >= p.seen && p.seen_evidence ? evidence[k - p.seen] : 1.0f;
-        scores[k] = score * factor * seen_says * confidence;
+      for (std::int64_t k = 0; k < p.seen; ++k) {
+        const float* row = seen_similarity + k * p.unseen;
+        const float factor = p.unseen == 0 ? 1.0f : dot(probabilities, row, p.unseen);
+        seen[k] *= factor * p.seen_scale * confidence;
       }
+      for (std::int64_t u = 0; u < p.unseen; ++u) unseen[u] *= probabilities[u] * confidence;
+      if (!p.seen_evidence) continue;
+      read_evidence(p, logits + 1, seen_similarity, evidence.data());
+      for (std::int64_t u = 0; u < p.unseen; ++u) unseen[u] *= evidence[u];
     }
   });
 }
