@@ -139,8 +139,12 @@ def pipeline_trace(
         roi_align=kernels.roi_align,
         detect=noted(kernels.detect, *DETECTIONS),
     )
+    every_score = noted(scorer.score, "class_scores")  # those below the thresholds too
     watched_scorer = SimpleNamespace(
-        score=noted(scorer.score, "class_scores"), least_objectness=lambda threshold: 0.0
+        score=lambda embeddings, objectness, classes, needed: every_score(
+            embeddings, objectness, classes
+        ),
+        least_objectness=lambda threshold: 0.0,
     )
     pipeline.run(
         cast(pipeline.Networks, watched_networks),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from zsd_core.config import ScoringConfig
 from zsd_core.errors import BundleError, ClassError, ConfigError, ShapeError
 from zsd_core.kernels import reference
-from zsd_core.scoring import ContrastScorer, scorer_for
+from zsd_core.scoring import ContrastScorer, Needed, scorer_for
 from zsd_core.semantics import similarity
 
 CONFIG = tiny.MODEL.scoring
@@ -212,6 +212,50 @@ def test_less_objectness_than_the_bound_gives_no_score_above_the_threshold(fusio
         below = np.full(len(embeddings), np.nextafter(np.float32(least), np.float32(0)))
         assert 0 < least < 1
         assert made.score(embeddings, below, classes).max() <= threshold
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 1000), threshold=st.floats(0, 1), hidden=st.booleans(),
+    fusion=st.sampled_from(["softmax", "sigmoid", "raw"]), evidence=st.booleans(),
+    unseen=st.sampled_from([0, 1, 127, 128, 200]), images=st.integers(1, 3),
+)  # fmt: skip
+def test_leaving_out_what_is_not_needed_changes_nothing_above_a_threshold(
+    seed, threshold, hidden, fusion, evidence, unseen, images
+):
+    made = scorer(fusion=fusion, seen_evidence=evidence, seen_scale=0.5, objectness_power=1.0)
+    classes, rng = class_set(made, tiny.unit_vectors(unseen, 8)), tiny.random(seed)
+    embeddings = np.maximum(rng.normal(size=(30, tiny.JOINT)) * 3, 0).astype(np.float32)
+    objectness = rng.uniform(size=30).astype(np.float32)
+    owners = np.sort(rng.integers(0, images, 30)).astype(np.int32)
+    every = made.score(embeddings, objectness, classes)
+    # A threshold in the midst of the scores, so that there is something on either side.
+    thresholds = np.full(every.shape[1], np.quantile(every, threshold), np.float32)
+    thresholds[: 1 if hidden else 0] = np.inf
+
+    some = made.score(embeddings, objectness, classes, Needed(thresholds, owners))
+
+    above = every > thresholds
+    assert np.array_equal(some > thresholds, above)
+    assert np.array_equal(some[above], every[above])
+    assert (some <= every).all()
+    asked = thresholds < np.inf
+    for image in np.unique(owners):  # how close it came can always be told
+        best = some[owners == image][:, asked].max(axis=1, initial=-np.inf).argmax()
+        row = np.flatnonzero(owners == image)[best]
+        assert np.array_equal(some[row], every[row])
+
+
+def test_regions_that_cannot_be_detected_are_not_asked_for_all_classes():
+    made = scorer(fusion="softmax", seen_scale=0.5, objectness_power=5.0)
+    classes = class_set(made, tiny.unit_vectors(200, 8))
+    embeddings = np.abs(tiny.random(0).normal(size=(40, tiny.JOINT))).astype(np.float32)
+    objectness = np.linspace(0, 1, 40, dtype=np.float32)
+    every = made.score(embeddings, objectness, classes)
+    thresholds = np.full(every.shape[1], np.quantile(every, 0.999), np.float32)
+    some = made.score(embeddings, objectness, classes, Needed(thresholds, np.zeros(40, np.int32)))
+    left_out = (some == 0).all(axis=1)
+    assert 5 < left_out.sum() < 40
 
 
 def test_objectness_bounds_nothing_where_scores_are_raw_or_ignore_it():

@@ -21,7 +21,7 @@ from zsd_core import kernels as compiled_kernels
 from zsd_core.config import ModelConfig
 from zsd_core.errors import ConfigError, expect_shapes
 from zsd_core.kernels.preprocess import Color, check_color
-from zsd_core.scoring import ClassSet, Scorer
+from zsd_core.scoring import ClassSet, Needed, Scorer
 
 __all__ = [
     "STAGES", "Color", "Described", "ImageResult", "Networks", "decide", "describe", "run",
@@ -61,8 +61,8 @@ class ImageResult:
         scores: ``(n,)`` float32.
         columns: ``(n,)`` int32, positions in ``ClassSet.names``.
         best: where nothing was found, the highest score of a class that was asked for and its
-            column, to explain the empty result; None where there is none. Regions whose objectness
-            rules out a detection are not looked at, but for the best one.
+            column, to explain the empty result; None where there is none. Regions that cannot hold
+            a detection are not looked at, but for the most promising one.
         times_ms: milliseconds per stage; images that went through a stage together share its time
             equally.
     """
@@ -295,7 +295,9 @@ def _run_group(
     if not len(found.rois):
         return [_nothing(stage.share(len(images))) for _ in images]
     with stage("score"):
-        scores = scorer.score(found.embeddings, found.objectness, classes)
+        scores = scorer.score(
+            found.embeddings, found.objectness, classes, Needed(thresholds, found.batch_indices)
+        )
     with stage("detect"):
         detections = decide(
             scores, found, config, thresholds, nms_threshold=options.nms_threshold,

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from zsd_core import kernels as compiled_kernels
 from zsd_core.config import ScoringConfig
 from zsd_core.errors import ConfigError, did_you_mean
-from zsd_core.scoring.classes import ClassRows, ClassSet, Scorer
+from zsd_core.scoring.classes import ClassRows, ClassSet, Needed, Scorer
 from zsd_core.scoring.conse import ConseScorer
 from zsd_core.scoring.contrastzsd import ContrastScorer
 
 __all__ = [
-    "ClassRows", "ClassSet", "ConseScorer", "ContrastScorer", "Scorer", "check_method",
+    "ClassRows", "ClassSet", "ConseScorer", "ContrastScorer", "Needed", "Scorer", "check_method",
     "method_names", "scorer_for",
 ]  # fmt: skip
 

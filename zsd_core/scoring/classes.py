@@ -29,7 +29,7 @@ from zsd_core.errors import (
 )
 from zsd_core.semantics import unit_rows
 
-__all__ = ["ClassRows", "ClassSet", "Scorer", "VectorScorer"]
+__all__ = ["ClassRows", "ClassSet", "Needed", "Scorer", "VectorScorer"]
 
 Floats = NDArray[np.float32]
 Positions = Sequence[int] | NDArray[np.intp]
@@ -122,6 +122,36 @@ class ClassSet:
         return int(self.seen_similarity.shape[0])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Needed:
+    """Which scores matter: those above their threshold, so that a method can leave out others.
+
+    Attributes:
+        thresholds: ``(C,)``, infinity for a class that was not asked for.
+        batch_indices: ``(R,)``, the image of each region.
+    """
+
+    thresholds: Floats
+    batch_indices: NDArray[np.int32]
+
+    @property
+    def lowest(self) -> float:
+        """The lowest threshold."""
+        return float(self.thresholds.min(initial=np.inf))
+
+    def regions(self, most: Floats) -> NDArray[np.intp]:
+        """Regions that upper bounds ``(R, C)`` do not rule out, and the likeliest of each image.
+
+        That one says how close an image came in which nothing is found.
+        """
+        possible: NDArray[np.bool_] = np.any(most > self.thresholds, axis=1)
+        highest = most.max(axis=1, where=self.thresholds < np.inf, initial=-np.inf)
+        for image in np.unique(self.batch_indices):
+            own = np.flatnonzero(self.batch_indices == image)
+            possible[own[highest[own].argmax()]] = True
+        return np.flatnonzero(possible)
+
+
 class Scorer(Protocol):
     """A scoring method: class vectors once, region embeddings every frame."""
 
@@ -151,8 +181,17 @@ class Scorer(Protocol):
     def keep(self, classes: ClassSet, unseen: Positions, version: int) -> ClassSet:
         """Keep the unseen classes of these positions (0 is the first unseen), in this order."""
 
-    def score(self, embeddings: Floats, objectness: Floats, classes: ClassSet) -> Floats:
-        """Scores ``(R, Ks + U)`` of embeddings ``(R, D)`` with objectness ``(R,)`` in [0, 1]."""
+    def score(
+        self,
+        embeddings: Floats,
+        objectness: Floats,
+        classes: ClassSet,
+        needed: Needed | None = None,
+    ) -> Floats:
+        """Scores ``(R, Ks + U)`` of embeddings ``(R, D)`` with objectness ``(R,)`` in [0, 1].
+
+        With ``needed``, a score that is not may come out lower than it is.
+        """
 
     def least_objectness(self, threshold: float) -> float:
         """Regions with less objectness than this have no score above ``threshold``; or 0."""
@@ -232,7 +271,13 @@ class VectorScorer(ABC):
         """``ClassSet.seen_similarity`` from the cosines ``(Ks, U)`` of seen and unseen vectors."""
 
     @abstractmethod
-    def score(self, embeddings: Floats, objectness: Floats, classes: ClassSet) -> Floats:
+    def score(
+        self,
+        embeddings: Floats,
+        objectness: Floats,
+        classes: ClassSet,
+        needed: Needed | None = None,
+    ) -> Floats:
         """Scores ``(R, Ks + U)``; see ``Scorer``."""
 
     def least_objectness(self, threshold: float) -> float:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsd_core.errors import BundleError
-from zsd_core.scoring.classes import ClassSet, VectorScorer
+from zsd_core.scoring.classes import ClassSet, Needed, VectorScorer
 
 __all__ = ["ConseScorer", "make"]
 
@@ -71,7 +71,13 @@ class ConseScorer(VectorScorer):
             )
         return super().class_set(seen_names, seen_vectors, unseen_names, unseen_vectors, version)
 
-    def score(self, embeddings: Floats, objectness: Floats, classes: ClassSet) -> Floats:
+    def score(
+        self,
+        embeddings: Floats,
+        objectness: Floats,
+        classes: ClassSet,
+        needed: Needed | None = None,
+    ) -> Floats:
         """Scores ``(R, Ks + U)``; see ``Scorer``."""
         config, known = self.config, classes.seen_count
         logits = embeddings @ self.tensors["classifier.weight"].T + self.tensors["classifier.bias"]
