@@ -17,7 +17,9 @@ def fuse_arguments(regions, seen, unseen, seed=0):
 
 
 @pytest.mark.parametrize("fusion", ["softmax", "sigmoid", "raw"])
-@pytest.mark.parametrize("shape", [(0, 3, 2), (1, 1, 0), (5, 0, 1), (4, 0, 0), (3, 2, 16), (67, 48, 17), (2, 3, 1155)])
+@pytest.mark.parametrize(
+    "shape", [(0, 3, 2), (1, 1, 0), (5, 0, 1), (4, 0, 0), (3, 2, 16), (67, 48, 17), (2, 3, 1155)]
+)
 def test_agrees_with_the_float64_twin(shape, fusion):
     arguments = fuse_arguments(*shape)
     objectness = np.linspace(0, 1, shape[0], dtype=np.float32)
