@@ -11,7 +11,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -28,7 +28,10 @@ __all__ = [
     "ProposalConfig",
     "RegionConfig",
     "ScoringConfig",
+    "check_not_negative",
     "check_option",
+    "check_positive",
+    "check_share",
     "from_mapping",
 ]
 
@@ -40,6 +43,30 @@ def check_option(condition: bool, where: str, value: object, rule: str) -> None:
     """Raise ConfigError that ``where`` is ``value`` and breaks ``rule``, unless ``condition``."""
     if not condition:
         raise ConfigError(f"{where} is {value!r}, {rule}.")
+
+
+def check_positive(config: object, *names: str) -> None:
+    """Refuse fields that are not above 0, or hold a value that is not."""
+    _check(config, names, lambda value: value > 0, "must be above 0")
+
+
+def check_not_negative(config: object, *names: str) -> None:
+    """Refuse fields below 0."""
+    _check(config, names, lambda value: value >= 0, "must not be negative")
+
+
+def check_share(config: object, *names: str) -> None:
+    """Refuse fields outside [0, 1]."""
+    _check(config, names, lambda value: 0 <= value <= 1, "must lie in [0, 1]")
+
+
+def _check(
+    config: object, names: Sequence[str], condition: Callable[[float], bool], rule: str
+) -> None:
+    for name in names:
+        value = getattr(config, name)
+        values = value if isinstance(value, tuple) else (value,)
+        check_option(all(map(condition, values)), f"{type(config).__name__}.{name}", value, rule)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,20 +88,13 @@ class PreprocessConfig:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
-        name = "PreprocessConfig"
-        check_option(
-            self.shorter_edge > 0, f"{name}.shorter_edge", self.shorter_edge, "must be above 0"
-        )
+        check_positive(self, "shorter_edge", "pad_multiple", "std")
         check_option(
             self.longer_edge >= self.shorter_edge,
-            f"{name}.longer_edge",
+            "PreprocessConfig.longer_edge",
             self.longer_edge,
             f"must be at least shorter_edge, {self.shorter_edge}",
         )
-        check_option(
-            self.pad_multiple > 0, f"{name}.pad_multiple", self.pad_multiple, "must be above 0"
-        )
-        check_option(min(self.std) > 0, f"{name}.std", self.std, "must be above 0")
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Size ``(height, width)`` of an image after resizing, before padding; at least 1 x 1."""
@@ -143,15 +163,15 @@ class ProposalConfig:
 
     def __post_init__(self) -> None:
         name = "ProposalConfig"
-        check_option(bool(self.levels), f"{name}.levels", self.levels, "needs at least one stride")
-        check_option(self.stride > 0, f"{name}.stride", self.stride, "must be above 0")
-        check_option(self.depth > 0, f"{name}.depth", self.depth, "must be above 0")
-        check_option(
-            0 < self.nms_threshold <= 1,
-            f"{name}.nms_threshold",
-            self.nms_threshold,
-            "must lie in (0, 1]",
-        )
+        for key in ("levels", "anchor_sizes", "aspect_ratios"):
+            value = getattr(self, key)
+            check_option(bool(value), f"{name}.{key}", value, "needs at least one value")
+        check_positive(
+            self, "levels", "stride", "channels", "depth", "anchor_sizes", "aspect_ratios",
+            "nms_threshold",
+        )  # fmt: skip
+        check_share(self, "nms_threshold")
+        check_not_negative(self, "min_size")
         check_option(
             0 < self.post_nms_top <= self.pre_nms_top,
             f"{name}.post_nms_top",
@@ -202,9 +222,8 @@ class RegionConfig:
     maps: tuple[tuple[str, int], ...] = (("features", 1),)
 
     def __post_init__(self) -> None:
-        check_option(
-            self.box_hidden >= 0, "RegionConfig.box_hidden", self.box_hidden, "must be >= 0"
-        )
+        check_positive(self, "stride", "output_size")
+        check_not_negative(self, "sampling_ratio", "box_hidden")
         check_option(
             bool(self.maps) and all(step > 0 for _, step in self.maps),
             "RegionConfig.maps", self.maps, "needs at least one map, and steps above 0",
@@ -259,25 +278,15 @@ class ScoringConfig:
     conse_top: int = 10
 
     def __post_init__(self) -> None:
-        name = "ScoringConfig"
-        for key in ("vector_dim", "joint_dim", "hidden_dim", "contrast_dim", "conse_top"):
-            check_option(
-                getattr(self, key) > 0, f"{name}.{key}", getattr(self, key), "must be above 0"
-            )
-        for key in ("similarity_temperature", "seen_scale"):
-            check_option(
-                getattr(self, key) > 0, f"{name}.{key}", getattr(self, key), "must be above 0"
-            )
-        check_option(
-            self.objectness_power >= 0,
-            f"{name}.objectness_power",
-            self.objectness_power,
-            "must not be negative",
-        )
+        check_positive(
+            self, "vector_dim", "joint_dim", "hidden_dim", "contrast_dim", "conse_top",
+            "similarity_temperature", "seen_scale",
+        )  # fmt: skip
+        check_not_negative(self, "objectness_power")
         if self.center and self.background == "mean":
             raise ConfigError(
-                f"{name}.background is 'mean', which is zero once center is True; learn a_0 with "
-                "background: head."
+                "ScoringConfig.background is 'mean', which is zero once center is True; learn a_0 "
+                "with background: head."
             )
 
 
@@ -298,16 +307,9 @@ class DetectionConfig:
     min_size: float = 1.0
 
     def __post_init__(self) -> None:
-        name = "DetectionConfig"
-        for key in ("score_threshold", "nms_threshold"):
-            value = getattr(self, key)
-            check_option(0 <= value <= 1, f"{name}.{key}", value, "must lie in [0, 1]")
-        check_option(
-            self.max_detections > 0,
-            f"{name}.max_detections",
-            self.max_detections,
-            "must be above 0",
-        )
+        check_share(self, "score_threshold", "nms_threshold")
+        check_positive(self, "max_detections")
+        check_not_negative(self, "min_size")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -381,9 +383,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         )
     if hint is float and isinstance(value, (int, str)) and not isinstance(value, bool):
         try:
-            return float(value)  # YAML 1.1 reads 1e-3 as a string
-        except ValueError:
+            value = float(value)  # YAML 1.1 reads 1e-3 as a string
+        except (ValueError, OverflowError):
             pass
+    if isinstance(value, float):
+        check_option(math.isfinite(value), where, value, "must be finite")
     wrong = not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)
     check_option(not wrong, where, value, f"must be of type {hint.__name__}")
     return value

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from zsd_core.config import ModelConfig, check_option, from_mapping
+from zsd_core.config import (
+    ModelConfig,
+    check_not_negative,
+    check_option,
+    check_positive,
+    check_share,
+    from_mapping,
+)
 from zsd_core.errors import ConfigError, require
 
 __all__ = ["Config", "DataConfig", "LossConfig", "TrainingConfig", "load_config"]
@@ -36,8 +43,8 @@ class LossConfig:
     reduction: Literal["mean", "sum"] = "mean"
 
     def __post_init__(self) -> None:
-        _not_negative(self, "unseen_weight", "contrast_weight")
-        _positive(self, "contrast_temperature")
+        check_not_negative(self, "unseen_weight", "contrast_weight")
+        check_positive(self, "contrast_temperature")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +73,7 @@ class DataConfig:
     keep_score: float = 0.0
 
     def __post_init__(self) -> None:
-        _share(self, "drop_score", "keep_score")
+        check_share(self, "drop_score", "keep_score")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,38 +138,17 @@ class TrainingConfig:
     workers: int = 2
 
     def __post_init__(self) -> None:
-        _not_negative(
+        check_not_negative(
             self, "seed", "epochs", "head_epochs", "learning_rate", "clip_norm", "momentum",
             "weight_decay", "warmup_steps", "balance", "workers",
         )  # fmt: skip
-        _positive(self, "batch_size", "regions", "versions", "head_batch")
-        _share(self, "foreground", "dropout")
+        check_positive(
+            self, "batch_size", "regions", "versions", "head_batch", "stretch", "edges"
+        )  # fmt: skip
+        check_share(self, "foreground", "dropout")
         name = "TrainingConfig"
         check_option(self.dropout < 1, f"{name}.dropout", self.dropout, "must be below 1")
-        for key in ("stretch", "edges"):
-            values = getattr(self, key)
-            check_option(all(v > 0 for v in values), f"{name}.{key}", values, "must be above 0")
         check_option(bool(self.stretch), f"{name}.stretch", self.stretch, "needs a factor; try [1]")
-
-
-def _not_negative(config: object, *names: str) -> None:
-    _check(config, names, lambda value: value >= 0, "must not be negative")
-
-
-def _positive(config: object, *names: str) -> None:
-    _check(config, names, lambda value: value > 0, "must be above 0")
-
-
-def _share(config: object, *names: str) -> None:
-    _check(config, names, lambda value: 0 <= value <= 1, "must lie in [0, 1]")
-
-
-def _check(
-    config: object, names: Sequence[str], condition: Callable[[float], bool], rule: str
-) -> None:
-    for name in names:
-        value = getattr(config, name)
-        check_option(condition(value), f"{type(config).__name__}.{name}", value, rule)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
