@@ -152,7 +152,8 @@ class Detector:
 
         Args:
             image: a path, or an array ``(H, W, 3)`` uint8 of any size; grey ``(H, W)`` and
-                ``(H, W, 4)`` (alpha is ignored) too. A list is a batch of these, sizes mixed.
+                ``(H, W, 4)`` (alpha is ignored) too, and PIL images of 8 bits a channel. A list is
+                a batch of these, sizes mixed.
             color: channel order of arrays; OpenCV's are "bgr".
             max_batch: most images of a batch that go through the networks together.
 
@@ -161,6 +162,7 @@ class Detector:
 
         Raises:
             ConfigError: ``color`` is neither "rgb" nor "bgr", or ``max_batch`` is below 1.
+            DeviceError: the detector is closed.
             ImageError: an image cannot be read, or is none.
         """
         state = self._state  # one read: later changes of classes are for the next call
@@ -190,6 +192,7 @@ class Detector:
 
         Raises:
             ClassError: a class is unknown, repeated, or none is left; nothing has changed then.
+            ConfigError: there is no such mode; nothing has changed then.
         """
         with self._write:
             old = self._state
@@ -225,7 +228,12 @@ class Detector:
         nms_threshold: float | None = None,
         max_detections: int | None = None,
     ) -> None:
-        """Replace all three limits from the next call on; None is the bundle's value."""
+        """Replace all three limits from the next call on; None is the bundle's value.
+
+        Raises:
+            ClassError: a threshold is for a class that is not active; nothing has changed then.
+            ConfigError: a number is out of range; nothing has changed then.
+        """
         limits = Limits.of(self._config.detection, score_threshold, nms_threshold, max_detections)
         with self._write:
             limits.check_names(self._state.active.names)
@@ -264,7 +272,7 @@ class Detector:
         self.prepare_vocabulary()
 
     def close(self) -> None:
-        """Free the networks; the detector cannot be used afterwards."""
+        """Free the networks; the detector finds nothing more, and closing it again is harmless."""
         self._backend.close()
 
     def __enter__(self) -> Detector:

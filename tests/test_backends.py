@@ -138,6 +138,9 @@ def test_a_missing_package_is_named_with_its_extra(bundle, monkeypatch, name, ex
     [
         (("onnxruntim", {}), ConfigError, "did you mean 'onnxruntime'"),
         (("onnxruntime", {"provider": []}), ConfigError, "did you mean 'providers'"),
+        (("onnxruntime", ["providers"]), ConfigError, "must be a mapping"),
+        (("onnxruntime", {"providers": "CPU"}), ConfigError, r"must be a list: \['CPU'\]"),
+        ((None, {}), ConfigError, "backend is None, must be 'auto' or one of"),
         (("onnxruntime", {"precision": "int8"}), ConfigError, "no option 'precision'"),
         (("onnxruntime", {"providers": ["MoonProvider"]}), DeviceError, "has no MoonProvider"),
     ],
@@ -166,7 +169,29 @@ def test_an_unknown_device_of_openvino_lists_the_known(bundle):
         open_backend("openvino", bundle, options={"device": "TPU"})
 
 
-@pytest.mark.parametrize("threads", [0, -3])
+def test_the_first_of_several_devices_of_a_kind_may_be_meant(bundle, monkeypatch):
+    openvino = pytest.importorskip("openvino")
+
+    class Core(openvino.Core):
+        available_devices = ("CPU.0", "CPU.1")  # so OpenVINO lists GPUs, where there are two
+
+    monkeypatch.setattr(openvino, "Core", Core)
+    backend = open_backend("openvino", bundle, 1, {"device": "CPU"})
+    assert "CPU, float32" in backend.description
+    backend.close()
+
+
+def test_a_closed_backend_says_so_and_may_be_closed_again(backend):
+    images = np.zeros((1, 3, 32, 32), np.float32)
+    backend.trunk(images)
+    backend.close()
+    backend.close()
+    for run in (backend.trunk, backend.head):
+        with pytest.raises(DeviceError, match="networks are closed; open the detector again"):
+            run(images)
+
+
+@pytest.mark.parametrize("threads", [0, -3, 2.5, "2"])
 def test_threads_are_at_least_one(bundle, threads):
     with pytest.raises(ConfigError, match="at least 1"):
         open_backend("onnxruntime", bundle, threads)

@@ -12,7 +12,7 @@ import runtime.classes
 from runtime import Detections, Detector
 from runtime.backends.onnxruntime import OnnxRuntimeBackend
 from runtime.bundle import open_bundle
-from zsd_core.errors import ClassError, ConfigError, DataError, ImageError
+from zsd_core.errors import ClassError, ConfigError, DataError, DeviceError, ImageError
 from zsd_core.scoring import ContrastScorer
 
 
@@ -395,6 +395,13 @@ def test_warmup_runs_every_stage_and_prepares_the_vocabulary(bundle_path, monkey
         assert rows[-1] == len(tiny.UNSEEN) + len(tiny.WORDS)
         with pytest.raises(ConfigError, match="at least 1"):
             detector.warmup(0, 64)
+
+
+def test_a_closed_detector_says_so_and_may_be_closed_again(bundle_path, photo):
+    with opened(bundle_path) as detector:
+        detector.close()
+    with pytest.raises(DeviceError, match="open the detector again"):
+        detector(photo)
 
 
 def test_an_opened_bundle_or_a_zip_is_as_good_as_a_path(tmp_path, bundle_path, detector, photo):

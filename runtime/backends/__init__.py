@@ -11,18 +11,20 @@ import importlib.util
 import inspect
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.bundle import PRECISIONS, Bundle
 from zsd_core.config import ModelConfig
-from zsd_core.errors import ConfigError, MissingPackageError, did_you_mean
+from zsd_core.errors import ConfigError, DeviceError, MissingPackageError, did_you_mean
 from zsd_core.pipeline import Color, ImageResult, Networks
 from zsd_core.scoring import ClassSet, Scorer
 
-__all__ = ["BACKENDS", "Backend", "Frames", "installed_backends", "open_backend"]
+__all__ = ["BACKENDS", "Backend", "Frames", "installed_backends", "open_backend", "opened"]
+
+T = TypeVar("T")
 
 # "auto" takes the first that is installed; the last two need an engine built for the machine.
 BACKENDS = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
@@ -59,7 +61,7 @@ class Backend(Networks, Protocol):
         """What runs whole images there; None: the pipeline runs the networks from the host."""
 
     def close(self) -> None:
-        """Free the networks; running them afterwards is an error."""
+        """Free the networks; running them afterwards is a DeviceError, closing again is none."""
 
 
 def installed_backends() -> tuple[str, ...]:
@@ -90,8 +92,11 @@ def open_backend(
         ConfigError: an unknown name, precision or option, or ``threads`` below 1.
         MissingPackageError: the backend's package, or every backend's, is missing.
     """
-    if threads is not None and threads < 1:
-        raise ConfigError(f"threads is {threads}, must be at least 1; leave it out for all cores.")
+    if threads is not None and not (isinstance(threads, (int, np.integer)) and threads >= 1):
+        raise ConfigError(
+            f"threads is {threads!r}, must be a whole number of at least 1; leave it out for all "
+            "cores."
+        )
     if name == "auto":
         found = installed_backends()
         if not found:
@@ -109,6 +114,8 @@ def open_backend(
             f"precision is {precision!r}, must be one of {', '.join(map(repr, PRECISIONS))}"
             f"{did_you_mean(precision, PRECISIONS)}"
         )
+    if not isinstance(options or {}, Mapping):
+        raise ConfigError(f"backend_options is {options!r}, must be a mapping of names to values.")
     module = _module(name)
     known = [key for key in inspect.signature(module.load).parameters][3:]
     for option in options or {}:
@@ -119,6 +126,18 @@ def open_backend(
             )
     backend: Backend = module.load(bundle, threads, precision, **(options or {}))
     return backend
+
+
+def opened(networks: Mapping[str, T], stage: str) -> T:
+    """The network of a stage, of a backend that forgets its networks when it is closed.
+
+    Raises:
+        DeviceError: it is closed.
+    """
+    try:
+        return networks[stage]
+    except KeyError:
+        raise DeviceError("the networks are closed; open the detector again.") from None
 
 
 def _module(name: str) -> ModuleType:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.backends import opened
 from runtime.bundle import Bundle
 from zsd_core.config import ModelConfig
-from zsd_core.errors import BundleError, DeviceError, require
+from zsd_core.errors import BundleError, ConfigError, DeviceError, require
 from zsd_core.scoring import Scorer
 
 __all__ = ["CPU", "CPU_OFF", "EXTRA", "PACKAGE", "OnnxRuntimeBackend", "load"]
@@ -54,6 +55,10 @@ class OnnxRuntimeBackend:
     ) -> None:
         ort = require(PACKAGE, EXTRA)
         available = ort.get_available_providers()
+        if isinstance(providers, str):
+            raise ConfigError(
+                f"providers is the text {providers!r}, must be a list: [{providers!r}]."
+            )
         for provider in providers or ():
             if provider not in available:
                 raise DeviceError(
@@ -68,9 +73,11 @@ class OnnxRuntimeBackend:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if threads is not None:
             options.intra_op_num_threads = threads
-        self._trunk = _Session(ort, bundle, "trunk", precision, options, wanted)
-        self._head = _Session(ort, bundle, "head", precision, options, wanted)
-        used = self._trunk.providers
+        self._sessions = {
+            stage: _Session(ort, bundle, stage, precision, options, wanted)
+            for stage in ("trunk", "head")
+        }
+        used = self._sessions["trunk"].providers
         if providers and used[0] != wanted[0]:
             raise DeviceError(
                 f"onnxruntime could not start {wanted[0]} and would run on {used[0]}; check the "
@@ -81,11 +88,11 @@ class OnnxRuntimeBackend:
 
     def trunk(self, images: Floats) -> tuple[Floats, ...]:
         """Run the backbone and the proposal network."""
-        return tuple(self._trunk.run(images))
+        return tuple(opened(self._sessions, "trunk").run(images))
 
     def head(self, *region_features: Floats) -> tuple[Floats, Floats]:
         """Run the region network."""
-        embeddings, deltas = self._head.run(*region_features)
+        embeddings, deltas = opened(self._sessions, "head").run(*region_features)
         return embeddings, deltas
 
     def frames(self, config: ModelConfig, scorer: Scorer) -> None:
@@ -94,7 +101,7 @@ class OnnxRuntimeBackend:
 
     def close(self) -> None:
         """Free both sessions."""
-        del self._trunk, self._head
+        self._sessions.clear()
 
 
 class _Session:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.backends import opened
 from runtime.bundle import Bundle
 from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, DeviceError, require
@@ -44,7 +45,9 @@ class OpenVinoBackend:
     def __init__(self, bundle: Bundle, threads: int | None, precision: str, device: str) -> None:
         openvino = require(PACKAGE, EXTRA)
         core = openvino.Core()
-        if device not in core.available_devices and device != "AUTO":
+        # Of several GPUs, GPU.0 and GPU.1 are listed, and GPU means the first.
+        known = {name.partition(".")[0] for name in core.available_devices} | {"AUTO"}
+        if device not in known | set(core.available_devices):
             raise DeviceError(
                 f"openvino has no device {device!r} here, only {', '.join(core.available_devices)}."
             )
@@ -86,7 +89,7 @@ class OpenVinoBackend:
         self._requests = threading.local()
 
     def _run(self, stage: str, *arrays: Floats) -> list[Floats]:
-        model, names = self._models[stage]
+        model, names = opened(self._models, stage)
         request = getattr(self._requests, stage, None)
         if request is None:
             request = model.create_infer_request()
