@@ -38,9 +38,13 @@ def test_alpha_is_dropped_and_crops_become_contiguous(rgb):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((4, 4, 3)), r"float64.*uint8.*255"),
-        (np.zeros((4, 4, 3), np.uint16), "uint16"),
-        (np.zeros((4, 4, 3), bool), "bool"),
+        (np.zeros((4, 4, 3)), r"float64.*uint8.*255.* \(image \* 255\)\.round\(\)\.astype"),
+        (np.full((4, 4, 3), 200.0), r"image\.clip\(0, 255\)\.round\(\)\.astype"),
+        (np.full((4, 4, 3), np.nan), "float64"),
+        (np.zeros((4, 4, 3), np.uint16), r"uint16.* \(image // 257\)\.astype"),
+        (np.zeros((4, 4, 3), np.int64), r"int64.* image\.clip\(0, 255\)\.astype"),
+        (np.zeros((4, 4, 3), bool), r"bool.* \(image \* 255\)\.astype"),
+        (np.zeros((40, 50, 2), np.uint8), r"\(H, W, 4\) with alpha\.$"),
         (np.zeros((0, 4, 3), np.uint8), "empty"),
         (np.zeros((4, 0), np.uint8), "empty"),
         (np.zeros((3, 40, 50), np.uint8), r"channels last: image.transpose\(1, 2, 0\)"),
@@ -49,6 +53,7 @@ def test_alpha_is_dropped_and_crops_become_contiguous(rgb):
         (None, "NoneType"),
         (b"bytes", "bytes"),
         ([[1, 2]], "list"),
+        ((x for x in "ab"), "generator.* a batch is a list of these"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -62,16 +67,29 @@ def test_the_channel_order_is_one_of_two(rgb):
         as_image(rgb, "RGB", "image 3")
 
 
-class Pillow:
-    """What numpy asks of a PIL image."""
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK", "L", "LA", "1", "YCbCr", "HSV"])
+def test_a_pillow_image_is_what_it_shows_whatever_its_mode(rgb, mode):
+    picture = pytest.importorskip("PIL.Image").fromarray(rgb).convert(mode)
+    shown = np.asarray(picture.convert("RGB"))
+    np.testing.assert_array_equal(as_image(picture, "rgb"), shown)
+    np.testing.assert_array_equal(as_image(picture, "bgr"), shown[:, :, ::-1])
 
-    def __init__(self, array):
-        self.__array_interface__ = array.__array_interface__
-        self.array = array
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_a_pillow_image_of_unknown_range_is_refused(dtype):
+    picture = pytest.importorskip("PIL.Image").fromarray(np.full((4, 5), 40, dtype))
+    with pytest.raises(ImageError, match=f"mode '{picture.mode}'.*convert it to mode 'L'"):
+        as_image(picture, "rgb")
 
 
-def test_a_pillow_image_is_an_image(rgb):
-    np.testing.assert_array_equal(as_image(Pillow(rgb), "rgb"), rgb)
+def test_a_pillow_image_that_ends_early_or_is_empty_is_an_error(tmp_path, rgb):
+    pillow = pytest.importorskip("PIL.Image")
+    path = tmp_path / "x.png"
+    path.write_bytes(encoded(".png", rgb)[:3000])
+    with pillow.open(path) as picture, pytest.raises(ImageError, match=r"image 2 .* converted: "):
+        as_image(picture, "rgb", "image 2")
+    with pytest.raises(ImageError, match="empty"):
+        as_image(pillow.new("RGB", (0, 5)), "rgb")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".webp", ".jpg", ".tiff"])
@@ -130,5 +148,6 @@ def test_what_is_no_image_file_is_said(tmp_path, data, message):
 def test_a_missing_file_is_said(tmp_path):
     with pytest.raises(ImageError, match=r"nothing\.png: cannot be read: No such file"):
         read_image(tmp_path / "nothing.png", "rgb")
-    with pytest.raises(ImageError, match="cannot be read"):
-        read_image(tmp_path, "rgb")
+    for path in (tmp_path, "a\0b", "x" * 300):
+        with pytest.raises(ImageError, match="cannot be read: "):
+            read_image(path, "rgb")

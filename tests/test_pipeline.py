@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from runtime.backends import open_backend
 from runtime.bundle import open_bundle
 from zsd_core import pipeline
-from zsd_core.errors import ConfigError, ShapeError
+from zsd_core.errors import ConfigError, ImageError, ShapeError
 from zsd_core.kernels import reference
 from zsd_core.scoring import scorer_for
 
@@ -172,10 +172,12 @@ def test_wrong_arguments_are_refused(parts):
     good = everything(parts)
     with pytest.raises(ShapeError, match="one threshold per class"):
         pipeline.run(*parts, [image(9, 9)], good[:-1])
-    with pytest.raises(ShapeError, match="image1"):
-        pipeline.run(*parts, [image(9, 9), image(9, 9)[:, :, 0]], good)
-    with pytest.raises(ConfigError, match="max_batch"):
-        pipeline.run(*parts, [image(9, 9)], good, max_batch=0)
+    for wrong in (image(9, 9)[:, :, 0], image(9, 9)[:0], image(9, 9) / 255):
+        with pytest.raises(ImageError, match="image1"):
+            pipeline.run(*parts, [image(9, 9), wrong], good)
+    for number in (0, 2.5, "2"):
+        with pytest.raises(ConfigError, match=r"max_batch is .*, must be a whole number"):
+            pipeline.run(*parts, [image(9, 9)], good, max_batch=number)
     with pytest.raises(ConfigError, match="'rgb' or 'bgr'"):
         pipeline.run(*parts, [image(9, 9)], good, color="BGR")
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from zsd_core import kernels as compiled_kernels
 from zsd_core.config import ModelConfig
 from zsd_core.errors import ConfigError, expect_shapes
-from zsd_core.kernels.preprocess import Color, check_color
+from zsd_core.kernels.preprocess import Color, check_color, check_pixels
 from zsd_core.scoring import ClassSet, Needed, Scorer
 
 __all__ = [
@@ -135,11 +135,12 @@ def run(
         One result per image, in order.
 
     Raises:
-        ShapeError: an image or ``thresholds`` has another shape.
+        ImageError: an image is not as above.
+        ShapeError: ``thresholds`` has another shape.
         ConfigError: ``max_batch`` is below 1, or ``color`` is neither "rgb" nor "bgr".
     """
-    if max_batch < 1:
-        raise ConfigError(f"run: max_batch is {max_batch}, must be at least 1.")
+    if not (isinstance(max_batch, (int, np.integer)) and max_batch >= 1):
+        raise ConfigError(f"run: max_batch is {max_batch!r}, must be a whole number of at least 1.")
     check_color("run", color)
     expect_shapes(
         "run", "Pass one threshold per class column.",
@@ -148,7 +149,7 @@ def run(
     options = _Options(nms_threshold, max_detections, color)
     groups = dict[tuple[int, int], list[int]]()
     for index, image in enumerate(images):
-        expect_shapes("run", "Pass H x W x 3 uint8.", **{f"image{index}": (image, "H W 3")})
+        check_pixels(f"run, image{index}", image)
         size = config.preprocess.resized(*image.shape[:2])
         groups.setdefault(config.preprocess.padded(*size), []).append(index)
     results: dict[int, ImageResult] = {}
