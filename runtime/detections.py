@@ -39,8 +39,10 @@ class Detections:
         roles: n times "seen" or "unseen".
         class_set_version: of the class set this image was scored with.
         times_ms: milliseconds per stage; images of one batch share a stage's time equally.
-        near_miss: where nothing was found, the active class with the highest score, and that
-            score: what a lower ``score_threshold`` would let through. None otherwise.
+        near_miss: where nothing was found, the reported class with the highest score, and that
+            score: what a lower ``score_threshold`` would let through, perhaps with better ones,
+            since regions that cannot hold a detection are not looked at, but for the most
+            promising one. None otherwise.
     """
 
     boxes: NDArray[np.float32]
@@ -85,7 +87,7 @@ class Detections:
         """The objects a slice or a boolean mask keeps, in the same order."""
         chosen: Any = mask
         if not isinstance(mask, slice):
-            chosen = np.asarray(mask, bool if isinstance(mask, list) else None)
+            chosen = np.asarray(mask) if len(self) else np.asarray(mask, bool)  # [] is a mask too
             if chosen.dtype != bool or chosen.shape != (len(self),):
                 raise ShapeError(
                     f"Detections: the mask has dtype {chosen.dtype} and shape {chosen.shape}, must "

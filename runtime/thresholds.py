@@ -57,8 +57,14 @@ class Limits:
                 value = _share(f"score_threshold[{name!r}]", value)
                 if name in ROLES:
                     by_role[name] = value
-                else:
-                    by_class[fold_name(name)] = value
+                    continue
+                folded = fold_name(name) if isinstance(name, str) else ""
+                if not folded or folded in by_class:
+                    why = (
+                        "given twice (case and blanks do not count)" if folded else "no class name"
+                    )
+                    raise ConfigError(f"score_threshold: {name!r} is {why}.")
+                by_class[folded] = value
         elif isinstance(score, (tuple, list)):
             if len(score) != 2:
                 raise ConfigError(

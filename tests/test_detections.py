@@ -68,7 +68,13 @@ def test_a_mask_that_keeps_nothing_is_an_ordinary_result(three):
     assert three[three.scores > 2].to_list() == []
 
 
-@pytest.mark.parametrize("mask", [np.array([True]), np.array([0, 1, 2]), [True], 1], ids=str)
+def test_an_empty_list_is_the_mask_of_nothing():
+    assert not none()[[]]
+
+
+@pytest.mark.parametrize(
+    "mask", [np.array([True]), np.array([0, 1, 2]), [0, 1, 2], [True], [], 1], ids=str
+)
 def test_another_index_is_refused_with_an_example(three, mask):
     with pytest.raises(ShapeError, match=r"detections\[detections.scores > 0.5\]"):
         three[mask]

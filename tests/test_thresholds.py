@@ -82,6 +82,19 @@ def test_nms_threshold_is_a_share():
     assert Limits.of(DEFAULT, None, 0, None).nms_threshold == 0
 
 
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [
+        ({5: 0.1}, "5 is no class name"),
+        ({" ": 0.1}, "' ' is no class name"),
+        ({"cup": 0.1, "CUP": 0.2}, "'CUP' is given twice"),
+    ],
+)
+def test_a_class_is_a_name_that_comes_once(score, message):
+    with pytest.raises(ConfigError, match=f"score_threshold: {message}"):
+        Limits.of(DEFAULT, score, None, None)
+
+
 def test_a_misspelt_class_is_found(detector):
     with pytest.raises(ClassError, match="none of the 5 active classes; did you mean 'cup'"):
         detector.set_thresholds(score_threshold={"cupp": 0.1})
