@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from pathlib import Path
 from runtime.detect import make_folder
 from runtime.detections import Detections
 from runtime.detector import Detector
-from runtime.results import StageTimes, explain, write_picture
+from runtime.results import StageTimes, explain, keep_inputs, write_json, write_picture
 from zsd_core.errors import MissingPackageError, ZsdError
 from zsd_core.progress import Steps
 
@@ -51,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with step("find the photographs"):
             photographs = [photograph(name) for name in PHOTOGRAPHS]
+            keep_inputs([args.output / f"{path.stem}.jpg" for path in photographs], photographs)
         with step("open the bundle"):
             detector = Detector(args.bundle)
             detector.warmup()
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 for name in (path.stem, f"{path.stem}-open"):
                     if name in found:
                         write_picture(folder, name, path, found[name])
-            _write_summary(folder / "detections.json", found)
+            write_json(folder / "detections.json", {n: d.to_list() for n, d in found.items()})
     except ZsdError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -97,12 +97,6 @@ def _add_open_classes(detector: Detector) -> tuple[tuple[str, ...], float]:
     if words:
         detector.add_classes(words)
     return words, 1e3 * (time.perf_counter() - start)
-
-
-def _write_summary(path: Path, found: Mapping[str, Detections]) -> None:
-    """Write the detections of every picture by its name."""
-    text = json.dumps({name: d.to_list() for name, d in found.items()}, indent=1)
-    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _report(

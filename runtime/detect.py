@@ -24,7 +24,7 @@ from typing import Any
 from runtime.backends import BACKENDS
 from runtime.bundle import PRECISIONS, open_bundle
 from runtime.detector import Detector
-from runtime.results import StageTimes, VideoWriter, explain, write_picture
+from runtime.results import StageTimes, VideoWriter, explain, keep_inputs, write_picture
 from runtime.sources import Source, Video, find_sources
 from runtime.thresholds import ScoreThreshold
 from zsd_core.errors import ClassError, ConfigError, ImageError, ZsdError
@@ -47,6 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.search is not None:
             return _search(args)
         sources, step = find_sources(args.inputs), Steps(2)
+        keep_inputs(
+            [args.output / f"{s.name}.{'jpg' if s.kind == 'image' else 'mp4'}" for s in sources],
+            [Path(s.place) for s in sources if s.kind != "live"],
+        )
         with step("open the bundle"):
             detector = _open_detector(args)
         print(f"      {detector!r}", file=sys.stderr)
@@ -60,8 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    print(times)
-    print(f"pictures and JSON are in {folder}/")
+    if failed < len(sources):
+        print(times)
+        print(f"pictures and JSON are in {folder}/")
     return 1 if failed else 0
 
 
@@ -134,7 +139,7 @@ def parse_classes(text: str) -> list[str]:
     """Names from ``"cat, cup"`` or from a file ``@classes.txt``, one per line."""
     if text.startswith("@"):
         try:
-            lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
+            lines = Path(text[1:]).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise argparse.ArgumentTypeError(f"cannot read {text[1:]}: {error}") from error
     else:
@@ -244,11 +249,12 @@ def _detect_video(
     """Search a video or a live source; Ctrl-C ends a live one, and its files are complete."""
     video = Video(source)
     try:
-        writer = VideoWriter(folder, source.name, video.rate, Path(source.place))
+        writer = VideoWriter(folder, source.name, video.rate)
     except ImageError:
         video.close()
         raise
-    total = min(x for x in (video.count, max_frames, sys.maxsize) if x is not None)
+    known = [count for count in (video.count, max_frames) if count is not None]
+    of = f"/{min(known)}" if known else ""
     objects = 0
     try:
         for seconds, frame in video:
@@ -256,9 +262,8 @@ def _detect_video(
             times.add(found)
             objects += len(found)
             writer.add(seconds, frame, found)
-            of = "" if total == sys.maxsize else f"/{total}"
             print(f"\r{source.name}: frame {writer.frames}{of}", end="", file=sys.stderr)
-            if writer.frames >= total:
+            if writer.frames == max_frames:  # the file's own count may be an estimate
                 break
     except KeyboardInterrupt:
         if source.kind != "live":
@@ -267,8 +272,10 @@ def _detect_video(
         video.close()
         writer.close()
         print(file=sys.stderr)
-    dropped = f", {video.dropped} dropped to keep up" if video.dropped else ""
-    print(f"{writer.path}: {objects} objects in {writer.frames} frames{dropped}", flush=True)
+    note = f", {video.dropped} dropped to keep up" if video.dropped else ""
+    if known and writer.frames < min(known):
+        note = f", though the file announces {video.count}: is it whole?"
+    print(f"{writer.path}: {objects} objects in {writer.frames} frames{note}", flush=True)
 
 
 if __name__ == "__main__":

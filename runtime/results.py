@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import IO, Any
@@ -16,44 +18,65 @@ from runtime.detections import Detections
 from runtime.images import read_image
 from zsd_core.errors import ImageError
 
-__all__ = ["StageTimes", "VideoWriter", "explain", "write_picture"]
+__all__ = ["StageTimes", "VideoWriter", "explain", "keep_inputs", "write_json", "write_picture"]
 
 Image = NDArray[np.uint8]
+
+
+def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Refuse to write where something is read, before anything is read.
+
+    Raises:
+        ImageError: an output would replace an input.
+    """
+    read = {_identity(path) for path in inputs if path.exists()}
+    for path in outputs:
+        if path.exists() and _identity(path) in read:
+            raise ImageError(f"{path} is an input itself; write to another folder with --output.")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def write_picture(folder: Path, name: str, original: Path, detections: Detections) -> Path:
     """Write ``name.jpg`` and ``name.json`` into ``folder``; return the picture's path.
 
     Raises:
-        ImageError: the picture cannot be written, or would replace the original.
-    """
-    target = folder / f"{name}.jpg"
-    _keep_original(target, original)
-    _write_jpeg(target, annotate(read_image(original, "bgr"), detections))
-    target.with_suffix(".json").write_text(detections.to_json(indent=1) + "\n", encoding="utf-8")
-    return target
-
-
-def _keep_original(target: Path, original: Path) -> None:
-    if target.exists() and original.exists() and target.samefile(original):
-        raise ImageError(f"{target} is the input itself; write to another folder with --output.")
-
-
-def _write_jpeg(path: Path, image: Image) -> None:
-    """Write a BGR image.
-
-    Raises:
-        ImageError: it cannot be written.
+        ImageError: the original cannot be read, or a file cannot be written.
     """
     import cv2
 
-    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 92])
-    try:
+    target = folder / f"{name}.jpg"
+    picture = annotate(read_image(original, "bgr"), detections)
+    with _writing(target):
+        done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
         if not done:
             raise OSError("OpenCV cannot encode it")
-        path.write_bytes(data.tobytes())
+        target.write_bytes(data.tobytes())
+    write_json(target.with_suffix(".json"), detections.to_list())
+    return target
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON.
+
+    Raises:
+        ImageError: the file cannot be written.
+    """
+    with _writing(path):
+        text = json.dumps(value, indent=1, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what the system says into an error of ours."""
+    try:
+        yield
     except OSError as error:
-        raise ImageError(f"{path}: cannot be written: {error}.") from error
+        raise ImageError(f"{path}: cannot be written: {error.strerror or error}.") from error
 
 
 class VideoWriter:
@@ -63,29 +86,35 @@ class VideoWriter:
         folder: where to.
         name: of both files.
         rate: frames per second.
-        original: what is read meanwhile, never to be replaced.
 
     Raises:
-        ImageError: the video would replace the original.
+        ImageError: the JSON cannot be written.
     """
 
-    def __init__(self, folder: Path, name: str, rate: float, original: Path) -> None:
+    def __init__(self, folder: Path, name: str, rate: float) -> None:
         self.path, self._rate = folder / f"{name}.mp4", rate
-        _keep_original(self.path, original)
         self._video: Any = None
-        self._json: IO[str] = self.path.with_suffix(".json").open("w", encoding="utf-8")
+        self._size = (0, 0)
+        self._json_path = self.path.with_suffix(".json")
+        with _writing(self._json_path):
+            self._json: IO[str] = self._json_path.open("w", encoding="utf-8")
         self._json.write("[")
         self.frames = 0
 
     def add(self, seconds: float, frame: Image, detections: Detections) -> None:
-        """Write one frame.
+        """Write one frame; one of another size than the first is resized to it.
 
         Raises:
-            ImageError: the video cannot be written.
+            ImageError: the video or the JSON cannot be written.
         """
-        picture = annotate(frame, detections)
+        import cv2
+
+        picture: Any = annotate(frame, detections)
         if self._video is None:
-            self._video = self._open(picture.shape[1], picture.shape[0])
+            self._size = (picture.shape[1], picture.shape[0])
+            self._video = self._open()
+        if picture.shape[1::-1] != self._size:  # OpenCV would leave it out and say nothing
+            picture = cv2.resize(picture, self._size)
         self._video.write(picture)
         record = {
             "frame": self.frames,
@@ -93,21 +122,26 @@ class VideoWriter:
             "detections": detections.to_list(),
         }
         text = json.dumps(record, ensure_ascii=False)
-        self._json.write((",\n" if self.frames else "\n") + text)
+        with _writing(self._json_path):
+            self._json.write((",\n" if self.frames else "\n") + text)
         self.frames += 1
 
     def close(self) -> None:
-        """Finish both files."""
+        """Finish both files.
+
+        Raises:
+            ImageError: the JSON cannot be written.
+        """
         if self._video is not None:
             self._video.release()
-        self._json.write("\n]\n")
-        self._json.close()
+        with _writing(self._json_path), self._json:
+            self._json.write("\n]\n")
 
-    def _open(self, width: int, height: int) -> Any:
+    def _open(self) -> Any:
         import cv2
 
         code = cv2.VideoWriter.fourcc(*"mp4v")
-        video = cv2.VideoWriter(str(self.path), code, self._rate, (width, height))
+        video = cv2.VideoWriter(str(self.path), code, self._rate, self._size)
         if not video.isOpened():
             raise ImageError(
                 f"{self.path}: OpenCV cannot write this video; is the folder writable, and was "
@@ -117,14 +151,18 @@ class VideoWriter:
 
 
 class StageTimes:
-    """Collects the stage times of many images; prints their medians."""
+    """Collects the stage times of images, the last ``LAST`` of a long stream; prints medians."""
+
+    LAST = 10_000
 
     def __init__(self) -> None:
-        self._samples: list[Mapping[str, float]] = []
+        self._samples = deque[Mapping[str, float]](maxlen=self.LAST)
+        self._count = 0
 
     def add(self, detections: Detections) -> None:
         """Count one image."""
         self._samples.append(detections.times_ms)
+        self._count += 1
 
     def __str__(self) -> str:
         if not self._samples:
@@ -132,7 +170,8 @@ class StageTimes:
         stages = {stage: median(s[stage] for s in self._samples) for stage in self._samples[0]}
         total = median(sum(s.values()) for s in self._samples)
         parts = ", ".join(f"{stage} {value:.1f}" for stage, value in stages.items())
-        return f"{total:.1f} ms per image (median of {len(self._samples)}): {parts}"
+        those = f"{'the last ' * (self._count > self.LAST)}{len(self._samples)}"
+        return f"{total:.1f} ms per image (median of {those}): {parts}"
 
 
 def explain(detections: Detections) -> str:
@@ -143,6 +182,6 @@ def explain(detections: Detections) -> str:
         return "nothing found: no region of the image looks like an object"
     name, score = detections.near_miss
     return (
-        f"nothing found above the threshold; the highest score is {score:.4f}, for {name!r}. "
+        f"nothing found above the threshold; the best region scores {score:.2g}, for {name!r}. "
         "Lower the score threshold below that to see it"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -55,15 +56,22 @@ def find_sources(arguments: Sequence[str]) -> list[Source]:
 
     for argument in arguments:
         path = Path(argument)
-        if path.is_dir():
-            files = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGES)
+        if "://" in argument:  # asked first: an address may be too long for the name of a file
+            add("live", argument, "stream")
+        elif os.path.isdir(path):  # pathlib's raises where a name is too long or a folder closed
+            try:
+                files = sorted(
+                    p for p in path.iterdir() if p.suffix.lower() in IMAGES and p.is_file()
+                )
+            except OSError as error:
+                raise ImageError(f"{argument}: cannot be listed: {error.strerror}.") from error
             if not files:
                 raise ImageError(
                     f"{argument}: the folder holds no image ({', '.join(sorted(IMAGES))})."
                 )
             for file in files:
                 add("image", str(file), file.stem)
-        elif path.is_file():
+        elif os.path.isfile(path):
             suffix = path.suffix.lower()
             if suffix not in IMAGES | VIDEOS:
                 raise ImageError(
@@ -73,8 +81,6 @@ def find_sources(arguments: Sequence[str]) -> list[Source]:
             add("image" if suffix in IMAGES else "video", argument, path.stem)
         elif argument.isdecimal():
             add("live", argument, f"camera{argument}")
-        elif "://" in argument:
-            add("live", argument, "stream")
         else:
             raise ImageError(
                 f"{argument}: no such file or folder; a camera is a number, a stream an address "
@@ -154,8 +160,12 @@ class Video:
 
         self.source = source
         place = int(source.place) if source.place.isdecimal() else source.place
-        self._capture = cv2.VideoCapture(place)
-        if not self._capture.isOpened():
+        try:
+            self._capture = cv2.VideoCapture(place)
+            there = self._capture.isOpened()
+        except cv2.error:  # no number a camera could have
+            there = False
+        if not there:
             fix = {
                 "video": "is it whole, and of a codec OpenCV reads? Try: ffmpeg -i FILE new.mp4",
                 "live": "is it connected, and free of other programs?",

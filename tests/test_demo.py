@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +53,13 @@ def test_without_scikit_image_the_error_says_how_to_install_it(monkeypatch):
 def test_a_missing_bundle_is_one_sentence(tmp_path, capsys):
     assert main(["--bundle", str(tmp_path / "none"), "--output", str(tmp_path)]) == 1
     assert "error: " in capsys.readouterr().err
+
+
+def test_a_photograph_is_never_replaced(bundle_path, tmp_path, capsys, monkeypatch):
+    copies = {name: shutil.copy(photograph(name), tmp_path) for name in PHOTOGRAPHS}
+    monkeypatch.setattr(runtime.demo, "photograph", lambda name: Path(copies[name]))
+    assert main(["--bundle", str(bundle_path), "--output", str(tmp_path)]) == 1
+    assert "rocket.jpg is an input itself" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == set(PHOTOGRAPHS)  # none was written first
+    original, copy = photograph("rocket.jpg"), tmp_path / "rocket.jpg"
+    assert copy.read_bytes() == original.read_bytes()

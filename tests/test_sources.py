@@ -56,6 +56,24 @@ def test_what_is_not_there_or_of_no_use_is_said(tmp_path, name, message):
         find_sources([str(tmp_path / name)])
 
 
+def test_a_folder_that_is_called_like_an_image_is_none(tmp_path):
+    (tmp_path / "a.jpg").mkdir()
+    (tmp_path / "b.jpg").touch()
+    assert [s.name for s in find_sources([str(tmp_path)])] == ["b"]
+
+
+def test_an_address_may_be_longer_than_the_name_of_a_file():
+    address = "https://camera/stream?token=" + 300 * "x"
+    assert [(s.kind, s.place) for s in find_sources([address])] == [("live", address)]
+    with pytest.raises(ImageError, match="no such file"):
+        find_sources([300 * "x"])
+
+
+def test_a_number_no_camera_can_have_cannot_be_opened():
+    with pytest.raises(ImageError, match="is it connected"):
+        Video(Source("live", 20 * "9", "camera"))
+
+
 def test_every_frame_of_a_video_file_comes_in_order(video_path):
     video = Video(Source("video", str(video_path), "clip"))
     assert video.count == 6
