@@ -104,14 +104,17 @@ def verify(bundle: Path, name: str, path: Path, record: Mapping[str, Any]) -> No
     """Compare a file with its entry in the manifest.
 
     Raises:
-        BundleError: it is missing, or its size or hash is another.
+        BundleError: it is missing or cannot be read, or its size or hash is another.
     """
     if not path.is_file():
         raise BundleError(f"{bundle}: {name} is missing; copy the bundle again, with all files.")
-    size = path.stat().st_size
-    if size != record["bytes"]:
-        raise _damaged(bundle, name, size, record["bytes"])
-    digest = sha256(path)
+    try:
+        size = path.stat().st_size
+        if size != record["bytes"]:
+            raise _damaged(bundle, name, size, record["bytes"])
+        digest = sha256(path)
+    except OSError as error:
+        raise BundleError(f"{bundle}: {name} cannot be read: {error.strerror}.") from error
     if digest != record["sha256"]:
         raise BundleError(
             f"{bundle}: {name} is damaged: its SHA-256 is {digest[:16]}..., the manifest says "

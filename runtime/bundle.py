@@ -207,9 +207,9 @@ def open_bundle(path: str | os.PathLike[str] | Bundle | None = None) -> Bundle:
     if isinstance(path, Bundle):
         return path
     given = default_bundle() if path is None else Path(path)
-    if given.is_dir():
+    if os.path.isdir(given):  # pathlib's raises where a name is too long or a folder closed
         return _open(given, given)
-    if not given.is_file():
+    if not os.path.isfile(given):
         raise BundleError(
             f"{given}: no such bundle; pass the directory or zip that export.onnx wrote."
         )
