@@ -21,8 +21,20 @@ MANIFEST = "manifest.json"
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield a directory that takes the place of ``target`` when all went well."""
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
+    """Yield a directory that takes the place of ``target`` when all went well.
+
+    A link stays one: what it points to is replaced.
+
+    Raises:
+        BundleError: the folder around it cannot be written to.
+    """
+    target = target.resolve()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent)
+    except OSError as error:
+        raise BundleError(f"{target.parent}: cannot be written to: {error.strerror}.") from error
+    with folder as work:
         root = Path(work) / "new"
         root.mkdir()
         yield root

@@ -80,6 +80,11 @@ class Bundle:
             self.model_config = from_mapping(ModelConfig, manifest["model"], "model")
         except ZsdError as error:
             raise BundleError(f"{path}/{MANIFEST}: {error}") from error
+        if self.model_config.regions.pooling != "align":
+            raise BundleError(
+                f"{path}/{MANIFEST}: model.regions.pooling is "
+                f"{self.model_config.regions.pooling!r}, and only 'align' can be run from a bundle."
+            )
         _check_maps(f"{path}/{MANIFEST}", self.model_config.regions, manifest["stages"])
         names = [entry["name"] for entry in manifest["classes"]]
         count = sum(entry["role"] == "seen" for entry in manifest["classes"])  # they come first
@@ -272,12 +277,11 @@ def write_bundle(
             engines, created.
 
     Raises:
-        BundleError: ``path`` exists, or the parts do not agree.
+        BundleError: ``path`` exists or cannot be written, or the parts do not agree.
     """
     target = Path(path)
     if target.exists() and not overwrite:
         raise BundleError(f"{target} exists; remove it, or ask to overwrite it.")
-    target.parent.mkdir(parents=True, exist_ok=True)
     words: dict[str, NDArray[Any]] = {"classes": np.ascontiguousarray(class_vectors, np.float32)}
     names: list[str] = []
     if vocabulary is not None:
@@ -334,7 +338,7 @@ def amend_bundle(
         **details: manifest entries to set, such as metrics or engines.
 
     Raises:
-        BundleError: the bundle cannot be opened, or would not be one afterwards.
+        BundleError: the bundle cannot be opened or written, or would not be one afterwards.
     """
     bundle, target = open_bundle(path), Path(path)
     named = {engine["file"] for engine in details.get("engines", bundle.engines)}

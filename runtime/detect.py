@@ -269,9 +269,9 @@ def _detect_video(
         if source.kind != "live":
             raise
     finally:
+        print(file=sys.stderr)
         video.close()
         writer.close()
-        print(file=sys.stderr)
     note = f", {video.dropped} dropped to keep up" if video.dropped else ""
     if known and writer.frames < min(known):
         note = f", though the file announces {video.count}: is it whole?"

@@ -106,6 +106,27 @@ def test_nothing_is_written_when_writing_fails(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("suffix", ["", ".zip"])
+def test_a_link_to_a_bundle_stays_a_link(tmp_path, suffix):
+    path, link = tiny.tiny_bundle(tmp_path / f"own{suffix}"), tmp_path / f"latest{suffix}"
+    link.symlink_to(path.name)
+    bundle_module.amend_bundle(link, metrics={"a": 1})
+    assert link.is_symlink()
+    assert open_bundle(path).manifest["metrics"] == {"a": 1}
+
+
+def test_the_folder_one_stands_in_can_be_amended(fresh_bundle_path, monkeypatch):
+    monkeypatch.chdir(fresh_bundle_path)
+    bundle_module.amend_bundle(".", metrics={"a": 1})
+    assert open_bundle(fresh_bundle_path).manifest["metrics"] == {"a": 1}
+
+
+def test_where_nothing_can_be_written_is_said(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(BundleError, match=r"file: cannot be written to: File exists\."):
+        tiny.tiny_bundle(tmp_path / "file" / "b")
+
+
 def test_an_existing_bundle_is_replaced_only_when_asked(fresh_bundle_path):
     with pytest.raises(BundleError, match="exists"):
         tiny.tiny_bundle(fresh_bundle_path)
@@ -214,6 +235,7 @@ def trunk(**changes):
     ("changes", "message"),
     [
         ({"model": {"backbon": {}}}, "did you mean 'backbone'"),
+        ({"model": {"regions": {"pooling": "pool"}}}, r"pooling is 'pool', and only 'align'"),
         ({"background_index": 5}, "background_index is 5"),
         ({"classes": [{"name": "x"}]}, r"classes\[0\]"),
         ({"classes": [{"name": "x", "role": "seen"}, {"name": "X", "role": "seen"}]}, "twice"),
@@ -234,6 +256,15 @@ def test_a_wrong_entry_is_named(fresh_bundle_path, changes, message):
         open_bundle(fresh_bundle_path)
 
 
+def test_a_file_that_may_not_be_read_is_named(fresh_bundle_path, monkeypatch):
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("runtime.archive.sha256", forbidden)  # tests may run as root, who may
+    with pytest.raises(BundleError, match=r"MODEL_CARD\.md cannot be read: Permission denied\."):
+        open_bundle(fresh_bundle_path)
+
+
 def test_an_engine_is_verified_when_it_is_asked_for(tmp_path):
     path = tiny.tiny_bundle(tmp_path / "b", files={
         "trunk.onnx": tiny.trunk_model().SerializeToString(),
@@ -249,6 +280,8 @@ def test_an_engine_is_verified_when_it_is_asked_for(tmp_path):
 def test_what_is_no_bundle_is_said(tmp_path):
     with pytest.raises(BundleError, match="no such bundle"):
         open_bundle(tmp_path / "nothing")
+    with pytest.raises(BundleError, match="no such bundle"):
+        open_bundle(tmp_path / (300 * "x"))
     with pytest.raises(BundleError, match=r"manifest\.json cannot be read"):
         open_bundle(tmp_path)
     (tmp_path / "file.zip").write_bytes(b"not a zip")

@@ -62,6 +62,15 @@ def test_a_folder_that_is_called_like_an_image_is_none(tmp_path):
     assert [s.name for s in find_sources([str(tmp_path)])] == ["b"]
 
 
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.iterdir", forbidden)  # tests may run as root, who may
+    with pytest.raises(ImageError, match=r"cannot be listed: Permission denied\."):
+        find_sources([str(tmp_path)])
+
+
 def test_an_address_may_be_longer_than_the_name_of_a_file():
     address = "https://camera/stream?token=" + 300 * "x"
     assert [(s.kind, s.place) for s in find_sources([address])] == [("live", address)]
