@@ -275,7 +275,8 @@ def _detect_video(
     note = f", {video.dropped} dropped to keep up" if video.dropped else ""
     if known and writer.frames < min(known):
         note = f", though the file announces {video.count}: is it whole?"
-    print(f"{writer.path}: {objects} objects in {writer.frames} frames{note}", flush=True)
+    counts = f"{objects} object{'s' * (objects != 1)} in {writer.frames} frame"
+    print(f"{writer.path}: {counts}{'s' * (writer.frames != 1)}{note}", flush=True)
 
 
 if __name__ == "__main__":

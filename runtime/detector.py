@@ -153,7 +153,7 @@ class Detector:
         Args:
             image: a path, or an array ``(H, W, 3)`` uint8 of any size; grey ``(H, W)`` and
                 ``(H, W, 4)`` (alpha is ignored) too, and PIL images of 8 bits a channel. A list is
-                a batch of these, sizes mixed.
+                a batch of these, sizes mixed, all of them read before the first is searched.
             color: channel order of arrays; OpenCV's are "bgr".
             max_batch: most images of a batch that go through the networks together.
 

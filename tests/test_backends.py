@@ -199,7 +199,18 @@ def test_threads_are_at_least_one(bundle, threads):
 
 def test_a_named_provider_is_used(bundle):
     backend = open_backend("onnxruntime", bundle, 1, {"providers": ["CPUExecutionProvider"]})
-    assert "CPUExecutionProvider, float32, 1 thread" in backend.description
+    assert backend.description.endswith("CPUExecutionProvider, float32, 1 thread")
+    assert open_backend("onnxruntime", bundle).description.endswith(", all threads")
+
+
+def test_a_device_that_takes_no_threads_does_not_say_it_did(bundle):
+    pytest.importorskip("openvino")
+    described = {
+        device: open_backend("openvino", bundle, 2, {"device": device}).description
+        for device in ("CPU", "AUTO")
+    }
+    assert described["CPU"].endswith("CPU, float32, 2 threads")
+    assert described["AUTO"].endswith("AUTO, float32")
 
 
 @pytest.mark.parametrize("name", CPU)

@@ -188,7 +188,7 @@ def test_a_live_source_says_what_it_dropped(command, video_path, tmp_path, monke
     assert status == 0
     records = json.loads((tmp_path / "out" / "camera0.json").read_text())
     assert 1 <= len(records) <= 4
-    assert f"in {len(records)} frames" in out
+    assert f"in {len(records)} frame" in out
 
 
 @pytest.mark.parametrize(("count", "note"), [(2, ""), (9, ", though the file announces 9")])

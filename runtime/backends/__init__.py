@@ -22,7 +22,10 @@ from zsd_core.errors import ConfigError, DeviceError, MissingPackageError, did_y
 from zsd_core.pipeline import Color, ImageResult, Networks
 from zsd_core.scoring import ClassSet, Scorer
 
-__all__ = ["BACKENDS", "Backend", "Frames", "installed_backends", "open_backend", "opened"]
+__all__ = [
+    "BACKENDS", "Backend", "Frames", "installed_backends", "open_backend", "opened",
+    "thread_count",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -138,6 +141,11 @@ def opened(networks: Mapping[str, T], stage: str) -> T:
         return networks[stage]
     except KeyError:
         raise DeviceError("the networks are closed; open the detector again.") from None
+
+
+def thread_count(threads: int | None) -> str:
+    """Threads in words, for a description."""
+    return f"{'all' if threads is None else threads} thread{'s' * (threads != 1)}"
 
 
 def _module(name: str) -> ModuleType:

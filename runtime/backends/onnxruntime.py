@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends import opened
+from runtime.backends import opened, thread_count
 from runtime.bundle import Bundle
 from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, ConfigError, DeviceError, require
@@ -83,8 +83,9 @@ class OnnxRuntimeBackend:
                 f"onnxruntime could not start {wanted[0]} and would run on {used[0]}; check the "
                 f"driver and libraries it needs, or leave providers out to accept {used[0]}."
             )
-        count = "all" if threads is None else threads
-        self.description = f"onnxruntime {ort.__version__}, {used[0]}, {precision}, {count} threads"
+        self.description = (
+            f"onnxruntime {ort.__version__}, {used[0]}, {precision}, {thread_count(threads)}"
+        )
 
     def trunk(self, images: Floats) -> tuple[Floats, ...]:
         """Run the backbone and the proposal network."""

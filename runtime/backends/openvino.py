@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends import opened
+from runtime.backends import opened, thread_count
 from runtime.bundle import Bundle
 from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, DeviceError, require
@@ -30,7 +30,7 @@ def load(
 
     Args:
         bundle: whose networks.
-        threads: CPU threads; None takes all cores.
+        threads: of the device CPU; None takes all cores.
         precision: of the networks; OpenVINO computes in float32 where they are not int8.
         device: OpenVINO's name of a device, such as "CPU", "GPU" or "NPU".
     """
@@ -53,7 +53,8 @@ class OpenVinoBackend:
             )
         # float32 as exported: on some CPUs the default would be bfloat16.
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
-        if threads is not None and device == "CPU":
+        on_cpu = device.partition(".")[0] == "CPU"
+        if threads is not None and on_cpu:
             settings["INFERENCE_NUM_THREADS"] = threads
         self._models: dict[str, tuple[Any, list[str]]] = {}
         for stage in ("trunk", "head"):
@@ -67,8 +68,8 @@ class OpenVinoBackend:
             self._models[stage] = model, [output["name"] for output in entry["outputs"]]
         self._requests = threading.local()
         version = openvino.get_version().split("-")[0]
-        count = "all" if threads is None else threads
-        self.description = f"openvino {version}, {device}, {precision}, {count} threads"
+        counted = f", {thread_count(threads)}" if on_cpu else ""
+        self.description = f"openvino {version}, {device}, {precision}{counted}"
 
     def trunk(self, images: Floats) -> tuple[Floats, ...]:
         """Run the backbone and the proposal network."""
