@@ -58,6 +58,9 @@ def test_image_without_annotation_stays(write):
     ("changes", "says"),
     [
         ({"annotations": [annotation(category_id=2)]}, "category_id 2, which is not among the 2"),
+        ({"annotations": [annotation(category_id=[])]}, r"category_id \[\], must be a number or"),
+        ({"annotations": [annotation(image_id={})]}, "image_id {}, must be a number or"),
+        ({"annotations": [None]}, "an annotation has no 'image_id': null"),
         ({"annotations": [annotation(image_id=8)]}, "names image 8, not listed"),
         ({"annotations": [annotation(bbox=[1, 2, 3])]}, r"has bbox \[1, 2, 3\]"),
         ({"annotations": [annotation(bbox=None)]}, "has bbox None"),
@@ -68,6 +71,18 @@ def test_image_without_annotation_stays(write):
         ({"annotations": {}}, "not in COCO format: there is no list 'annotations'"),
         ({"images": [{"id": 9, "width": 1, "height": 1}]}, "an image has no 'file_name'"),
         ({"images": [{"id": 9}, {"id": 9}]}, "image id 9 stands there twice"),
+        ({"images": [{"id": None}]}, "an image has id None, must be"),
+        ({"images": [9]}, "an image has no 'id': 9"),
+        (
+            {"images": [{"id": 9, "file_name": "a.jpg", "width": "100", "height": 80}]},
+            "size '100' x 80; both must be positive numbers",
+        ),
+        (
+            {"images": [{"id": 9, "file_name": "a.jpg", "width": 1e999, "height": 80}]},
+            "size inf x 80",
+        ),
+        ({"categories": [{"id": 18, "name": None}]}, "category 18 has name None, must be a word"),
+        ({"categories": ["dog"]}, "a category has no 'id'"),
         ({"categories": [{"id": 18, "name": "a"}, {"id": 18, "name": "b"}]}, "'b' .* twice"),
         ({"categories": [{"id": 18, "name": "a"}, {"id": 19, "name": "a"}]}, "'a' .* twice"),
     ],

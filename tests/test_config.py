@@ -97,13 +97,26 @@ def test_what_is_wrong_is_named(values, message):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [(None, "cannot read"), ("a: [", "not valid YAML"), ("- a", "must be a mapping of sections")],
+    [
+        (None, "cannot read"),
+        ("a: [", "not valid YAML"),
+        ("- a", "must be a mapping of sections"),
+        ("base: 3", "base is 3, must be the name of another file"),
+        ("base: ../{folder}/config.yaml", "must be the name of another file"),
+    ],
 )
 def test_an_unreadable_file_is_named(tmp_path, text, message):
     path = tmp_path / "config.yaml"
     if text is not None:
-        path.write_text(text)
+        path.write_text(text.format(folder=tmp_path.name))
     with pytest.raises(ConfigError, match=message):
+        load_config(path)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    path = tmp_path / "last.pt"
+    path.write_bytes(b"PK\x80")
+    with pytest.raises(ConfigError, match="not valid YAML"):
         load_config(path)
 
 

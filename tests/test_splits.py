@@ -103,6 +103,9 @@ def test_unknown_and_unreadable_splits(tmp_path):
     (tmp_path / "bad.yaml").write_text("seen: [cat")
     with pytest.raises(DataError, match="cannot be parsed"):
         load_split(tmp_path / "bad.yaml")
+    (tmp_path / "bytes.json").write_bytes(b"\xff{")
+    with pytest.raises(DataError, match="cannot be parsed"):
+        load_split(tmp_path / "bytes.json")
     assert "voc_16_4" in split_names()
 
 

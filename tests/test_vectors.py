@@ -158,7 +158,8 @@ def test_malformed_sources_are_sentences(tmp_path):
         (write("d.npz", "not a zip"), "cannot read class vectors"),
         (write("e.safetensors", "short"), "cannot read class vectors"),
         (write("f.pkl", ""), "not .pkl"),
-        (write("g.csv", "cat,0,0\n"), "class vector 0 has length 0"),
+        (write("g.csv", "cat,0,0\n"), "g.csv: the vector of 'cat' has length 0"),
+        (write("h.txt", "2 3\ncat 1 2 3\n"), "cannot read class vectors"),
     ):
         with pytest.raises(DataError, match=says):
             load_vectors(source, ["cat"])

@@ -55,6 +55,7 @@ def test_second_column_of_an_image_set_is_not_an_id(devkit):
         (xml(thing(name="")), "<object> has no <name>"),
         (xml(thing(name="dgo")), "unknown class 'dgo'; did you mean 'dog'"),
         (xml(size=""), "<annotation> has no <size/width>"),
+        (xml().replace("<width>50", "<width>nan"), "size nan x 40.0; both must be positive"),
         ("<annotation>", "not valid XML"),
     ],
 )
@@ -67,6 +68,9 @@ def test_missing_files_are_named(devkit, tmp_path):
     image_set, images = devkit(xml())
     with pytest.raises(DataError, match="cannot read image set"):
         read_voc(tmp_path / "none.txt", images)
+    image_set.write_bytes(b"\xff\xd8")
+    with pytest.raises(DataError, match="is not an image set"):
+        read_voc(image_set, images)
     image_set.write_text("000005\n000006\n")
     with pytest.raises(DataError, match=r"cannot read annotation .*000006.xml"):
         read_voc(image_set, images)

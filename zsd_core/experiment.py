@@ -189,18 +189,23 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return from_mapping(Config, values, str(path))
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     yaml = require("yaml", "train")
     try:
-        values = yaml.safe_load(path.read_text()) or {}
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except OSError as error:
         raise ConfigError(f"cannot read configuration {path}: {error.strerror}.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} is not a configuration: it must be a mapping of sections.")
     base = values.pop("base", None)
-    return values if base is None else _merge(_read_yaml(path.parent / base), values)
+    if base is None:
+        return values
+    below = (path.resolve(), *above)
+    if not isinstance(base, str) or (path.parent / base).resolve() in below:
+        raise ConfigError(f"{path}: base is {base!r}, must be the name of another file.")
+    return _merge(_read_yaml(path.parent / base, below), values)
 
 
 def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -96,6 +96,12 @@ def load_vectors(
 
 def _table(names: Sequence[str], rows: Vectors, provenance: Mapping[str, Any]) -> VectorTable:
     lengths = np.linalg.norm(rows, axis=1)
+    for name, length in zip(names, lengths, strict=True):
+        if not 0 < length < np.inf:
+            raise DataError(
+                f"{provenance['source']}: the vector of {name!r} has length {length:g}; every "
+                "class needs one that is finite and not zero."
+            )
     facts = {
         "width": int(rows.shape[1]),
         "normalisation": "unit length (L2)",
@@ -173,7 +179,7 @@ def _open(path: Path, names_file: Path | None) -> tuple[_Known, str]:
             return _words(path, binary=suffix == ".bin")
     except DataError:
         raise
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, EOFError, ValueError, SafetensorError) as error:
         raise DataError(f"cannot read class vectors {path}: {error}") from error
     raise DataError(
         f"{path}: class vectors come as .txt, .vec, .bin, .csv, .npz or .safetensors, not "

@@ -31,12 +31,12 @@ def read_coco(annotations: str | Path, images: str | Path) -> Dataset:
     names = _categories(data["categories"], path)
     grouped: dict[Any, list[Mapping[str, Any]]] = {}
     for image in data["images"]:
-        key = _field(image, "id", path, "an image")
+        key = _id(image, "id", path, "an image")
         if key in grouped:
             raise DataError(f"{path}: image id {key} stands there twice.")
         grouped[key] = []
     for note in data["annotations"]:
-        key = _field(note, "image_id", path, "an annotation")
+        key = _id(note, "image_id", path, "an annotation")
         if key not in grouped:
             raise DataError(f"{path}: annotation {note.get('id')} names image {key!r}, not listed.")
         grouped[key].append(note)
@@ -62,18 +62,27 @@ def _load(path: Path) -> Mapping[str, Any]:
 
 
 def _field(entry: Mapping[str, Any], key: str, path: Path, what: str) -> Any:
-    if key not in entry:
+    if not isinstance(entry, Mapping) or key not in entry:
         raise DataError(f"{path}: {what} has no {key!r}: {json.dumps(entry)[:120]}")
     return entry[key]
+
+
+def _id(entry: Mapping[str, Any], key: str, path: Path, what: str) -> int | str:
+    value = _field(entry, key, path, what)
+    if not isinstance(value, (int, str)):
+        raise DataError(f"{path}: {what} has {key} {value!r}, must be a number or a string.")
+    return value
 
 
 def _categories(entries: list[Mapping[str, Any]], path: Path) -> dict[Any, str]:
     names: dict[Any, str] = {}
     for entry in entries:
-        key, name = (_field(entry, k, path, "a category") for k in ("id", "name"))
+        key, name = _id(entry, "id", path, "a category"), _field(entry, "name", path, "a category")
+        if not isinstance(name, str) or not name.strip():
+            raise DataError(f"{path}: category {key} has name {name!r}, must be a word or phrase.")
         if key in names or name in names.values():
             raise DataError(f"{path}: category {name!r} (id {key}) stands there twice.")
-        names[key] = str(name)
+        names[key] = name
     return names
 
 
@@ -89,7 +98,7 @@ def _record(
     )
     boxes, labels, scores = [], [], []
     for note in notes:
-        category = _field(note, "category_id", path, "an annotation")
+        category = _id(note, "category_id", path, "an annotation")
         if category not in names:
             raise DataError(
                 f"{path}: annotation {note.get('id')} has category_id {category!r}, which is not "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,8 @@ def image_record(
     where: str,
     path: Path,
     id: int | str,
-    width: int,
-    height: int,
+    width: float,
+    height: float,
     boxes: Sequence[Sequence[float]],
     labels: Iterable[str],
     scores: Sequence[float] | None = None,
@@ -110,11 +111,13 @@ def image_record(
     counts for the protocol, but nothing learns from it or is measured by it.
 
     Raises:
-        DataError: a size that is not positive, or a box that is not finite, inverted or wholly
-            outside the image. The message starts with ``where``.
+        DataError: a size that is not a positive number, or a box that is not finite, is inverted or
+            lies wholly outside the image. The message starts with ``where``.
     """
-    if not (width > 0 and height > 0):
-        raise DataError(f"{where}: image {id} has size {width} x {height}; both must be positive.")
+    if not all(isinstance(side, Real) and 0 < side < np.inf for side in (width, height)):
+        raise DataError(
+            f"{where}: image {id} has size {width!r} x {height!r}; both must be positive numbers."
+        )
     raw = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     count, limits = len(raw), np.array([width, height, width, height], dtype=np.float64)
     outside = (raw[:, :2] > limits[:2]).any(axis=1) | (raw[:, 2:] < 0).any(axis=1)

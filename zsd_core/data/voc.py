@@ -37,6 +37,8 @@ def read_voc(
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise DataError(f"cannot read image set {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not an image set, one image id a line: {error}") from error
     names = [line.split()[0] for line in lines if line.strip()]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -68,8 +70,8 @@ def _record(name: str, folder: Path, categories: Collection[str] | None) -> Imag
         where=str(path),
         path=folder / f"{name}.jpg",
         id=name,
-        width=int(_number(root, "size/width", path)),
-        height=int(_number(root, "size/height", path)),
+        width=_number(root, "size/width", path),
+        height=_number(root, "size/height", path),
         boxes=[
             (
                 _number(entry, "bndbox/xmin", path) - 1,

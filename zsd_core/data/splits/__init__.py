@@ -110,8 +110,8 @@ def load_split(name_or_path: str | Path) -> Split:
     path = Path(name)
     if path.suffix not in (".json", ".yaml", ".yml"):
         raise DataError(
-            f"no split is called {name!r}{did_you_mean(name, split_names())}; there are "
-            f"{', '.join(split_names())}, or give a .json or .yaml file."
+            f"no split is called {name!r}; there are {', '.join(split_names())}, or give a .json "
+            f"or .yaml file{did_you_mean(name, split_names())}"
         )
     return _parse(path, published=False)
 
@@ -147,10 +147,9 @@ def _parse(path: Path, *, published: bool) -> Split:
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else _yaml(text)
     except OSError as error:
         raise DataError(f"cannot read split {path}: {error.strerror}.") from error
-    try:
-        values = json.loads(text) if path.suffix == ".json" else _yaml(text)
     except ValueError as error:
         raise DataError(f"split {path} cannot be parsed: {error}") from error
     if not isinstance(values, Mapping):
