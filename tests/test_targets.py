@@ -64,6 +64,15 @@ def test_match_keeps_the_best_anchor_of_every_object_and_ignores_weak_boxes():
     assert assignment.tolist() == [0, -1, -2, -1]
 
 
+def test_a_tiny_box_claims_the_anchors_around_it_and_no_others():
+    truth = torch.tensor([[5.0, 5, 5.05, 5.05]])  # IoU 1.6e-7 with the first, 0 with the rest
+    anchors = torch.tensor([[-59.0, -59, 69, 69], [500, 0, 628, 128], [0, 500, 128, 628]])
+    assignment, _ = match(
+        anchors, truth, torch.zeros(0, 4), positive=0.7, negative=0.3, keep_best=True
+    )
+    assert assignment.tolist() == [0, -1, -1]
+
+
 def test_match_without_objects_is_all_background():
     assignment, best = match(
         boxes(3), torch.zeros(0, 4), torch.zeros(0, 4), positive=0.5, negative=0.5, keep_best=True

@@ -59,8 +59,9 @@ def match(
         assignment[best >= negative] = -2
         assignment = torch.where(best >= positive, index, assignment)
         if keep_best:
-            of_truth = overlaps.max(dim=1, keepdim=True).values.clamp(min=1e-6)
-            chosen = (overlaps >= of_truth - 1e-6).nonzero()
+            of_truth = overlaps.max(dim=1, keepdim=True).values
+            # Equal but for rounding, and never the overlap 0 that a tiny box has with most.
+            chosen = ((overlaps > 0) & (overlaps >= of_truth * (1 - 1e-5))).nonzero()
             assignment[chosen[:, 1]] = chosen[:, 0]
     if len(ignored):
         near = box_iou(ignored, boxes).max(dim=0).values >= negative
