@@ -215,3 +215,25 @@ def test_training_scoring_leaves_the_base_alone_and_repeats_itself(parts):
         else:
             moved += not torch.equal(tensor, before[name])
     assert moved > 5
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--output", "new.pt", "--draws", "0"], "draws is 0, must be at least 1"),
+        (["--output", "new.pt", "--steps", "0"], "steps is 0, must be at least 1"),
+        (["--output", "new.pt", "--photographs", "0"], "photographs is 0, must be at least 1"),
+        (["--output", "new.pt", "--seed", "-1"], "seed is -1, must not be negative"),
+        (["--output", "."], "cannot write .: it is a folder"),
+        (["--json", "new.json"], "give --output"),
+        (["--method", "conse"], "--method measures for another method"),
+        (["--method", "conse", "--json", "new.json", "--output", "new.pt"], "and no --output"),
+        (["--output", "new.pt"], "needs 2 seen classes to play unseen, but only 0"),
+    ],
+)
+def test_what_cannot_be_done_is_a_sentence(run, tmp_path, monkeypatch, capsys, options, says):
+    monkeypatch.chdir(tmp_path)
+    assert calibrate.main(["--checkpoint", str(run / "last.pt"), *options]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and says in error
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import cv2
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from zsd_core.checkpoint import Checkpoint, save_checkpoint
+from zsd_core import kernels, pipeline
+from zsd_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from zsd_core.config import (
     BackboneConfig,
     ModelConfig,
@@ -21,7 +23,8 @@ from zsd_core.data.splits import Split
 from zsd_core.errors import DataError
 from zsd_core.evaluate import checkpoint_predictor, evaluate, main, render
 from zsd_core.experiment import Config
-from zsd_core.models import ContrastZSD
+from zsd_core.models import ContrastZSD, TorchNetworks, kernels_for
+from zsd_core.objective import Objective, Regions
 from zsd_core.semantics import unit_rows
 
 SPLIT = Split(name="small", seen=("person", "cup"), unseen=("cat", "dog"))
@@ -191,3 +194,70 @@ def test_unseen_class_that_was_trained_on_is_found_out(folder, checkpoint, capsy
     leaky.write_text(json.dumps({"seen": ["cup"], "unseen": ["Person", "cat"]}))
     assert main([*arguments(folder, checkpoint), "--split", str(leaky)]) == 1
     assert "'Person' is unseen in split leaky but was trained on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--limit", "0", "limit is 0, must be at least 1"),
+        ("--samples", "-1", "samples is -1, must not be negative"),
+        ("--seed", "-1", "seed is -1, must not be negative"),
+        ("--score-threshold", "nan", "score_threshold is nan, must be 0 or more"),
+        ("--nms-threshold", "3", r"nms_threshold is 3.0, must lie in [0, 1]"),
+    ],
+)
+def test_an_option_that_means_nothing_is_refused(folder, checkpoint, capsys, option, value, says):
+    assert main([*arguments(folder, checkpoint), option, value]) == 1
+    assert says in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_written_is_known_before_the_work(folder, checkpoint, capsys):
+    for bad in (folder, folder / "truth.json/result.json"):
+        assert main([*arguments(folder, checkpoint), "--json", str(bad)]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: cannot write {bad}") and "evaluate" not in error
+    new = folder / "deep/er/result.json"
+    assert main([*arguments(folder, checkpoint), "--json", str(new), "--tasks", "zsd"]) == 0
+    assert json.loads(new.read_text())["tasks"]
+
+
+def test_regions_are_cut_as_they_were_in_training(checkpoint):
+    """``pooling: pool`` reaches the pipeline: what the head sees is what training showed it."""
+    model = load_checkpoint(checkpoint).model
+    config = dataclasses.replace(
+        model.config, regions=dataclasses.replace(model.config.regions, pooling="pool")
+    )
+    image = np.random.default_rng(1).integers(0, 256, (80, 70, 3), np.uint8)
+    networks = TorchNetworks(model)
+    found = {
+        regions.pooling: pipeline.describe(networks, config, [image], kernels=kernels_for(regions))
+        for regions in (config.regions, model.config.regions)
+    }
+    height, width = (int(side) for side in found["pool"].image_sizes[0])
+    pixels = kernels.preprocess(
+        image, size=(height, width), padded=config.preprocess.padded(height, width),
+        mean=config.preprocess.mean, std=config.preprocess.std,
+    )  # fmt: skip
+    regions = Regions(
+        torch.from_numpy(found["pool"].rois), torch.from_numpy(found["pool"].batch_indices),
+        torch.zeros(0), torch.zeros(0),
+    )  # fmt: skip
+    objective = Objective(model, Config(model=config), torch.eye(2, 6), torch.eye(2, 6))
+    with torch.inference_mode():
+        features, *_ = model.trunk(torch.from_numpy(pixels)[None])
+        expected, _ = model.head(objective.region_features(features, regions))
+    np.testing.assert_allclose(found["pool"].embeddings, expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(found["pool"].embeddings - found["align"].embeddings).max() > 1e-3
+
+
+def test_a_checkpoint_with_roi_pooling_is_tested_with_it(folder, checkpoint):
+    pooled, earlier = folder / "pooled.pt", load_checkpoint(checkpoint)
+    regions = dataclasses.replace(earlier.config.model.regions, pooling="pool")
+    model = dataclasses.replace(earlier.config.model, regions=regions)
+    save_checkpoint(
+        dataclasses.replace(earlier, config=dataclasses.replace(earlier.config, model=model)),
+        pooled,
+    )
+    image = np.random.default_rng(1).integers(0, 256, (80, 70, 3), np.uint8)
+    scores = [checkpoint_predictor(p, SPLIT)[0](image, "gzsd")[1] for p in (checkpoint, pooled)]
+    assert not np.allclose(scores[0][:10], scores[1][:10], rtol=1e-4)

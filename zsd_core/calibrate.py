@@ -34,11 +34,13 @@ from numpy.typing import NDArray
 
 from zsd_core import metrics
 from zsd_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from zsd_core.config import check_option
 from zsd_core.data.dataset import Dataset
 from zsd_core.data.protocol import check_leakage, test_set
 from zsd_core.data.read import read_training_set
 from zsd_core.data.splits import Split
 from zsd_core.errors import ConfigError, DataError, ZsdError
+from zsd_core.files import prepare_files
 from zsd_core.training.kept import (
     Kept,
     class_set_of,
@@ -74,14 +76,14 @@ def pseudo_split(training: Dataset, split: Split, seed: int) -> Split:
         for image in training.images
         for name in {n for n, i in zip(image.labels, image.ignore, strict=True) if not i}
     )
-    fit = [name for name in split.seen if LEAST <= shown[name] <= MOST * len(training)]
+    able = [name for name in split.seen if LEAST <= shown[name] <= MOST * len(training)]
     wanted = max(2, round(len(split.seen) * len(split.unseen) / len(split.classes)))
-    if len(fit) < wanted:
+    if len(able) < wanted:
         raise DataError(
             f"calibration of split {split.name} needs {wanted} seen classes to play unseen, but "
-            f"only {len(fit)} are in at least {LEAST} and at most {MOST:.0%} of the photographs."
+            f"only {len(able)} are in at least {LEAST} and at most {MOST:.0%} of the photographs."
         )
-    chosen = set(np.random.default_rng(seed).choice(fit, wanted, replace=False).tolist())
+    chosen = set(np.random.default_rng(seed).choice(able, wanted, replace=False).tolist())
     return Split(
         name=f"{split.name}, pseudo-unseen {seed}",
         seen=tuple(name for name in split.seen if name not in chosen),
@@ -158,8 +160,12 @@ def fit(
         the ``draws``.
 
     Raises:
+        ConfigError: fewer than one photograph, step or draw, or a negative seed.
         DataError: the data hold a class that is not seen: it must not take part.
     """
+    for name, number in (("photographs", photographs), ("steps", steps), ("draws", draws)):
+        check_option(number >= 1, name, number, "must be at least 1")
+    check_option(seed >= 0, "seed", seed, "must not be negative")
     check_leakage(training, split)
     if int(kept.labels.max()) > len(split.seen) or checkpoint.seen != split.seen:
         raise DataError(
@@ -306,8 +312,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 1 with a sentence on stderr."""
     args = parse(argv)
     try:
-        if not (args.json if args.method else args.output):
-            raise ConfigError("calibrate: give --output for the checkpoint; --method needs --json.")
+        if args.method and (args.output or not args.json):
+            raise ConfigError(
+                "calibrate: --method measures for another method and writes no checkpoint; give it "
+                "--json and no --output."
+            )
+        if not (args.method or args.output):
+            raise ConfigError("calibrate: give --output, the calibrated checkpoint to write.")
+        prepare_files(args.output, args.json)
         checkpoint = load_checkpoint(args.checkpoint)
         if args.method:
             checkpoint = _with_scoring(checkpoint, method=args.method)

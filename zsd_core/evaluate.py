@@ -20,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsd_core import metrics
-from zsd_core.config import ModelConfig
+from zsd_core.config import ModelConfig, check_option
 from zsd_core.data.dataset import Dataset
 from zsd_core.data.photographs import read_image
 from zsd_core.data.protocol import Task, test_set
 from zsd_core.data.read import read_dataset
 from zsd_core.data.splits import Split, load_split
 from zsd_core.errors import DataError, ZsdError
+from zsd_core.files import prepare_files
 from zsd_core.matching import Matches, Prediction, match
 from zsd_core.progress import Progress
 from zsd_core.semantics import fold_name
@@ -79,7 +80,14 @@ def evaluate(
 
     Returns:
         JSON values: the conditions, and per task the counts and :func:`zsd_core.metrics.report`.
+
+    Raises:
+        ConfigError: a limit below 1, or negative samples or seed.
+        DataError: as :func:`run_task`.
     """
+    check_option(limit >= 1, "limit", limit, "must be at least 1")
+    for name, value in (("samples", samples), ("seed", seed)):
+        check_option(value >= 0, name, value, "must not be negative")
     return {
         "split": {"name": split.name, "seen": len(split.seen), "unseen": len(split.unseen)},
         "conditions": {
@@ -183,14 +191,22 @@ def checkpoint_predictor(
         The function, its classes, and the conditions to print beside the numbers.
 
     Raises:
+        ConfigError: a threshold that is none.
         DataError: the checkpoint cannot be read, or was trained on a class that ``split`` calls
             unseen: no zero-shot test.
     """
     from zsd_core.checkpoint import load_checkpoint
-    from zsd_core.models import TorchNetworks
+    from zsd_core.models import TorchNetworks, kernels_for
     from zsd_core.pipeline import run
     from zsd_core.scoring import scorer_for
 
+    check_option(
+        0 <= score_threshold < np.inf, "score_threshold", score_threshold, "must be 0 or more"
+    )
+    check_option(
+        nms_threshold is None or 0 <= nms_threshold <= 1, "nms_threshold", nms_threshold,
+        "must lie in [0, 1]",
+    )  # fmt: skip
     checkpoint = load_checkpoint(path)
     check_split(path, checkpoint.seen, split)
     model, config, seen = checkpoint.model, checkpoint.config.model, len(checkpoint.seen)
@@ -201,13 +217,13 @@ def checkpoint_predictor(
     is_seen = np.arange(len(class_set.names)) < seen
     hidden = {"zsd": is_seen, "seen": ~is_seen, "gzsd": np.zeros_like(is_seen)}
 
-    networks = TorchNetworks(model)
+    networks, kernels = TorchNetworks(model), kernels_for(config.regions)
 
     def predict(image: NDArray[np.uint8], mode: Task) -> Prediction:
         thresholds = np.where(hidden[mode], np.inf, score_threshold).astype(np.float32)
         (result,) = run(
             networks, scorer, class_set, config, [image], thresholds,
-            nms_threshold=nms_threshold, max_detections=limit,
+            nms_threshold=nms_threshold, max_detections=limit, kernels=kernels,
         )  # fmt: skip
         return result.boxes, result.scores, result.columns
 
@@ -276,6 +292,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_arguments(parser)
     args = parser.parse_args(argv)
     try:
+        prepare_files(args.json)
         split = load_split(args.split)
         predict, classes, conditions = checkpoint_predictor(
             args.checkpoint,

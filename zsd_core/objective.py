@@ -9,13 +9,13 @@ from typing import cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 
 from zsd_core import kernels, ops
 from zsd_core.experiment import Config
 from zsd_core.losses import box_regression_loss
 from zsd_core.models import ContrastZSD
+from zsd_core.models.networks import roi_pool
 from zsd_core.targets import BOX_WEIGHTS, RPN_WEIGHTS, encode, match, sample
 
 __all__ = ["Objective", "Regions", "Target"]
@@ -161,8 +161,7 @@ class Objective(nn.Module):
         """Cut regions ``(R, C, PH, PW)`` from the trunk's features ``(N, C, h, w)``."""
         config = self.config.model.regions
         if config.pooling == "pool":
-            rois = torch.cat([regions.batch_indices[:, None].to(features), regions.boxes], dim=1)
-            return torchvision.ops.roi_pool(features, rois, config.output_size, 1 / config.stride)
+            return roi_pool(features, regions.boxes, regions.batch_indices, config)
         return ops.roi_align(
             features, regions.boxes, regions.batch_indices, output_size=config.output_size,
             spatial_scale=1 / config.stride, sampling_ratio=config.sampling_ratio,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from zsd_core.models.detector import ContrastZSD
 from zsd_core.models.head import Head
-from zsd_core.models.networks import TorchNetworks
+from zsd_core.models.networks import TorchNetworks, kernels_for
 from zsd_core.models.scorers import TrainableScorer
 from zsd_core.models.trunk import Trunk
 
-__all__ = ["ContrastZSD", "Head", "TorchNetworks", "TrainableScorer", "Trunk"]
+__all__ = ["ContrastZSD", "Head", "TorchNetworks", "TrainableScorer", "Trunk", "kernels_for"]

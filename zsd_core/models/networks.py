@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
 import torch
+import torchvision
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["Parts", "TorchNetworks"]
+from zsd_core import kernels
+from zsd_core.config import RegionConfig
+
+__all__ = ["Parts", "TorchNetworks", "kernels_for", "roi_pool"]
 
 Floats = NDArray[np.float32]
 
@@ -45,3 +50,24 @@ class TorchNetworks:
         """See ``zsd_core.pipeline.Networks``."""
         embeddings, deltas = self._model.head(*map(torch.from_numpy, region_features))
         return embeddings.numpy(), deltas.numpy()
+
+
+def roi_pool(features: Tensor, rois: Tensor, batch_indices: Tensor, config: RegionConfig) -> Tensor:
+    """Cut regions ``(R, C, PH, PW)`` as ``pooling: pool`` says: maxima of bins of whole cells."""
+    rows = torch.cat([batch_indices[:, None].to(features), rois.to(features)], dim=1)
+    return torchvision.ops.roi_pool(features, rows, config.output_size, 1 / config.stride)
+
+
+def kernels_for(config: RegionConfig) -> ModuleType:
+    """The operators that the pipeline needs to cut regions as training did."""
+    if config.pooling == "align":
+        return kernels
+
+    def pool(features: Floats, rois: Floats, indices: NDArray[np.int32], **_: object) -> Floats:
+        tensors = torch.from_numpy(features), torch.from_numpy(rois), torch.from_numpy(indices)
+        return np.asarray(roi_pool(*tensors, config).numpy())
+
+    pooling = ModuleType("zsd_core.kernels, with RoI pooling")
+    vars(pooling).update({name: getattr(kernels, name) for name in kernels.__all__})
+    vars(pooling)["roi_align"] = pool
+    return pooling

@@ -26,7 +26,7 @@ from zsd_core.data.photographs import read_image
 from zsd_core.errors import DataError
 from zsd_core.experiment import Config
 from zsd_core.matching import Matches, match
-from zsd_core.models import ContrastZSD, TorchNetworks
+from zsd_core.models import ContrastZSD, TorchNetworks, kernels_for
 from zsd_core.objective import Objective
 from zsd_core.progress import Progress
 from zsd_core.scoring import ClassSet, Scorer, scorer_for
@@ -181,10 +181,11 @@ class _Describing(TorchNetworks):
 
 def describe_photographs(model: ContrastZSD, photographs: Dataset) -> list[pipeline.Described]:
     """Regions of every photograph with f as their embedding, for any scoring of this trunk."""
-    networks, found = _Describing(model), []
+    networks, kernels, found = _Describing(model), kernels_for(model.config.regions), []
     with Progress("describe photographs", len(photographs)) as progress:
         for record in photographs.images:
-            found.append(pipeline.describe(networks, model.config, [read_image(record)]))
+            image = read_image(record)
+            found.append(pipeline.describe(networks, model.config, [image], kernels=kernels))
             progress.advance()
     return found
 
