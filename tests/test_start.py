@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from operator import attrgetter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import shapes
 import torch
@@ -95,6 +97,62 @@ def test_a_run_that_stopped_between_its_phases_goes_on(data, first, tmp_path):
         shutil.copy(first / name, tmp_path / name.replace("proposals", "last"))
     assert run(data, tmp_path, "--resume") == 0
     assert_equal(weights(tmp_path / "last.pt"), weights(first / "last.pt"))
+
+
+def test_a_log_holds_every_step_once(data, first, tmp_path):
+    """Steps between the last checkpoint and the interruption are made, and logged, again."""
+    for name in ("proposals.pt", "regions.pt", "losses.jsonl"):
+        shutil.copy(first / name, tmp_path / name.replace("proposals", "last"))
+    with (tmp_path / "losses.jsonl").open("a") as lines:
+        lines.write('{"step": 99, "tag": "loss/se')  # killed while it wrote
+    assert run(data, tmp_path, "--resume") == 0
+    logs = [(folder / "losses.jsonl").read_text() for folder in (tmp_path, first)]
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("data.split={folder}/other.json", "other.json has other seen or unseen classes"),
+        ("data.vectors={folder}/other.npz", "other.npz has other class vectors"),
+        ("training.optimizer=sgd", "training.optimizer is 'sgd', but 'adamw' there"),
+        ("training.cache=none", "training.cache is 'none', but 'regions' there"),
+        ("model.scoring.joint_dim=24", "do not fit this model: model.scoring.joint_dim is 24, but"),
+    ],
+)
+def test_a_run_does_not_go_on_with_other_classes_or_another_network(
+    data, first, tmp_path, capsys, option, sentence
+):
+    split = json.loads((data.parent / "split.json").read_text())
+    moved = {"seen": split["seen"][1:], "unseen": [*split["unseen"], split["seen"][0]]}
+    (tmp_path / "other.json").write_text(json.dumps(moved))
+    with np.load(data.parent / "vectors.npz") as arrays:
+        np.savez(tmp_path / "other.npz", names=arrays["names"], vectors=arrays["vectors"][::-1])
+    shutil.copy(first / "proposals.pt", tmp_path / "last.pt")
+    before = (tmp_path / "last.pt").read_bytes()
+    assert run(data, tmp_path, option.format(folder=tmp_path), "--resume") == 1
+    assert sentence in capsys.readouterr().err
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_a_run_goes_on_with_other_options_and_says_which(data, first, tmp_path, capsys):
+    shutil.copy(first / "proposals.pt", tmp_path / "last.pt")
+    assert run(data, tmp_path, "training.head_epochs=2", "--resume") == 0
+    assert "resume: training.head_epochs is 2, but 1 there" in capsys.readouterr().err
+
+
+def test_a_run_at_its_end_takes_options_of_inference_and_no_others(data, first, tmp_path, capsys):
+    shutil.copy(first / "last.pt", tmp_path / "last.pt")
+    before = (tmp_path / "last.pt").read_bytes()
+    for option in ("training.head_epochs=2", "loss.unseen_weight=0.5", "data.keep_score=0.5"):
+        assert run(data, tmp_path, option, "--resume") == 1
+        assert "that run has come to its end" in capsys.readouterr().err
+        assert (tmp_path / "last.pt").read_bytes() == before
+    assert run(data, tmp_path, "model.detection.score_threshold=0.3", "--resume") == 0
+    assert "nothing is trained" in capsys.readouterr().err
+    checkpoint = load_checkpoint(tmp_path / "last.pt")
+    assert checkpoint.config.model.detection.score_threshold == 0.3
+    assert_equal(checkpoint.model.state_dict(), weights(first / "last.pt"))
 
 
 def test_other_kept_regions_are_made_anew_and_leave_those_of_the_other_run(

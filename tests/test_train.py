@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 def data(tmp_path_factory) -> dict[str, Path]:
     """Training images of seen shapes, the split, the vectors and the configuration file."""
     folder = tmp_path_factory.mktemp("shapes")
-    return {"config": shapes.write_config(folder, images=48)}
+    return {"config": shapes.write_config(folder, images=24)}
 
 
 def run(data, output, *arguments):
@@ -68,7 +68,7 @@ def test_a_run_leaves_logs_and_provenance(data, tmp_path):
     checkpoint = load_checkpoint(tmp_path / "run/last.pt")
     assert checkpoint.seen == shapes.SEEN
     assert checkpoint.unseen == shapes.UNSEEN
-    assert checkpoint.training["counts"]["images"] == 48
+    assert checkpoint.training["counts"]["images"] == 24
     expected = np.stack([shapes.vector(name) for name in shapes.SEEN + shapes.UNSEEN])
     np.testing.assert_allclose(checkpoint.vectors, expected, atol=1e-7)
 
@@ -110,7 +110,6 @@ def test_cached_training_needs_a_frozen_backbone_and_then_works(data, tmp_path, 
     cached.append("model.backbone.frozen=all")
     assert run(data, tmp_path / "b", *cached) == 0
     before = weights(tmp_path / "b/last.pt")
-    cached[2] = "training.head_epochs=2"
     position = load_checkpoint(tmp_path / "b/last.pt").state["position"]
     assert position["phase"] == 2
     assert run(data, tmp_path / "b", *cached, "--resume") == 0
@@ -133,6 +132,34 @@ def test_a_dead_g_s_is_refused(data, tmp_path, capsys):
         if outcomes == {0, 1}:
             return
     pytest.fail(f"of 12 seeds, all ended with {outcomes}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["data.vectors="], "data.vectors is None, must be of type str"),
+        (["data.vectors=''"], "data.vectors is empty"),
+        (["data.annotations=[]"], "data.annotations is empty"),
+        (["data.images=[]"], "data.images is empty"),
+        (["--max-steps", "-1"], "max_steps is -1, must not be negative"),
+        (["--resume"], "cannot read checkpoint"),
+    ],
+)
+def test_what_cannot_train_is_a_sentence(data, tmp_path, capsys, arguments, says):
+    assert run(data, tmp_path / "run", *arguments) == 1
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_made_or_a_missing_gpu_is_a_sentence(
+    data, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "file").touch()
+    assert run(data, tmp_path / "file/run") == 1
+    assert "cannot write into" in capsys.readouterr().err
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert run(data, tmp_path / "run", "--device", "cuda") == 1
+    assert "no CUDA GPU" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -29,10 +29,11 @@ import torch
 from torch import nn
 
 from zsd_core.checkpoint import Checkpoint, save_checkpoint
+from zsd_core.config import check_option
 from zsd_core.data.dataset import Dataset
 from zsd_core.data.read import read_training_set
 from zsd_core.data.splits import Split, load_split
-from zsd_core.errors import ConfigError, ZsdError, require
+from zsd_core.errors import ConfigError, DeviceError, ZsdError, require
 from zsd_core.experiment import Config, DataConfig, load_config
 from zsd_core.models import ContrastZSD
 from zsd_core.objective import Objective
@@ -44,13 +45,19 @@ from zsd_core.vectors import VectorTable, load_vectors
 
 __all__ = ["main", "parse", "read_vectors", "train"]
 
+DEVICES = ("auto", "cpu", "cuda")
+
 
 def read_vectors(config: DataConfig, split: Split, width: int) -> VectorTable:
     """Class vectors of a split, seen then unseen.
 
     Raises:
-        ConfigError: their width is not ``scoring.vector_dim``.
+        ConfigError: none are named, or their width is not ``scoring.vector_dim``.
     """
+    if not config.vectors:
+        raise ConfigError(
+            "data.vectors is empty; name the class vectors: data.vectors=word2vec.txt, or minilm."
+        )
     table = load_vectors(config.vectors, split.classes, template=config.template)
     if table.vectors.shape[1] != width:
         raise ConfigError(
@@ -82,6 +89,7 @@ def train(
     """
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     target = _device(device)
+    check_option(max_steps >= 0, "max_steps", max_steps, "must not be negative")
     path = output / "last.pt"
     if path.exists() and not resume:
         raise ConfigError(f"{path} exists; continue it with --resume or choose another --output.")
@@ -96,7 +104,7 @@ def train(
     seen = len(split.seen)
     objective = Objective(model, config, vectors[:seen], vectors[seen:]).to(target)
     if resume:
-        position, training = resume_run(model, path)
+        position, training = resume_run(model, config, split, table.vectors, path)
         begun -= training["seconds"]
     elif proposals:
         position, training = take_proposals(model, config, split.seen, proposals)
@@ -120,7 +128,7 @@ def train(
             if at.epoch == 0 and 0 < at.phase < len(phases):  # a phase ended, another follows
                 save_checkpoint(checkpoint, output / f"{phases[at.phase - 1].name}.pt")
 
-    with _Log(output, config, dataset, enabled=rank == 0) as log:
+    with _Log(output, config, dataset, position.step, enabled=rank == 0) as log:
         fit(phases, config.training, device=target, position=position, save=save, log=log,
             max_steps=max_steps)  # fmt: skip
     save(position)  # a finished run resumed with other options keeps those
@@ -130,20 +138,34 @@ def train(
 
 
 class _Log:
-    """Losses as JSON lines and TensorBoard events; a process other than 0 writes nothing."""
+    """Losses as JSON lines and TensorBoard events; a process other than 0 writes nothing.
 
-    def __init__(self, output: Path, config: Config, dataset: Dataset, *, enabled: bool) -> None:
+    Steps from ``start`` on that stand there already are of a run that stopped between two
+    checkpoints, and go: they are made again.
+    """
+
+    def __init__(
+        self, output: Path, config: Config, dataset: Dataset, start: int, *, enabled: bool
+    ) -> None:
         self.enabled = enabled
         if enabled:
-            output.mkdir(parents=True, exist_ok=True)
-            (output / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=1))
-            counts = ", ".join(f"{name} {count}" for name, count in dataset.counts.items())
-            print(f"training data: {counts}", file=sys.stderr)
-            self.lines = (output / "losses.jsonl").open("a", buffering=1)
             require("tensorboard", "train")
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(output))
+            options = json.dumps(dataclasses.asdict(config), indent=1)
+            losses = output / "losses.jsonl"
+            try:
+                output.mkdir(parents=True, exist_ok=True)
+                (output / "config.json").write_text(options, encoding="utf-8")
+                _cut(losses, start)
+                self.lines = losses.open("a", buffering=1, encoding="utf-8")
+                self.writer = SummaryWriter(str(output), purge_step=start)
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot write into {output}: {error.strerror}; choose another --output."
+                ) from error
+            counts = ", ".join(f"{name} {count}" for name, count in dataset.counts.items())
+            print(f"training data: {counts}", file=sys.stderr)
 
     def __enter__(self) -> Callable[[str, float, int], None]:
         return self.write
@@ -159,7 +181,22 @@ class _Log:
             self.writer.close()
 
 
+def _cut(losses: Path, start: int) -> None:
+    """Keep the lines of a log that are of steps before ``start``."""
+    if losses.exists():
+        lines = losses.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("}\n")]  # the last may be cut short
+        kept = [line for line in whole if json.loads(line)["step"] < start]
+        losses.write_text("".join(kept), encoding="utf-8")
+
+
 def _device(name: str) -> torch.device:
+    check_option(name in DEVICES, "device", name, f"must be one of {', '.join(DEVICES)}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(
+            "device is 'cuda', but this PyTorch finds no CUDA GPU; install one built for your "
+            "driver, or give --device cpu."
+        )
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and "LOCAL_RANK" in os.environ:
@@ -203,7 +240,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     start.add_argument("--from", type=Path, dest="proposals", metavar="RUN/proposals.pt",
                        help="train the heads alone, over the proposal network and the kept "
                        "regions of another run")  # fmt: skip
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--max-steps", type=int, default=0, metavar="N",
                         help="stop each phase after N steps, for a smoke test")  # fmt: skip
     return parser.parse_intermixed_args(argv)

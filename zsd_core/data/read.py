@@ -10,7 +10,7 @@ from zsd_core.data.dataset import Dataset, join
 from zsd_core.data.protocol import training_set
 from zsd_core.data.splits import Split
 from zsd_core.data.voc import read_voc
-from zsd_core.errors import DataError
+from zsd_core.errors import ConfigError, DataError
 from zsd_core.experiment import DataConfig
 
 __all__ = ["read_dataset", "read_training_set"]
@@ -45,9 +45,15 @@ def read_training_set(config: DataConfig, split: Split) -> Dataset:
     """The photographs and boxes that an experiment trains on, filtered by the protocol.
 
     Raises:
-        ConfigError: as ``training_set``.
+        ConfigError: no annotations or no images are named, or as ``training_set``.
         DataError: as ``read_dataset`` and ``training_set``.
     """
+    for name, paths in (("annotations", config.annotations), ("images", config.images)):
+        if not paths:
+            raise ConfigError(
+                f"data.{name} is empty; give 'data.annotations=[instances.json]' and "
+                "'data.images=[photographs]'."
+            )
     return training_set(
         read_dataset(config.format, config.annotations, config.images), split,
         drop_score=config.drop_score, keep_score=config.keep_score,

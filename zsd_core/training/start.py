@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from zsd_core.checkpoint import Checkpoint, load_checkpoint
+from zsd_core.data.splits import Split
 from zsd_core.errors import ConfigError
 from zsd_core.experiment import Config
 from zsd_core.models import ContrastZSD
@@ -35,20 +40,75 @@ HEADS_ONLY = (
     "training.regions",
     "training.workers",
 )
+# Without these, what a stopped run has kept means nothing.
+FIXED = ("training.cache", "training.optimizer")
 
 
-def resume_run(model: ContrastZSD, path: Path) -> tuple[Position, dict[str, Any]]:
+def resume_run(
+    model: ContrastZSD, config: Config, split: Split, vectors: NDArray[np.float32], path: Path
+) -> tuple[Position, dict[str, Any]]:
     """Put the weights of a run's last checkpoint into ``model``.
+
+    Options may be others than before, and each that is goes to standard error; classes may not:
+    a model would be called zero-shot for classes it has learned.
+
+    Args:
+        model: of ``config``.
+        config: what the run goes on with.
+        split: its classes.
+        vectors: ``(Ks + U, E)`` of those, seen then unseen.
+        path: ``last.pt`` of the run.
 
     Returns:
         Where that run stopped, and its provenance, ``Checkpoint.training``.
 
     Raises:
+        ConfigError: the run has other classes, vectors, cache or optimiser, or weights of other
+            shapes; or it has come to its end, and an option of training would change nothing.
         DataError: the file is no checkpoint.
     """
     earlier = load_checkpoint(path)
-    model.load_state_dict(earlier.model.state_dict())
-    return Position(**earlier.state["position"]), earlier.training
+    changed = _changes(dict(_options(config)), dict(_options(earlier.config)))
+    fixed = [text for name, text in changed.items() if name in FIXED]
+    if (split.seen, split.unseen) != (earlier.seen, earlier.unseen):
+        fixed.append(f"split {config.data.split} has other seen or unseen classes")
+    elif not _alike(vectors, earlier.vectors):
+        fixed.append(f"{config.data.vectors} has other class vectors")
+    if fixed:
+        raise ConfigError(
+            f"--resume {path}: {'; '.join(fixed)}. A run goes on with what it began with: repeat "
+            "the overrides of the first call, or choose another --output."
+        )
+    try:
+        model.load_state_dict(earlier.model.state_dict())
+    except RuntimeError as error:
+        raise ConfigError(
+            f"--resume {path}: its weights do not fit this model: "
+            f"{'; '.join(t for n, t in changed.items() if n.startswith('model.'))}. Repeat the "
+            "overrides of the first call."
+        ) from error
+    for text in changed.values():
+        print(f"resume: {text}", file=sys.stderr)
+    position = Position(**earlier.state["position"])
+    if position.phase >= (2 if config.training.cache == "regions" else 1):
+        _refuse_at_end(path, changed)
+        print("resume: that run has come to its end; nothing is trained", file=sys.stderr)
+    return position, earlier.training
+
+
+def _alike(vectors: NDArray[np.float32], others: NDArray[np.float32]) -> bool:
+    """Whether class vectors are the same, but for the rounding of another machine."""
+    return vectors.shape == others.shape and np.allclose(vectors, others, atol=1e-4)
+
+
+def _refuse_at_end(path: Path, changed: Mapping[str, str]) -> None:
+    """Refuse options that a checkpoint would then claim to be trained with."""
+    trained = ("training.", "loss.", "data.")
+    if late := [text for name, text in changed.items() if name.startswith(trained)]:
+        raise ConfigError(
+            f"--resume {path}: {'; '.join(late)}; but that run has come to its end. Train another: "
+            "choose another --output, with --from if only the heads change."
+        )
 
 
 def take_proposals(
@@ -97,12 +157,7 @@ def take_proposals(
 
 
 def _check_options(config: Config, earlier: Checkpoint, path: Path) -> None:
-    now, then = _read_by_proposals(config), _read_by_proposals(earlier.config)
-    changed = [
-        f"{name} is {now.get(name)!r}, but {then.get(name)!r} there"
-        for name in sorted({*now, *then})
-        if now.get(name) != then.get(name)
-    ]
+    changed = _changes(_read_by_proposals(config), _read_by_proposals(earlier.config)).values()
     if changed:
         raise ConfigError(
             f"--from {path}: {'; '.join(changed)}. Its proposal network depends on that: give the "
@@ -110,9 +165,18 @@ def _check_options(config: Config, earlier: Checkpoint, path: Path) -> None:
         )
 
 
+def _changes(now: Mapping[str, object], then: Mapping[str, object]) -> dict[str, str]:
+    """What is another value now, by name, in words."""
+    return {
+        name: f"{name} is {now.get(name)!r}, but {then.get(name)!r} there"
+        for name in sorted({*now, *then})
+        if now.get(name) != then.get(name)
+    }
+
+
 def _read_by_proposals(config: Config) -> dict[str, object]:
     """Every option that the proposal network depends on, by its dotted name."""
-    values = dict(_flat(dataclasses.asdict(config)))
+    values = dict(_options(config))
     read = {
         name: value
         for name, value in values.items()
@@ -122,6 +186,11 @@ def _read_by_proposals(config: Config) -> dict[str, object]:
     if config.model.proposals.objectness == "background":
         shared.append("model.scoring.vector_dim")  # of a_0, which the proposal network learns
     return read | {name: values[name] for name in shared}
+
+
+def _options(config: Config) -> Iterator[tuple[str, object]]:
+    """Every option by its dotted name."""
+    return _flat(dataclasses.asdict(config))
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
