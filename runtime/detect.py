@@ -16,6 +16,7 @@ Try:
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,15 +59,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         with step(f"search {len(sources)} input{'s' * (len(sources) != 1)}"):
             print(file=sys.stderr)
             failed, times = detect_all(detector, sources, folder, args.max_frames)
+        if failed < len(sources):
+            print(f"{times}\npictures and JSON are in {folder}/", flush=True)
     except ZsdError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    if failed < len(sources):
-        print(times)
-        print(f"pictures and JSON are in {folder}/")
+    except BrokenPipeError:  # whatever reads the output, as head does, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 1
     return 1 if failed else 0
 
 
@@ -200,7 +203,7 @@ def _search(args: argparse.Namespace) -> int:
     found = bundle.vocabulary.search(args.search, also=bundle.seen + bundle.unseen)
     roles = dict.fromkeys(bundle.seen, "  (seen in training)")
     for name in found:
-        print(f"{name}{roles.get(name, '')}")
+        print(f"{name}{roles.get(name, '')}", flush=True)
     if not found:
         raise ClassError(f"no name of {bundle.name!r} resembles {args.search!r}; try another word.")
     return 0

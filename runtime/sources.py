@@ -38,7 +38,7 @@ class Source:
 
 
 def find_sources(arguments: Sequence[str]) -> list[Source]:
-    """Sort out what the command line names; a folder stands for the images in it.
+    """Sort out what the command line names; a folder stands for the images in it, hidden ones not.
 
     Raises:
         ImageError: something is not there, or is neither image nor video.
@@ -61,8 +61,9 @@ def find_sources(arguments: Sequence[str]) -> list[Source]:
         elif os.path.isdir(path):  # pathlib's raises where a name is too long or a folder closed
             try:
                 files = sorted(
-                    p for p in path.iterdir() if p.suffix.lower() in IMAGES and p.is_file()
-                )
+                    p for p in path.iterdir()
+                    if p.suffix.lower() in IMAGES and p.name[0] != "." and p.is_file()
+                )  # fmt: skip
             except OSError as error:
                 raise ImageError(f"{argument}: cannot be listed: {error.strerror}.") from error
             if not files:

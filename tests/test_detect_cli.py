@@ -351,3 +351,13 @@ def test_stopping_by_hand_is_quiet(command, photo_path, monkeypatch):
     status, _, err = command(photo_path)
     assert status == 130
     assert "stopped" in err
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(bundle_path):
+    command = [sys.executable, "-m", "runtime.detect", "--search", "t", "--bundle", bundle_path]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1

@@ -56,9 +56,10 @@ def test_what_is_not_there_or_of_no_use_is_said(tmp_path, name, message):
         find_sources([str(tmp_path / name)])
 
 
-def test_a_folder_that_is_called_like_an_image_is_none(tmp_path):
+def test_neither_a_folder_called_like_an_image_nor_a_hidden_file_is_one(tmp_path):
     (tmp_path / "a.jpg").mkdir()
     (tmp_path / "b.jpg").touch()
+    (tmp_path / "._b.jpg").touch()  # what macOS leaves on cards
     assert [s.name for s in find_sources([str(tmp_path)])] == ["b"]
 
 
