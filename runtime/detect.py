@@ -8,7 +8,8 @@ Try:
   python -m runtime.detect street.mp4 --classes "e-scooter" --score-threshold 0.05,0.02
       a video, with a threshold for seen and one for unseen classes
   python -m runtime.detect 0 --classes @classes.txt --max-frames 300
-      camera 0; a file with one class per line; frames that come too fast are dropped
+      camera 0; a file with one class per line; frames that come too fast are dropped, so that the
+      video is a time lapse, and its JSON has the seconds
   python -m runtime.detect --search truk
       the nearest names of the vocabulary
 """

@@ -14,7 +14,7 @@ from runtime.backends import open_backend
 from runtime.bundle import Bundle, open_bundle
 from runtime.classes import ActiveClasses, ClassTable, Mode
 from runtime.detections import Detections
-from runtime.images import as_image
+from runtime.images import PillowImage, as_image
 from runtime.thresholds import Limits, ScoreThreshold
 from zsd_core import kernels, pipeline
 from zsd_core.errors import ConfigError
@@ -43,9 +43,9 @@ class Detector:
             its role; any other is unseen, and its vector is looked up in the bundle's vocabulary
             unless it is given (a vector of None means: look it up).
         mode: which of the classes are reported: "gzsd" all, "zsd" the unseen, "seen" the seen.
-        score_threshold: detections with a lower score are dropped: one number, a pair (seen,
-            unseen), {"seen": a, "unseen": b}, or {class name: number} with the two roles as
-            optional further keys. None, and what a mapping leaves out: the bundle's.
+        score_threshold: what a detection's score must exceed: one number, a pair (seen, unseen),
+            {"seen": a, "unseen": b}, or {class name: number} with the two roles as optional further
+            keys. None, and what a mapping leaves out: the bundle's.
         nms_threshold: IoU above which the worse of two boxes of one class is dropped.
         max_detections: most detections of an image.
         phrases: encode names that the vocabulary lacks with the bundle's text encoder; needs
@@ -134,7 +134,7 @@ class Detector:
     @overload
     def __call__(
         self,
-        image: str | os.PathLike[str] | NDArray[np.uint8],
+        image: str | os.PathLike[str] | NDArray[np.uint8] | PillowImage,
         *,
         color: Color = ...,
         max_batch: int = ...,

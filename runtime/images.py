@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,21 @@ from numpy.typing import NDArray
 from zsd_core.errors import ImageError
 from zsd_core.kernels.preprocess import Color, check_color
 
-__all__ = ["as_image", "read_image"]
+__all__ = ["PillowImage", "as_image", "read_image"]
 
 Image = NDArray[np.uint8]
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # not a stuffed zero, a restart or padding
+
+
+class PillowImage(Protocol):
+    """What is read of a ``PIL.Image.Image``, so that PIL need not be there."""
+
+    @property
+    def mode(self) -> str:
+        """Such as "RGB", "P" or "CMYK"."""
+
+    def convert(self, mode: str) -> Any:
+        """The image in another mode."""
 
 
 def as_image(image: Any, color: Color, where: str = "image") -> Image:

@@ -71,6 +71,7 @@ def test_the_wheel_holds_what_it_needs_and_nothing_else(wheel):
             "runtime/bundles/**/*",
             "zsd_core/data/splits/*.json",
             "zsd_core/everyday.txt",
+            "*/py.typed",  # without it, type checkers take what is installed as untyped
         )
         for path in ROOT.glob(pattern)
         if path.parts[len(ROOT.parts)] in tops

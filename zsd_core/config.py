@@ -295,7 +295,7 @@ class DetectionConfig:
     """What ``detect`` keeps.
 
     Attributes:
-        score_threshold: detections with a lower score are dropped, a fused score in [0, 1].
+        score_threshold: what a detection's fused score must exceed, in [0, 1].
         nms_threshold: IoU above which the worse of two boxes of one class is dropped.
         max_detections: most detections of an image, best first.
         min_size: boxes with a shorter edge are dropped, pixels of the network input.
