@@ -277,7 +277,7 @@ def _detect_video(
         video.close()
         writer.close()
     note = f", {video.dropped} dropped to keep up" if video.dropped else ""
-    if known and writer.frames < min(known):
+    if video.count is not None and writer.frames < min(known):
         note = f", though the file announces {video.count}: is it whole?"
     counts = f"{objects} object{'s' * (objects != 1)} in {writer.frames} frame"
     print(f"{writer.path}: {counts}{'s' * (writer.frames != 1)}{note}", flush=True)

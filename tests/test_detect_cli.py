@@ -180,15 +180,17 @@ def test_a_video_gives_a_video_and_json(command, video_path, tmp_path, limit, fr
     assert f"frame {frames}/{frames}" in err
 
 
-def test_a_live_source_says_what_it_dropped(command, video_path, tmp_path, monkeypatch):
+@pytest.mark.parametrize("limit", [(), ("--max-frames", 100)])
+def test_a_live_source_says_what_it_dropped(command, video_path, tmp_path, monkeypatch, limit):
     monkeypatch.setattr(
         runtime.detect, "find_sources", lambda _: [Source("live", str(video_path), "camera0")]
     )
-    status, out, _ = command("0")
+    status, out, _ = command("0", *limit)
     assert status == 0
     records = json.loads((tmp_path / "out" / "camera0.json").read_text())
     assert 1 <= len(records) <= 4
     assert f"in {len(records)} frame" in out
+    assert "announces" not in out
 
 
 @pytest.mark.parametrize(("count", "note"), [(2, ""), (9, ", though the file announces 9")])
