@@ -118,9 +118,11 @@ def verify(bundle: Path, name: str, path: Path, record: Mapping[str, Any]) -> No
     Raises:
         BundleError: it is missing or cannot be read, or its size or hash is another.
     """
-    if not path.is_file():
-        raise BundleError(f"{bundle}: {name} is missing; copy the bundle again, with all files.")
     try:
+        if not path.is_file():
+            raise BundleError(
+                f"{bundle}: {name} is missing; copy the bundle again, with all files."
+            )
         size = path.stat().st_size
         if size != record["bytes"]:
             raise _damaged(bundle, name, size, record["bytes"])

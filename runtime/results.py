@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,9 +30,10 @@ def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     Raises:
         ImageError: an output would replace an input.
     """
-    read = {_identity(path) for path in inputs if path.exists()}
+    # pathlib's exists raises where a name is too long or a folder closed.
+    read = {_identity(path) for path in inputs if os.path.exists(path)}
     for path in outputs:
-        if path.exists() and _identity(path) in read:
+        if os.path.exists(path) and _identity(path) in read:
             raise ImageError(f"{path} is an input itself; write to another folder with --output.")
 
 
@@ -49,13 +51,13 @@ def write_picture(folder: Path, name: str, original: Path, detections: Detection
     import cv2
 
     target = folder / f"{name}.jpg"
+    write_json(target.with_suffix(".json"), detections.to_list())  # it has no widest
     picture = annotate(read_image(original, "bgr"), detections)
     with _writing(target):
         done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
         if not done:
             raise OSError("OpenCV cannot encode it")
         target.write_bytes(data.tobytes())
-    write_json(target.with_suffix(".json"), detections.to_list())
     return target
 
 

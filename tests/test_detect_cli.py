@@ -15,8 +15,9 @@ import pytest
 import runtime.detect
 from runtime.annotate import COLORS
 from runtime.detect import main, parse_classes, parse_threshold
-from runtime.results import StageTimes, VideoWriter
+from runtime.results import StageTimes, VideoWriter, keep_inputs
 from runtime.sources import Source
+from zsd_core.errors import ImageError
 
 ROOT = Path(__file__).parent.parent
 
@@ -140,6 +141,21 @@ def test_what_cannot_be_written_is_said_and_the_rest_is_searched(
     assert status == 1
     assert f"photo{suffix}: cannot be written: Is a directory." in err
     assert "next.jpg: " in out
+
+
+def test_a_picture_too_wide_for_a_jpeg_still_gives_json(command, tmp_path, capfd):
+    path = tmp_path / "wide.png"
+    cv2.imwrite(str(path), np.full((2, 65_501, 3), 128, np.uint8))
+    status, _, err = command(path)
+    assert status == 1
+    assert "wide.jpg: cannot be written: OpenCV cannot encode it." in err
+    assert isinstance(json.loads((tmp_path / "out" / "wide.json").read_text()), list)
+
+
+def test_an_output_that_cannot_be_there_replaces_nothing(photo_path):
+    keep_inputs([photo_path.with_name(300 * "x")], [photo_path])
+    with pytest.raises(ImageError, match="is an input itself"):
+        keep_inputs([photo_path.parent / "." / photo_path.name], [photo_path])
 
 
 def test_where_all_failed_nothing_is_said_to_be_written(command, tmp_path):
