@@ -191,6 +191,28 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
         build_backbone(BackboneConfig(name="resnet50", weights=str(path)))
     with pytest.raises(DataError, match="are not a file"):
         build_backbone(BackboneConfig(weights=str(tmp_path / "nothing")))
+    state = torch.load(path)
+    kinds = {
+        "cannot be read": b"no pickle",
+        "are not a state dict but list": [1],
+        r"of another shape \['conv1.weight'\]": state | {"conv1.weight": torch.zeros(64, 4, 7, 7)},
+    }
+    for number, (says, value) in enumerate(kinds.items()):
+        other = tmp_path / f"{number}.pt"
+        other.write_bytes(value) if isinstance(value, bytes) else torch.save(value, other)
+        with pytest.raises(DataError, match=says):
+            build_backbone(BackboneConfig(name="resnet18", weights=str(other)))
+
+
+def test_a_classifier_of_other_classes_does_not_matter(tmp_path):
+    path = _weights(tmp_path, "resnet18")
+    state = torch.load(path)
+    places = state | {"fc.weight": torch.zeros(365, 512), "fc.bias": torch.zeros(365)}
+    torch.save(places, tmp_path / "places.pt")
+    backbone, _, _ = build_backbone(
+        BackboneConfig(name="resnet18", weights=str(tmp_path / "places.pt"), frozen="none")
+    )
+    assert torch.equal(backbone.state_dict()["stages.stem.0.weight"], state["conv1.weight"])
 
 
 def test_an_older_file_of_mobilenet_is_read_by_order(tmp_path):

@@ -151,6 +151,14 @@ def test_what_cannot_train_is_a_sentence(data, tmp_path, capsys, arguments, says
     assert not (tmp_path / "run").exists()
 
 
+def test_a_backbone_of_random_weights_is_visible(data, tmp_path, capsys):
+    frozen = "model.backbone.frozen=bottom"
+    assert run(data, tmp_path / "run", frozen, "--max-steps", "1") == 0
+    assert "random weights, and its bottom stays so" in capsys.readouterr().err
+    assert run(data, tmp_path / "run", frozen, "--resume") == 0
+    assert "random weights" not in capsys.readouterr().err
+
+
 def test_a_folder_that_cannot_be_made_or_a_missing_gpu_is_a_sentence(
     data, tmp_path, monkeypatch, capsys
 ):

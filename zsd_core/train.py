@@ -1,11 +1,13 @@
 r"""Train a detector.
 
-    python -m zsd_core.train configs/mobilenetv2_coco_48_17.yaml --output runs/first
-    python -m zsd_core.train CONFIG --output runs/first --resume
-    python -m zsd_core.train CONFIG --output runs/short training.epochs=2 loss.contrast_weight=0
-    python -m zsd_core.train CONFIG --output runs/second --from runs/first/proposals.pt \
+    python -m zsd_core.train configs/mobilenetv2_coco_48_17.yaml --output runs/first \
+        'data.annotations=[instances.json]' 'data.images=[photographs]' \
+        model.backbone.weights=mobilenet_v2.pt
+    python -m zsd_core.train CONFIG ... --output runs/first --resume
+    python -m zsd_core.train CONFIG ... --output runs/short training.epochs=2
+    python -m zsd_core.train CONFIG ... --output runs/second --from runs/first/proposals.pt \
         training.head_epochs=4
-    torchrun --nproc_per_node 8 -m zsd_core.train CONFIG --output runs/cluster
+    torchrun --nproc_per_node 8 -m zsd_core.train CONFIG ... --output runs/cluster
 
 Writes ``last.pt`` after every epoch, a checkpoint named after each phase that another follows,
 ``config.json``, ``losses.jsonl`` and TensorBoard events under ``--output``. ``python -m export.onnx
@@ -99,6 +101,12 @@ def train(
     torch.manual_seed(config.training.seed)
     position, model, begun = Position(), ContrastZSD(config.model), time.time()
     training: dict[str, Any] = {"seconds": 0.0}
+    if not (config.model.backbone.weights or resume or proposals):
+        kept = {"none": "", "bottom": ", and its bottom stays so", "all": ", and stays so"}
+        print(
+            "model.backbone.weights is empty: the backbone starts from random weights"
+            f"{kept[config.model.backbone.frozen]}", file=sys.stderr,
+        )  # fmt: skip
     model.to(target)
     vectors = torch.from_numpy(table.vectors).float().to(target)
     seen = len(split.seen)

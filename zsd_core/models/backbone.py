@@ -7,6 +7,7 @@ The trunk runs conv1-conv4 on the image; conv5 (the last stages of MobileNetV2) 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -121,14 +122,23 @@ def _load(network: nn.Module, path: str, prefix: str = "") -> None:
         return
     if not Path(path).is_file():
         raise DataError(f"backbone weights {path} are not a file; see docs/training.md.")
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    state = {
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"backbone weights {path} cannot be read: {reason}") from error
+    if not isinstance(loaded, Mapping):
+        raise DataError(
+            f"backbone weights {path} are not a state dict but {type(loaded).__name__}."
+        )
+    state: dict[str, Tensor] = {
         key.removeprefix(prefix): value
-        for key, value in state.items()
+        for key, value in loaded.items()
         if not key.endswith("num_batches_tracked") and not key.startswith("classifier.")
     }
+    own = network.state_dict()
     names = [
-        key for key in network.state_dict()
+        key for key in own
         if not key.startswith("fc.") and not key.endswith("num_batches_tracked")
     ]  # fmt: skip
     wanted = set(names)
@@ -138,12 +148,14 @@ def _load(network: nn.Module, path: str, prefix: str = "") -> None:
         state = dict(zip(names, state.values(), strict=True))
     missing, extra = sorted(wanted - set(state)), sorted(set(state) - wanted)
     extra = [key for key in extra if not key.startswith("fc.")]
-    if missing or extra:
+    other = [key for key in names if key in state and state[key].shape != own[key].shape]
+    if missing or extra or other:
         raise DataError(
-            f"backbone weights {path} do not fit: missing {missing[:3]}, unexpected {extra[:3]}. "
-            "Give the state dict of the torchvision network named in backbone.name."
+            f"backbone weights {path} do not fit: missing {missing[:3]}, unexpected {extra[:3]}, "
+            f"of another shape {other[:3]}. Give the state dict of the torchvision network named "
+            "in backbone.name."
         )
-    network.load_state_dict(state, strict=False)
+    network.load_state_dict({key: state[key] for key in names}, strict=False)  # fc stays
 
 
 def _freeze(backbone: Backbone, region_stage: nn.Module, frozen: str) -> None:

@@ -54,7 +54,7 @@ class TorchNetworks:
 
 def roi_pool(features: Tensor, rois: Tensor, batch_indices: Tensor, config: RegionConfig) -> Tensor:
     """Cut regions ``(R, C, PH, PW)`` as ``pooling: pool`` says: maxima of bins of whole cells."""
-    rows = torch.cat([batch_indices[:, None].to(features), rois.to(features)], dim=1)
+    rows = torch.cat([batch_indices[:, None].to(rois), rois], dim=1)  # a half cannot hold a pixel
     return torchvision.ops.roi_pool(features, rows, config.output_size, 1 / config.stride)
 
 
