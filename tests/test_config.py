@@ -81,6 +81,7 @@ def test_overrides_win_and_read_yaml(tmp_path):
         ({"model": {"detection": {"score_threshold": 10**400}}}, "must be of type float"),
         ({"model": {1: {}}}, "Config.model has no field 1"),
         ({"training": {"batch_size": 0}}, "TrainingConfig.batch_size is 0, must be above 0"),
+        ({"training": {"seed": 2**32}}, "TrainingConfig.seed is 4294967296, must be below 2"),
         ({"training": {"epochs": -1}}, "TrainingConfig.epochs is -1, must not be negative"),
         ({"training": {"foreground": 25}}, r"TrainingConfig.foreground is 25.0, must lie in \[0"),
         ({"training": {"dropout": 1}}, "TrainingConfig.dropout is 1.0, must be below 1"),

@@ -104,6 +104,16 @@ def test_cap_is_kept_per_role_when_separate(dataset):
     assert recall[True]["seen"] == 100 and recall[True]["unseen"] == 75  # a dog of two is lost
 
 
+def test_a_detector_may_find_nothing_of_one_role(dataset):
+    def seen_only(image, mode):
+        return oracle(image, mode) if mode == "seen" else ([], [], [])
+
+    result = evaluate(
+        seen_only, CLASSES, dataset, SPLIT, tasks=["gzsd"], separate=True, samples=0
+    )  # fmt: skip
+    assert result["tasks"]["gzsd"]["values"]["mAP@0.5 area"]["seen"] == 100
+
+
 def test_detector_that_ignores_the_mode_is_found_out(dataset):
     with pytest.raises(DataError, match=r"in 'zsd' the detector returned 'person'"):
         evaluate(lambda image, _: oracle(image, "gzsd"), CLASSES, dataset, SPLIT)

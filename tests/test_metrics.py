@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from zsd_core.data.dataset import image_record
-from zsd_core.errors import DataError
+from zsd_core.errors import ConfigError, DataError
 from zsd_core.matching import match
 from zsd_core.metrics import (
     AP_KINDS,
@@ -360,7 +360,21 @@ def test_paired_bootstrap_sees_what_two_intervals_do_not():
     assert result["interval"][0] > 0 and result["above"] > 0.99
     apart = [report(m)["intervals"]["Recall@100 IoU 0.5"]["unseen"] for m in (ours, theirs)]
     assert apart[0][0] < apart[1][1]  # the two intervals overlap
+    with pytest.raises(ConfigError, match="samples is 0, must be at least 1"):
+        compare(ours, theirs, samples=0)
     with pytest.raises(DataError, match="different images or classes"):
         compare(ours, match(images[:1], [([], [], [])], CLASSES, SEEN))
     with pytest.raises(DataError, match="same cap"):
         compare(ours, match(images, [([], [], [])] * 60, CLASSES, SEEN, limit=10))
+
+
+def test_bootstrap_samples_without_a_class_of_the_group_do_not_count():
+    """One of two images shows an unseen class: a quarter of the samples hold it not at all."""
+    images = [photo(["cat"], name="a"), photo(["person"], name="b")]
+
+    def system(found):
+        return match(images, [([square(0)], [0.5], [2])] * found + [([], [], [])] * (2 - found),
+                     CLASSES, SEEN)  # fmt: skip
+
+    result = compare(system(1), system(0), samples=200)["Recall@100 IoU 0.5"]["unseen"]
+    assert result == {"difference": 100, "interval": [100, 100], "above": 1}

@@ -78,6 +78,13 @@ def test_command_line_builds_a_file_that_carries_its_licences(tools, folder, cap
     assert "WordNet" in facts["licence"] and "wordfreq" in facts["tools"]
 
 
+def test_a_bad_path_is_known_before_the_work(tools, folder, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(vocabulary, "encode_names", None)
+    bad = folder / "data.noun/out.safetensors"
+    assert main(["--output", str(bad), "--wordnet", str(folder)]) == 1
+    assert f"error: cannot write {bad}" in capsys.readouterr().err
+
+
 def test_licence_is_the_head_of_wordnets_own_file(folder):  # noqa: F811
     assert wordnet_licence(folder) == (
         "This software and database is being provided to you under this license."

@@ -143,8 +143,9 @@ def run_task(
     with Progress(f"evaluate {task}", len(test)) as progress:
         for record in test.images:
             image = read_image(record)
-            parts = [[np.asarray(array) for array in predict(image, mode)] for mode in modes]
-            boxes, scores, raw = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+            parts = [predict(image, mode) for mode in modes]
+            boxes = np.concatenate([np.asarray(part[0]).reshape(-1, 4) for part in parts])
+            scores, raw = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
             columns = columns_of[raw.astype(np.int64)]
             if (columns < 0).any():
                 other = classes[int(raw[columns < 0][0])]

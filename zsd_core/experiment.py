@@ -147,6 +147,7 @@ class TrainingConfig:
         )  # fmt: skip
         check_share(self, "foreground", "dropout")
         name = "TrainingConfig"
+        check_option(self.seed < 2**32, f"{name}.seed", self.seed, "must be below 2 ** 32")
         check_option(self.dropout < 1, f"{name}.dropout", self.dropout, "must be below 1")
         check_option(bool(self.stretch), f"{name}.stretch", self.stretch, "needs a factor; try [1]")
 

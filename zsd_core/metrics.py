@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from zsd_core.config import check_option
 from zsd_core.errors import DataError
 from zsd_core.matching import Matches
 
@@ -177,11 +178,14 @@ def compare(
 
     Returns:
         Per number and group, ours - theirs in percentage points: ``difference``, its ``interval``
-        and ``above``, the share of samples in which ours is higher.
+        and ``above``, the share of samples in which ours is higher; a sample without a class of
+        the group does not count.
 
     Raises:
+        ConfigError: no samples.
         DataError: the two were not tested on the same truth.
     """
+    check_option(samples >= 1, "compare: samples", samples, "must be at least 1")
     if ours.classes != theirs.classes or not np.array_equal(ours.truths, theirs.truths):
         raise DataError("compare: the two systems were tested on different images or classes.")
     point = [_means(measure(matches), matches) for matches in (ours, theirs)]
@@ -192,10 +196,11 @@ def compare(
             if name not in point[1]:
                 raise DataError(f"compare: {name} was measured for one system only; same cap?")
             spread = drawn[0][name][group] - drawn[1][name][group]
+            known = spread[~np.isnan(spread)]
             result.setdefault(name, {})[group] = {
                 "difference": _percent((value - point[1][name][group])[0]),
                 "interval": _interval(spread, level),
-                "above": float(np.mean(spread > 0)),
+                "above": float(np.mean(known > 0)) if known.size else None,
             }
     return result
 

@@ -25,6 +25,7 @@ from safetensors.numpy import save_file
 
 from zsd_core.data.splits import load_split, split_names
 from zsd_core.errors import DataError, MissingPackageError, ZsdError
+from zsd_core.files import prepare_files
 from zsd_core.nouns import WordNet, choose_nouns
 from zsd_core.progress import Progress, Steps
 from zsd_core.semantics import quantize_rows
@@ -99,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--list", type=Path, help="also write the names to this file, one a line")
     args, step = parser.parse_args(argv), Steps(3)
     try:
+        prepare_files(args.output, args.list)
         with step(f"choose {args.count} names"):
             classes = {name for split in split_names() for name in load_split(split).classes}
             names = choose_nouns(

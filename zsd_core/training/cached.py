@@ -208,8 +208,9 @@ def read_regions(path: Path) -> tuple[str, Columns]:
         f, bins, labels, offsets = kept["columns"]
         return str(kept["fingerprint"]), (f, bins, labels, offsets)
     except Exception as error:  # torch raises many kinds for a damaged file
+        reason = str(error).partition("\n")[0]
         raise DataError(
-            f"{path} does not hold kept regions ({error}); training with cache: regions writes "
+            f"{path} does not hold kept regions ({reason}); training with cache: regions writes "
             "regions.pt."
         ) from error
 
