@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any, Literal
@@ -263,11 +263,16 @@ def _named(classes: Classes) -> tuple[dict[str, str], dict[str, Any]]:
     """Names, blanks trimmed, and the vectors that are given, by folded name.
 
     Raises:
-        ClassError: a name is blank or given twice, or there is none.
+        ClassError: no list of names; or a name is blank or given twice, or there is none.
     """
     if isinstance(classes, str):
         raise ClassError(
             f"classes is the text {classes!r}, must be a list: {classes.split(',')!r}."
+        )
+    if isinstance(classes, (set, frozenset)) or not isinstance(classes, Iterable):
+        raise ClassError(
+            f"classes is of type {type(classes).__name__}, must be a list of names, whose order gives "
+            "the class ids, or {name: vector}."
         )
     names: dict[str, str] = {}
     vectors: dict[str, Any] = {}

@@ -243,8 +243,8 @@ class VectorScorer(ABC):
         for name in shapes:
             if name not in tensors:
                 raise BundleError(
-                    f"{where}: tensor {name!r} is missing{did_you_mean(name, tensors)} "
-                    "Export the checkpoint again."
+                    f"{where}: tensor {name!r} is missing; export the checkpoint again"
+                    f"{did_you_mean(name, tensors) or '.'}"
                 )
         expect_shapes(
             where,
