@@ -141,8 +141,10 @@ def test_regions_of_other_photographs_are_refused(parts):
     checkpoint, kept, training, _ = parts
     with pytest.raises(DataError, match="kept regions are not"):
         kept.photographs(len(training) + 1, checkpoint.config)
-    with pytest.raises(DataError, match="does not hold kept regions"):
+    with pytest.raises(DataError, match="is not there; training with training.cache: regions"):
         load_regions(Path("/nowhere/regions.pt"))
+    with pytest.raises(DataError, match="does not hold kept regions"):
+        load_regions(Path(__file__))
 
 
 def test_kept_regions_give_the_numbers_of_evaluation_from_images(run, parts):
@@ -228,7 +230,7 @@ def test_training_scoring_leaves_the_base_alone_and_repeats_itself(parts):
         (["--json", "new.json"], "give --output"),
         (["--method", "conse"], "--method measures for another method"),
         (["--method", "conse", "--json", "new.json", "--output", "new.pt"], "and no --output"),
-        (["--output", "new.pt"], "needs 2 seen classes to play unseen, but only 0"),
+        (["--output", "new.pt"], "only 0 are in at least 10 and at most 10% of its "),
     ],
 )
 def test_what_cannot_be_done_is_a_sentence(run, tmp_path, monkeypatch, capsys, options, says):

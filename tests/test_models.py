@@ -193,7 +193,7 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
         build_backbone(BackboneConfig(weights=str(tmp_path / "nothing")))
     state = torch.load(path)
     kinds = {
-        "cannot be read": b"no pickle",
+        "are damaged": b"no pickle",
         "are not a state dict but list": [1],
         r"of another shape \['conv1.weight'\]": state | {"conv1.weight": torch.zeros(64, 4, 7, 7)},
     }

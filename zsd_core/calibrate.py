@@ -81,7 +81,8 @@ def pseudo_split(training: Dataset, split: Split, seed: int) -> Split:
     if len(able) < wanted:
         raise DataError(
             f"calibration of split {split.name} needs {wanted} seen classes to play unseen, but "
-            f"only {len(able)} are in at least {LEAST} and at most {MOST:.0%} of the photographs."
+            f"only {len(able)} are in at least {LEAST} and at most {MOST:.0%} of its "
+            f"{len(training)} photographs; train on more of them."
         )
     chosen = set(np.random.default_rng(seed).choice(able, wanted, replace=False).tolist())
     return Split(

@@ -82,8 +82,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     except OSError as error:
         raise DataError(f"cannot read checkpoint {path}: {error.strerror or error}.") from error
     except Exception as error:  # torch raises many kinds for a damaged file
-        reason = str(error).partition("\n")[0]
-        raise DataError(f"{path} is not a checkpoint of this project: {reason}") from error
+        raise DataError(
+            f"{path} is not a checkpoint of this project, or is damaged; train writes last.pt."
+        ) from error
     if not isinstance(values, dict) or "format" not in values:
         raise DataError(f"{path} is not a checkpoint of this project; train writes last.pt.")
     if values["format"] > FORMAT:

@@ -125,8 +125,9 @@ def _load(network: nn.Module, path: str, prefix: str = "") -> None:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        reason = str(error).partition("\n")[0]
-        raise DataError(f"backbone weights {path} cannot be read: {reason}") from error
+        raise DataError(
+            f"backbone weights {path} are damaged, or no state dict that torch.save wrote."
+        ) from error
     if not isinstance(loaded, Mapping):
         raise DataError(
             f"backbone weights {path} are not a state dict but {type(loaded).__name__}."

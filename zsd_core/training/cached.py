@@ -208,10 +208,9 @@ def read_regions(path: Path) -> tuple[str, Columns]:
         f, bins, labels, offsets = kept["columns"]
         return str(kept["fingerprint"]), (f, bins, labels, offsets)
     except Exception as error:  # torch raises many kinds for a damaged file
-        reason = str(error).partition("\n")[0]
+        problem = "does not hold kept regions" if path.is_file() else "is not there"
         raise DataError(
-            f"{path} does not hold kept regions ({reason}); training with cache: regions writes "
-            "regions.pt."
+            f"{path} {problem}; training with training.cache: regions writes regions.pt."
         ) from error
 
 

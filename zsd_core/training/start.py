@@ -87,12 +87,13 @@ def resume_run(
             f"{'; '.join(t for n, t in changed.items() if n.startswith('model.'))}. Repeat the "
             "overrides of the first call."
         ) from error
-    for text in changed.values():
-        print(f"resume: {text}", file=sys.stderr)
     position = Position(**earlier.state["position"])
-    if position.phase >= (2 if config.training.cache == "regions" else 1):
+    ended = position.phase >= (2 if config.training.cache == "regions" else 1)
+    if ended:
         _refuse_at_end(path, changed)
-        print("resume: that run has come to its end; nothing is trained", file=sys.stderr)
+    notes = [*changed.values(), *["the run has come to its end; nothing is trained"] * ended]
+    for note in notes:
+        print(f"resume: {note}", file=sys.stderr)
     return position, earlier.training
 
 
