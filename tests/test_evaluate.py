@@ -21,7 +21,7 @@ from zsd_core.config import (
 from zsd_core.data.coco import read_coco
 from zsd_core.data.splits import Split
 from zsd_core.errors import DataError
-from zsd_core.evaluate import checkpoint_predictor, evaluate, main, render
+from zsd_core.evaluate import check_split, checkpoint_predictor, evaluate, main, render
 from zsd_core.experiment import Config
 from zsd_core.models import ContrastZSD, TorchNetworks, kernels_for
 from zsd_core.objective import Objective, Regions
@@ -204,6 +204,13 @@ def test_unseen_class_that_was_trained_on_is_found_out(folder, checkpoint, capsy
     leaky.write_text(json.dumps({"seen": ["cup"], "unseen": ["Person", "cat"]}))
     assert main([*arguments(folder, checkpoint), "--split", str(leaky)]) == 1
     assert "'Person' is unseen in split leaky but was trained on" in capsys.readouterr().err
+
+
+def test_a_trained_class_is_found_out_under_the_spelling_of_another_data_set():
+    split = Split(name="voc", seen=("person",), unseen=("sofa", "cat"))
+    with pytest.raises(DataError, match=r"'sofa' is unseen in split voc .*1 such classes"):
+        check_split("last.pt", ["person", "couch"], split)
+    check_split("last.pt", ["person", "sofa bed", "tv"], split)
 
 
 @pytest.mark.parametrize(

@@ -238,8 +238,9 @@ def check_split(where: str | Path, seen: Sequence[str], split: Split) -> None:
     Raises:
         DataError: one of ``seen``, the classes of the training, is unseen in the split.
     """
-    trained = {fold_name(name) for name in seen}
-    leaked = [name for name in split.unseen if fold_name(name) in trained]
+    spellings = split.spellings()
+    trained = {spellings.get(fold_name(name)) for name in seen}
+    leaked = [name for name in split.unseen if name in trained]
     if leaked:
         raise DataError(
             f"{where}: {leaked[0]!r} is unseen in split {split.name} but was trained on here "
