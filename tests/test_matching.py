@@ -104,6 +104,7 @@ def test_no_detections_and_no_truth_are_ordinary():
         (([BOX], [0.9], [-1]), "column outside the 2 classes"),
         (([BOX], [0.9, 0.8], [0]), "1 boxes, 2 scores and 1 columns"),
         (([BOX], [np.nan], [0]), "not finite"),
+        (([[*BOX, *FAR]], [0.5, 0.5], [0, 0]), r"boxes of shape \(1, 8\), must be \(n, 4\)"),
     ],
 )
 def test_malformed_predictions_are_sentences(prediction, says):

@@ -378,3 +378,9 @@ def test_bootstrap_samples_without_a_class_of_the_group_do_not_count():
 
     result = compare(system(1), system(0), samples=200)["Recall@100 IoU 0.5"]["unseen"]
     assert result == {"difference": 100, "interval": [100, 100], "above": 1}
+
+
+def test_a_threshold_that_was_not_matched_is_named():
+    matches = match([photo(["cat"])], [([], [], [])], CLASSES, SEEN)
+    with pytest.raises(ConfigError, match=r"matched at IoU 0.4, 0.5, 0.6, not 0.55"):
+        measure(matches, threshold=0.55)

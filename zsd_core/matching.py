@@ -145,7 +145,10 @@ def match(
 def _checked(
     prediction: Prediction, classes: int, image: ImageRecord
 ) -> tuple[Floats, Floats, NDArray[np.int64]]:
-    boxes = np.asarray(prediction[0], dtype=np.float64).reshape(-1, 4)
+    boxes = np.asarray(prediction[0], dtype=np.float64)
+    if boxes.size and (boxes.ndim != 2 or boxes.shape[1] != 4):
+        raise DataError(f"match: {image.path} has boxes of shape {boxes.shape}, must be (n, 4).")
+    boxes = boxes.reshape(-1, 4)
     scores = np.asarray(prediction[1], dtype=np.float64).reshape(-1)
     columns = np.asarray(prediction[2], dtype=np.int64).reshape(-1)
     if not len(boxes) == len(scores) == len(columns):

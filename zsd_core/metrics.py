@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zsd_core.config import check_option
-from zsd_core.errors import DataError
+from zsd_core.errors import ConfigError, DataError
 from zsd_core.matching import Matches
 
 __all__ = [
@@ -54,10 +54,13 @@ def measure(
     Returns:
         ``"recall"`` ``(B, T, C)`` and, for each of ``AP_KINDS``, ``(B, C)``; fractions, NaN for a
         class without truth.
+
+    Raises:
+        ConfigError: no such threshold.
     """
     count = len(matches.truths)
     rows = np.ones((1, count)) if weights is None else np.asarray(weights, dtype=np.float64)
-    at = matches.thresholds.index(threshold)
+    at = _place(matches, threshold)
     result = {kind: np.full((len(rows), len(matches.classes)), np.nan) for kind in AP_KINDS}
     result["recall"] = np.full((len(rows), len(matches.thresholds), len(matches.classes)), np.nan)
     totals = rows @ matches.truths  # (B, C)
@@ -77,6 +80,15 @@ def measure(
         for kind, points in _POINTS.items():
             result[kind][:, column] = _interpolated(found / total[:, None], envelope, points)
     return result
+
+
+def _place(matches: Matches, threshold: float) -> int:
+    if threshold not in matches.thresholds:
+        raise ConfigError(
+            f"detections were matched at IoU {', '.join(f'{t:g}' for t in matches.thresholds)}, "
+            f"not {threshold:g}; give match() that threshold too."
+        )
+    return matches.thresholds.index(threshold)
 
 
 def _interpolated(recall: Floats, envelope: Floats, points: Floats) -> Floats:
@@ -116,7 +128,7 @@ def best_threshold(matches: Matches, *, threshold: float = 0.5) -> tuple[float, 
         The lowest score that stays and the harmonic mean of the two F1 it gives, each over all
         detections of its classes together; (0, 0) where nothing unseen or nothing seen is found.
     """
-    at = matches.thresholds.index(threshold)
+    at = _place(matches, threshold)
     f1 = {}
     for role in ("seen", "unseen"):
         of_role = np.array([r == role for r in matches.roles])
