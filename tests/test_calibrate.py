@@ -228,6 +228,7 @@ def test_training_scoring_leaves_the_base_alone_and_repeats_itself(parts):
         (["--output", "new.pt", "--seed", "-1"], "seed is -1, must not be negative"),
         (["--output", "."], "cannot write .: it is a folder"),
         (["--json", "new.json"], "give --output"),
+        (["--method", "cones", "--json", "new.json"], "did you mean 'conse'"),
         (["--method", "conse"], "--method measures for another method"),
         (["--method", "conse", "--json", "new.json", "--output", "new.pt"], "and no --output"),
         (["--output", "new.pt"], "only 0 are in at least 10 and at most 10% of its "),

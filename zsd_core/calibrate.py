@@ -41,6 +41,7 @@ from zsd_core.data.read import read_training_set
 from zsd_core.data.splits import Split
 from zsd_core.errors import ConfigError, DataError, ZsdError
 from zsd_core.files import prepare_files
+from zsd_core.scoring import check_method
 from zsd_core.training.kept import (
     Kept,
     class_set_of,
@@ -323,7 +324,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prepare_files(args.output, args.json)
         checkpoint = load_checkpoint(args.checkpoint)
         if args.method:
-            checkpoint = _with_scoring(checkpoint, method=args.method)
+            checkpoint = _with_scoring(checkpoint, method=check_method(args.method))
         data = checkpoint.config.data
         # The split comes from the checkpoint without its unseen names' vectors or boxes.
         split = Split(name=data.split, seen=checkpoint.seen, unseen=checkpoint.unseen)
