@@ -224,7 +224,10 @@ def test_removing_moves_ids_and_keeps_names(detector, photo):
         (lambda d: d.set_classes({}), "no classes are given"),
         (lambda d: d.add_classes([]), "no classes are given"),
         (lambda d: d.set_classes("cat, cup"), "must be a list"),
-        (lambda d: d.set_classes({"cat", "cup"}), "of type set, must be a list of names, whose order"),
+        (
+            lambda d: d.set_classes({"cat", "cup"}),
+            "of type set, must be a list of names, whose order",
+        ),
         (lambda d: d.add_classes(5), "of type int, must be a list of names"),
         (lambda d: d.add_classes(None), "of type NoneType, must be a list of names"),
         (lambda d: d.set_classes(["cat", " "]), "not blank"),
