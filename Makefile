@@ -32,8 +32,8 @@ format: .venv/test/.done ## format everything and mend what can be mended automa
 gpu-check: .venv/test/.done ## on a machine with an NVIDIA GPU: prove the engines, print a report to paste
 	.venv/test/bin/python -m export.gpu_check --package $(TENSORRT)
 
-wheel: .venv/test/.done ## build a wheel into dist/
-	.venv/test/bin/python -m pip wheel --no-deps --wheel-dir dist .
+wheel: .venv/demo/.done ## build a wheel into dist/
+	.venv/demo/bin/python -m pip wheel --no-deps --wheel-dir dist .
 
 clean: ## remove environments, builds and outputs
 	rm -rf .venv build dist out *.egg-info zsd_core/_compiled*.so

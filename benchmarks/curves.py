@@ -31,7 +31,9 @@ def draw_curves(measured: Mapping[str, Sequence[Mapping[str, Any]]], path: Path)
         ]
         panel.stackplot(positions, heights, labels=STAGES)
         panel.set_xlabel(TITLES[axis])
-        panel.set_xticks(positions, [str(p) for p in positions], fontsize=7)
+        apart = (max(positions) - min(positions)) / 15  # numbers nearer than that would overlap
+        named = [p for i, p in enumerate(positions) if i == 0 or p - positions[i - 1] >= apart]
+        panel.set_xticks(named, [str(p) for p in named], fontsize=7)
         panel.set_ylabel("ms per image, median")
         panel.margins(x=0)
         panel.set_ylim(bottom=0)

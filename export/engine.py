@@ -119,18 +119,20 @@ def check_targets(package: Package, targets: Sequence[str]) -> tuple[tuple[str, 
         ConfigError: the package does not build for a target.
         DeviceError: the GPU of this machine decides and there is none.
     """
-    known, gpu, hint = package.targets, "", "For a Jetson or a data-centre GPU: --package tensorrt"
+    known, gpu = package.targets, ""
+    hint = "For a Jetson or a data-centre GPU, run it there with --package tensorrt."
     if not (package.ahead_of_time and targets):
         here = Device(0, EXTRAS[package.name])
         here.close()
         targets = targets or [here.capability]
         if not package.ahead_of_time:
-            known, gpu, hint = (here.capability,), here.name, "It builds for the GPU it runs on"
+            known, gpu = (here.capability,), here.name
+            hint = "It builds for the GPU it runs on, so run it there."
     for target in targets:
         if target not in known:
             raise ConfigError(
                 f"{package} builds for {', '.join(known)}, not for {target!r}"
-                f"{did_you_mean(target, known)}. {hint}, so run it there."
+                f"{did_you_mean(target, known) or '.'} {hint}"
             )
     return tuple(dict.fromkeys(targets)), gpu
 

@@ -271,8 +271,8 @@ def _named(classes: Classes) -> tuple[dict[str, str], dict[str, Any]]:
         )
     if isinstance(classes, (set, frozenset)) or not isinstance(classes, Iterable):
         raise ClassError(
-            f"classes is of type {type(classes).__name__}, must be a list of names, whose order gives "
-            "the class ids, or {name: vector}."
+            f"classes is of type {type(classes).__name__}, must be a list of names, whose order "
+            "gives the class ids, or {name: vector}."
         )
     names: dict[str, str] = {}
     vectors: dict[str, Any] = {}
@@ -306,8 +306,9 @@ def _sealed(
         reported[class_set.seen_count :] = False
     if not np.count_nonzero(reported):
         role = {"zsd": "unseen class", "seen": "seen class", "gzsd": "class"}[mode]
+        other = "" if mode == "gzsd" else ", or use mode 'gzsd'"
         raise ClassError(
             f"mode {mode!r} needs at least one {role}, and the {len(names)} active classes hold "
-            "none; name one, or use mode 'gzsd'."
+            f"none; name one{other}."
         )
     return ActiveClasses(names, ids, reported, columns, class_set, mode)

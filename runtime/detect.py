@@ -5,7 +5,7 @@ Try:
       the classes of the bundle that ships; writes out/detect/photo.jpg and photo.json
   python -m runtime.detect photos/ --classes "cat, cup, fire truck" --mode gzsd --output found
       every image of a folder, three classes of your own: nothing is exported or trained for them
-  python -m runtime.detect street.mp4 --classes "e-scooter" --score-threshold 0.05,0.02
+  python -m runtime.detect street.mp4 --classes "e-scooter" --score-threshold 0.002
       a video, with a threshold for seen and one for unseen classes
   python -m runtime.detect 0 --classes @classes.txt --max-frames 300
       camera 0; a file with one class per line; frames that come too fast are dropped, so that the

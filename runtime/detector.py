@@ -65,6 +65,12 @@ class Detector:
         MissingPackageError: the backend is not installed.
     """
 
+    # None but these: what looks like a setting and is none, such as score_threshold, is refused.
+    __slots__ = (
+        "__weakref__", "_backend", "_config", "_frames", "_scorer", "_state", "_table", "_write",
+        "bundle",
+    )  # fmt: skip
+
     def __init__(
         self,
         bundle: str | os.PathLike[str] | Bundle | None = None,

@@ -141,7 +141,7 @@ def test_regions_of_other_photographs_are_refused(parts):
     checkpoint, kept, training, _ = parts
     with pytest.raises(DataError, match="kept regions are not"):
         kept.photographs(len(training) + 1, checkpoint.config)
-    with pytest.raises(DataError, match="is not there; training with training.cache: regions"):
+    with pytest.raises(DataError, match=r"is not there; training with training\.cache: regions"):
         load_regions(Path("/nowhere/regions.pt"))
     with pytest.raises(DataError, match="does not hold kept regions"):
         load_regions(Path(__file__))

@@ -55,7 +55,7 @@ def test_a_damaged_foreign_missing_or_newer_file_is_named(checkpoint, tmp_path):
     with pytest.raises(DataError, match="is not a checkpoint of this project"):
         load_checkpoint(path)
     path.write_text('{"seed": 0}')
-    with pytest.raises(DataError, match="or is damaged; train writes last.pt.$"):
+    with pytest.raises(DataError, match=r"or is damaged; train writes last\.pt\.$"):
         load_checkpoint(path)  # not torch's own advice, to load what it distrusts
     torch.save({"format": 99}, path)
     with pytest.raises(DataError, match="format 99, this version reads up to 1"):

@@ -479,3 +479,8 @@ def test_changes_from_many_threads_are_all_kept(detector):
         thread.join()
     assert {f"new {i}" for i in range(40)} <= set(detector.classes)
     assert detector.class_set_version == version + 40
+
+
+def test_a_setting_that_is_none_is_refused(detector):
+    with pytest.raises(AttributeError, match="score_threshold"):
+        detector.score_threshold = 0.1

@@ -337,7 +337,7 @@ def test_without_a_target_the_gpu_decides_and_its_absence_is_said(path, monkeypa
 @pytest.mark.parametrize(
     ("ahead", "targets", "message"),
     [
-        (True, [], r"sm75.*not for 'sm90'.*data-centre GPU: --package tensorrt, so run it there"),
+        (True, [], r"sm75.*not for 'sm90'.*data-centre GPU, run it there with --package tensorrt"),
         (False, ["sm87"], r"builds for sm90, not for 'sm87'.*the GPU it runs on, so run it there"),
     ],
 )

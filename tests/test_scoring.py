@@ -172,7 +172,9 @@ def test_growth_beyond_the_spare_room_moves_and_is_right():
 def test_a_missing_tensor_is_named_with_what_to_do():
     tensors = tiny.scorer_tensors()
     del tensors["score_unseen.bias2"]
-    with pytest.raises(BundleError, match=r"'score_unseen.bias2' is missing; export the checkpoint again"):
+    with pytest.raises(
+        BundleError, match=r"'score_unseen.bias2' is missing; export the checkpoint again"
+    ):
         ContrastScorer(tensors, CONFIG)
 
 
