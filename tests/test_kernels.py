@@ -111,3 +111,20 @@ def test_callers_in_many_threads_do_not_disturb_each_other():
     for caller in callers:
         caller.join()
     assert not wrong
+
+
+def test_threads_that_the_system_does_not_give_are_an_error_and_no_hang():
+    code = (
+        "import resource, numpy as np\n"
+        "from zsd_core import kernels\n"
+        "run = lambda: kernels.preprocess(np.zeros((99, 99, 3), np.uint8), size=(99, 99),"
+        " padded=(128, 128), mean=(0, 0, 0), std=(1, 1, 1))\n"
+        "run()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (3_000_000_000, resource.RLIM_INFINITY))\n"
+        "kernels.set_threads(2000)\n"
+        "try: run()\n"
+        "except RuntimeError as error: print('refused', error)\n"
+        "kernels.set_threads(2); print(run().shape)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15)
+    assert done.returncode == 0 and "refused" in done.stdout and "128" in done.stdout, done

@@ -103,3 +103,9 @@ def test_the_channel_order_is_one_of_two():
 def test_size_must_fit_into_padded():
     with pytest.raises(ShapeError, match="must be at least"):
         kernels.preprocess(image_of(4, 4), size=(5, 4), padded=(4, 4), **NORMAL)
+
+
+def test_the_mean_of_sixteen_million_pixels_does_not_overflow():
+    white = np.full((4000, 4000, 3), 255, np.uint8)
+    got = kernels.preprocess(white, size=(1, 1), padded=(1, 1), mean=(0, 0, 0), std=(1, 1, 1))
+    assert got.ravel().tolist() == [1, 1, 1]

@@ -176,3 +176,14 @@ def test_a_bin_step_below_one_is_a_sentence():
         kernels.roi_align(
             features, rois, indices, output_size=(2, 2), spatial_scale=1 / 16, bin_step=0
         )
+
+
+@pytest.mark.parametrize("size", [(0, 4), (4, 0), (0, 0)])
+def test_a_map_without_cells_is_refused(size):
+    box = [[0.0, 0, 1, 1]]
+    with pytest.raises(ShapeError, match="at least 1 x 1"):
+        kernels.roi_align(np.zeros((1, 3, *size)), box, [0], output_size=(2, 2), spatial_scale=1.0)
+    with pytest.raises(ShapeError, match="at least 1 x 1"):
+        kernels.roi_align_backward(
+            np.ones((1, 3, 2, 2)), box, [0], (1, 3, *size), spatial_scale=1.0
+        )

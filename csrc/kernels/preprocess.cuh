@@ -99,6 +99,9 @@ cudaError_t launch_preprocess(const PreprocessParams& params, const std::uint8_t
       params.image_height * params.image_width > INT_MAX || rows > 65535 || columns > INT_MAX) {
     return cudaErrorInvalidValue;
   }
+  const std::int64_t block = resize_axis(params.image_height, params.height).block *
+                             resize_axis(params.image_width, params.width).block;
+  if (block > INT_MAX / 255) return cudaErrorInvalidValue;  // the kernel sums a block in int
   return launch(preprocess_kernel<T>,
                 dim3(static_cast<unsigned>(columns), static_cast<unsigned>(rows)), kRows * kColumns,
                 sizeof(Shared), stream, params, image, output);

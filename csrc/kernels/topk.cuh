@@ -66,7 +66,7 @@ ZSD_DEVICE Key find_cut(KeyOf key_of, int count, int most, CutShared& shared) {
     mask |= Key{255} << shift;
     if (exact) break;
   }
-  return prefix;
+  return prefix ? prefix : 1;  // all of the lowest digit are in, and 0 is no key
 }
 
 // Copies the best `most` keys to `taken` in no order, and their number to `num_taken`.

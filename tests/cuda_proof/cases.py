@@ -284,6 +284,28 @@ def check_propose(engine: Any, shape: tuple[int, ...]) -> None:
     assert bool((images[total:] == -1).all())
 
 
+def check_propose_lowest(engine: Any) -> None:
+    """As many logits as are taken, -inf among them; the others, NaN, stay outside."""
+    logits = torch.full((1, 1, 4, 4), float("nan"))
+    logits[0, 0, 0, :3] = -float("inf")
+    options = {
+        "stride": 16, "pre_nms_top": 3, "post_nms_top": 3, "nms_threshold": 0.9, "min_size": 2.0,
+    }  # fmt: skip
+    deltas, anchors = torch.zeros(1, 4, 4, 4), torch.tensor([[0.0, 0, 16, 16]])
+    sizes = torch.tensor([[64.0, 64]])
+    rois, images, scores, count = outputs(3, torch.int32, torch.float32)
+    room = engine.module.propose_workspace(1, 1, 4, 4, pre_nms_top=3, post_nms_top=3)
+    engine.call(
+        "propose", logits, deltas, anchors, sizes, rois, images, scores, count, garbage(room),
+        **options,
+    )  # fmt: skip
+    exact, _, _ = reference.propose(
+        *(a.double().numpy() for a in (logits, deltas, anchors, sizes)), **options
+    )
+    assert int(count[0]) == len(exact) == 3, (int(count[0]), len(exact))
+    assert largest(rois.numpy() - exact) <= 1e-4
+
+
 DETECT_SHAPES = [
     # B, R, C, max_detections
     (1, 0, 3, 4),
@@ -361,6 +383,7 @@ def all_cases() -> dict[str, Case]:
             )
     for n, shape in enumerate(PROPOSE_SHAPES):
         cases[f"propose-{n}"] = partial(check_propose, shape=shape)
+    cases["propose-lowest"] = check_propose_lowest
     for n, shape in enumerate(DETECT_SHAPES):
         cases[f"detect-{n}"] = partial(check_detect, shape=shape)
     return cases

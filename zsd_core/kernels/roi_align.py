@@ -56,6 +56,7 @@ def roi_align(
         batch_indices=(batch_indices, "R"),
     )  # fmt: skip
     check_batch_indices("roi_align", batch_indices, sizes["B"])
+    _check_map("roi_align", sizes["H"], sizes["W"])
     check(
         min(output_size) > 0, "roi_align", f"output_size is {tuple(output_size)}, must be positive."
     )
@@ -90,7 +91,8 @@ def roi_align_backward(
         ``(B, C, H, W)``.
     """
     gradient, rois, batch_indices = floats(gradient), floats(rois), integers(batch_indices)
-    batch, channels, _, _ = features_shape
+    batch, channels, height, width = features_shape
+    _check_map("roi_align_backward", height, width)
     expect_shapes(
         "roi_align_backward", _FIX, rois=(rois, "R 4"), batch_indices=(batch_indices, "R"),
         gradient=(gradient, f"R {channels} PH PW"),
@@ -101,3 +103,11 @@ def roi_align_backward(
         int(sampling_ratio),
     )  # fmt: skip
     return result
+
+
+def _check_map(where: str, height: int, width: int) -> None:
+    check(
+        height > 0 and width > 0,
+        where,
+        f"features are {height} x {width} cells, must be at least 1 x 1; is the image too small?",
+    )

@@ -23,7 +23,7 @@ ZSD_CLONES void sum_rows(const std::uint8_t* image, std::int64_t stride, std::in
 void mean_columns(const std::int32_t* sums, const ResizeAxis& axis, std::int64_t rows, float* to) {
   for (std::int64_t b = 0; b < axis.blocks; ++b) {
     const std::int64_t count = b + 1 < axis.blocks ? axis.block : axis.last;
-    std::int32_t total[3] = {0, 0, 0};
+    std::int64_t total[3] = {0, 0, 0};  // a block of 3,000 x 3,000 pixels is more than 32 bits
     for (std::int64_t i = 0; i < count; ++i)
       for (int c = 0; c < 3; ++c) total[c] += *sums++;
     for (int c = 0; c < 3; ++c) *to++ = float(total[c]) / float(count * rows);
