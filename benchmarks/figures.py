@@ -97,8 +97,9 @@ def detections(
                 axis.add_patch(
                     plt.Rectangle((left, top), right - left, bottom - top, fill=False, color=color)
                 )
-                axis.text(left, top, f"{label} {score:.2f}", fontsize=6, color="white",
-                          va="bottom", clip_on=True,
+                inside = top < 0.08 * len(pictures[name])  # above the box there is no room
+                axis.text(left, top, f"{label} {score:.2g}", fontsize=6, color="white",
+                          va="top" if inside else "bottom", clip_on=True,
                           bbox={"facecolor": color, "pad": 0.5, "lw": 0})  # fmt: skip
     _save(figure, path)
 

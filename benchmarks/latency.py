@@ -46,16 +46,17 @@ from benchmarks.measure import (
     write_rows,
 )
 from runtime.backends import installed_backends
-from runtime.bundle import Bundle, default_bundle, open_bundle
+from runtime.bundle import PRECISIONS, Bundle, default_bundle, open_bundle
 from runtime.detector import Detector
 from zsd_core.config import ModelConfig
 from zsd_core.errors import ConfigError, DeviceError, ZsdError
+from zsd_core.files import prepare_files
 from zsd_core.pipeline import STAGES
 from zsd_core.progress import Progress
 
 __all__ = [
-    "Case", "bundle_path", "class_names", "compare", "grid", "main", "measure", "parse", "sweeps",
-    "table",
+    "Case", "bundle_path", "class_names", "compare", "grid", "main", "measure", "parse",
+    "read_rows", "sweeps", "table",
 ]  # fmt: skip
 
 PAPER = "paper"
@@ -256,6 +257,23 @@ def compare(rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any
     return markdown(["configuration", "stage", ">then, ms", ">now, ms", ">then / now"], lines)
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """What ``--json`` wrote.
+
+    Raises:
+        ConfigError: the file is something else.
+    """
+    try:
+        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        for row in [*rows, *([] if rows else [{}])]:  # none is none of ours
+            _ = [row[field.name] for field in dataclasses.fields(Case)], row["stages"]["whole call"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"--against {path} is not what --json of this command wrote ({error!r})."
+        ) from error
+    return rows
+
+
 @contextmanager
 def bundle_path(name: str) -> Iterator[Path]:
     """Path of a bundle; "" is the one that ships, "paper" is made and removed again."""
@@ -273,24 +291,24 @@ def bundle_path(name: str) -> Iterator[Path]:
         shutil.rmtree(work)
 
 
-def _measure_all(
+def _measured(
     cases: Sequence[Case], image: NDArray[np.uint8], args: argparse.Namespace, title: str
-) -> list[dict[str, Any]]:
-    """Each case in a fresh process, so that first calls and memory are its own."""
-    rows, context = [], multiprocessing.get_context("spawn")
+) -> Iterator[dict[str, Any]]:
+    """The row of each case, from a fresh process, so that first calls and memory are its own."""
+    context = multiprocessing.get_context("spawn")
     with Progress(title, len(cases)) as bar:
         for case in cases:
             with ProcessPoolExecutor(1, context) as pool:
-                row = pool.submit(measure, case, image, args.calls, args.warmup, args.seconds)
+                work = pool.submit(measure, case, image, args.calls, args.warmup, args.seconds)
                 try:
-                    rows.append(row.result())
+                    row = work.result()
                 except BrokenProcessPool as error:
                     raise DeviceError(
                         f"the process of {case} died, perhaps for want of memory; "
                         "leave this case out."
                     ) from error
-            bar.advance(values={"p50 ms": f"{rows[-1]['stages']['whole call']['p50_ms']:.1f}"})
-    return rows
+            bar.advance(values={"p50 ms": f"{row['stages']['whole call']['p50_ms']:.1f}"})
+            yield row
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -303,7 +321,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("image", type=Path, nargs="?", help="default: a packaged photograph, 640 x 480")
     add("--bundle", nargs="+", default=[""], help=f"directories or zips, or {PAPER!r}")
     add("--backend", nargs="+", help="default: those installed that run on a CPU")
-    add("--precision", nargs="+", help="default: float32, and int8 where the bundle holds it")
+    add(
+        "--precision",
+        nargs="+",
+        choices=PRECISIONS,
+        help="default: float32, and int8 where the bundle holds it",
+    )
     add("--batch", nargs="+", type=int, default=[1], metavar="N")
     add("--size", nargs="+", type=int, default=[None], metavar="N", help="shorter edge")
     add("--classes", nargs="+", type=int, default=list(CLASSES), metavar="N")
@@ -316,8 +339,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--against", type=Path, metavar="FILE", help="pair with the rows an earlier --json wrote")
     add("--curves", type=Path, metavar="FILE", help="draw time against classes, proposals, batch")
     args = parser.parse_args(argv)
-    if args.calls < 2 or args.warmup < 0:
-        parser.error("--calls must be at least 2 and --warmup not negative")
+    if args.calls < 2 or args.warmup < 0 or not args.seconds >= 0:
+        parser.error("--calls must be at least 2, --warmup and --seconds not negative")
+    if args.curves and len(args.bundle) > 1:
+        parser.error("--curves draws one bundle; name one")
     numbers = (*args.batch, *args.classes, *args.size, *args.proposals)
     if any(number is not None and number < 1 for number in numbers):
         parser.error("--batch, --classes, --size and --proposals must be at least 1")
@@ -329,27 +354,37 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 1 with a sentence on stderr."""
     args = parse(argv)
+    rows: list[dict[str, Any]] = []
     try:
-        others = json.loads(args.against.read_text(encoding="utf-8")) if args.against else []
+        prepare_files(args.json, args.curves)
+        others = read_rows(args.against) if args.against else []
         image = photograph(args.image)
-        rows: list[dict[str, Any]] = []
-        for name in args.bundle:
-            with bundle_path(name) as path:
-                cases = grid(args, [path])
-                rows += _measure_all(cases, image, args, "configurations")
-                if args.curves:
-                    _draw(cases[0], image, args)
-        if args.json:
-            write_rows(args.json, rows)
-        print(f"{args.warmup} calls to warm up, image {image.shape[1]} x {image.shape[0]}")
-        print("\n".join(dict.fromkeys(row["conditions"] for row in rows)))
-        print(f"\n{table(rows)}")
+        try:
+            for name in args.bundle:
+                with bundle_path(name) as path:
+                    cases = grid(args, [path])
+                    rows.extend(_measured(cases, image, args, "configurations"))
+                    if args.curves:
+                        _draw(cases[0], image, args)
+        finally:  # what was measured before an error is not lost
+            if rows:
+                _report(rows, image, args)
         if args.against:
             print(f"\n{compare(rows, others)}")
-    except (ZsdError, OSError, json.JSONDecodeError) as error:
+    except (ZsdError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _report(
+    rows: Sequence[Mapping[str, Any]], image: NDArray[np.uint8], args: argparse.Namespace
+) -> None:
+    print(f"{args.warmup} calls to warm up, image {image.shape[1]} x {image.shape[0]}")
+    print("\n".join(dict.fromkeys(row["conditions"] for row in rows)))
+    print(f"\n{table(rows)}")
+    if args.json:
+        write_rows(args.json, rows)
 
 
 def _draw(first: Case, image: NDArray[np.uint8], args: argparse.Namespace) -> None:
@@ -357,7 +392,7 @@ def _draw(first: Case, image: NDArray[np.uint8], args: argparse.Namespace) -> No
 
     base = dataclasses.replace(first, classes=80, batch=1, proposals=None)
     measured = {
-        axis: _measure_all(cases, image, args, f"curve over {axis}")
+        axis: list(_measured(cases, image, args, f"curve over {axis}"))
         for axis, cases in sweeps(base).items()
     }
     draw_curves(measured, args.curves)

@@ -26,7 +26,6 @@ extra MB is the peak of resident memory in a first call, packing included, less 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import sys
@@ -34,6 +33,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import static
+from benchmarks.measure import write_rows
 from benchmarks.operators_scoring import Sizes, linear_rows, scoring_rows
 from benchmarks.operators_shipped import Shipped, shipped_rows
 from benchmarks.operators_table import Row, table
@@ -41,6 +41,7 @@ from benchmarks.operators_timing import Bench
 from benchmarks.operators_vision import box_rows, preprocess_rows, roi_align_rows
 from zsd_core import kernels
 from zsd_core.errors import ZsdError, require
+from zsd_core.files import prepare_files
 
 __all__ = ["main"]
 
@@ -67,9 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--threads", type=int, help="threads of all (default: one per core)")
     add("--static", action="store_true", help="print what is known of CUDA instead")
     args = parser.parse_args(argv)
+    if args.calls < 1:
+        parser.error("--calls must be at least 1")
     if args.static:
         return static.main([])
     try:
+        prepare_files(args.json)
         if args.threads:
             kernels.set_threads(args.threads)
         torch = require("torch", "train")
@@ -83,8 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows += PARTS[part](Bench(args.calls))
         print(table(rows))
         if args.json:
-            args.json.write_text(json.dumps([row.record() for row in rows], indent=1) + "\n")
-    except ZsdError as error:
+            write_rows(args.json, [row.record() for row in rows])
+    except (ZsdError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -9,22 +9,20 @@ number of ours is computed here from the logs that its row links to; what has no
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks import figures, published
+from benchmarks.logs import Logs, Pick, by_class, calibrated, metric, reading
 from zsd_core.data.splits import load_split
 from zsd_core.errors import DataError, ZsdError
-from zsd_core.experiment import LossConfig
+from zsd_core.files import prepare_files
 
-__all__ = ["Logs", "by_class", "main", "metric", "parse", "report"]
+__all__ = ["main", "parse", "report"]
 
 AP, RECALL = "mAP@0.5 voc11", "Recall@100 IoU 0.5"
 GROUPS = ("seen", "unseen", "hm")
@@ -41,17 +39,6 @@ OTHERS = {
     "ReLU ends g_s": "relu", "GloVe vectors": "vectors-glove",
     "word2vec vectors": "vectors-word2vec", "MiniLM vectors": "vectors-minilm",
 }  # fmt: skip
-PSEUDO = (
-    "Every seed draws other seen classes to play the unseen ones, and tests on training "
-    "photographs that show one, held out from the scoring; their boxes are a machine's. Trunk, "
-    "proposals and box regression have seen them. Options were chosen on draws like these."
-)
-MACHINE = (
-    "Tested on photographs that show an unseen class and that training therefore dropped; their "
-    "boxes are a machine's, so compare the rows of this set with each other only. Nothing was "
-    "chosen on them."
-)
-NOTES = {"_pseudo": PSEUDO, "_machine": MACHINE}  # by the end of the folder's name
 TITLES = {  # of the readings of eq. 14, by their name in the logs
     "eq. 14 with what seen classes say": "with `seen_evidence`, as in all rows above",
     "eq. 14 without it": "without `seen_evidence`",
@@ -97,76 +84,14 @@ file names are those of the machine they ran on, and what they hold is in
 ```"""
 
 
-class Logs:
-    """The logs of one split, by run."""
-
-    def __init__(self, folder: Path) -> None:
-        self.split = folder.name
-        self.note = next((note for end, note in NOTES.items() if folder.name.endswith(end)), "")
-        self.runs: dict[str, list[dict[str, Any]]] = {}
-        self.paths: dict[str, list[Path]] = {}
-        for path in sorted(folder.glob("*.json")):
-            try:
-                log = json.loads(path.read_text(encoding="utf-8"))
-                self.runs.setdefault(log["run"], []).append(log)
-            except (ValueError, KeyError) as error:
-                raise DataError(f"{path} is no log of benchmarks.experiments: {error}") from error
-            self.paths.setdefault(log["run"], []).append(path)
-
-    def values(self, run: str, pick: Callable[[Mapping[str, Any]], Any]) -> list[float]:
-        """One number per seed that has it; a run that died has none."""
-        found = []
-        for log in self.runs.get(run, []):
-            if "results" in log and (value := pick(log)) is not None:
-                found.append(float(value))
-        return found
-
-    def cell(self, run: str, pick: Callable[[Mapping[str, Any]], Any]) -> str:
-        """Mean and, over seeds, standard deviation."""
-        values = self.values(run, pick)
-        if not values:
-            return "-"
-        mean = f"{np.mean(values):.1f}"
-        return f"{mean} ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else mean
-
-    def points(self, kind: str, option: str, ablation: str) -> dict[float, str]:
-        """The runs behind the points of a sweep, by value; see ``SWEEPS``.
-
-        The checkpoint's own value is the run "contrastzsd"; a log of before it was recorded means
-        the default.
-        """
-        own = next(iter(self.runs.get("contrastzsd", [])), {}).get("loss", {})
-        swept = {value: f"{kind}-{value:g}" if value else ablation for value in published.SWEEP}
-        return swept | {own.get(option, getattr(LossConfig(), option)): "contrastzsd"}
-
-    def link(self, run: str, home: Path) -> str:
-        """Links to the logs of a run, one per seed."""
-        paths = self.paths.get(run, [])
-        if not paths:
-            return "not run"
-        return " ".join(
-            f"[{log['seed']}{' (dead)' if 'dead' in log else ''}]"
-            f"({Path(os.path.relpath(path, home)).as_posix()})"
-            for log, path in zip(self.runs[run], paths, strict=True)
-        )
-
-
-def metric(task: str, number: str, group: str) -> Callable[[Mapping[str, Any]], Any]:
-    """Picks one mean from a log."""
-    return lambda log: log["results"].get(task, {}).get("values", {}).get(number, {}).get(group)
-
-
-def by_class(task: str, name: str, column: int) -> Callable[[Mapping[str, Any]], Any]:
-    """Picks a class's number: 1 AP area, 2 AP voc11, 3 recall at IoU 0.5."""
-    return lambda log: (log["results"][task]["classes"].get(name) or [None] * 4)[column]
-
-
 def report(folder: Path, output: Path) -> str:
     """The text of the report; pictures are written beside ``output``, under ``images/``.
 
     Raises:
+        ConfigError: ``output`` cannot be written.
         DataError: there is no log, or a file that is none.
     """
+    prepare_files(output)
     splits = {path.name: Logs(path) for path in sorted(folder.iterdir()) if path.is_dir()}
     splits = {name: logs for name, logs in splits.items() if logs.runs}
     if not splits:
@@ -207,7 +132,7 @@ def _head(splits: Mapping[str, Logs]) -> str:
 
 def _rows(
     paper: Mapping[str, Sequence[float | None]], logs: Logs, home: Path,
-    picks: Sequence[Callable[[Mapping[str, Any]], Any]], ours: Mapping[str, str],
+    picks: Sequence[Pick], ours: Mapping[str, str],
 ) -> Rows:  # fmt: skip
     rows = [[name, *("-" if v is None else f"{v:.1f}" for v in values), "paper"]
             for name, values in paper.items()]  # fmt: skip
@@ -261,16 +186,12 @@ def _table4(logs: Logs, split: str, home: Path) -> str:
         if fitted:
             title = (f"{name}, calibrated: seen x {fitted[0]['seen_scale']:.3g}, temperature "
                      f"{fitted[0]['similarity_temperature']:g}")  # fmt: skip
-            cells = [logs.cell(run, _calibrated(n, g)) for n in (RECALL, AP) for g in GROUPS]
+            cells = [logs.cell(run, calibrated(n, g)) for n in (RECALL, AP) for g in GROUPS]
             rows.append([title, *cells, logs.link(run, home)])
     return _table(
         f"Table 4: {split}, GZSD", "",
         ["model", "Recall S", "U", "HM", "mAP S", "U", "HM", "source"], rows,
     )  # fmt: skip
-
-
-def _calibrated(number: str, group: str) -> Callable[[Mapping[str, Any]], Any]:
-    return lambda log: log.get("calibrated", {}).get("gzsd", {}).get(number, {}).get(group)
 
 
 def _table5(logs: Logs, split: str, home: Path) -> str:
@@ -309,27 +230,19 @@ def _options(logs: Logs, home: Path) -> str:
     rows = _rows({}, logs, home, picks, {k: v for k, v in OTHERS.items() if v in logs.runs})
     readings: dict[str, Any] = next((log["readings"] for log in logs.runs.get("contrastzsd", [])
                     if "readings" in log), {})  # fmt: skip
-    for reading in readings:
+    for name in readings:
         cells = [
-            logs.cell("contrastzsd", _reading(reading, task, number, group))
+            logs.cell("contrastzsd", reading(name, task, number, group))
             for task, number, group in (
                 ("zsd", AP, "unseen"), *(("gzsd", AP, group) for group in GROUPS),
                 ("zsd", RECALL, "unseen"),
             )
         ]  # fmt: skip
-        rows.append([TITLES.get(reading, reading), *cells, logs.link("contrastzsd", home)])
+        rows.append([TITLES.get(name, name), *cells, logs.link("contrastzsd", home)])
     return _table(
         f"Other options on {logs.split}, mAP and ZSD recall", "",
         ["option", "ZSD", "S", "U", "HM", "ZSD Recall@100", "source"], rows,
     )  # fmt: skip
-
-
-def _reading(
-    reading: str, task: str, number: str, group: str
-) -> Callable[[Mapping[str, Any]], Any]:  # fmt: skip
-    return lambda log: (
-        log.get("readings", {}).get(reading, {}).get(task, {}).get(number, {}).get(group)
-    )
 
 
 def _figures(split: str, logs: Logs, pictures: Path, home: Path) -> str:
@@ -398,10 +311,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if not args.logs.is_dir():
             raise DataError(f"{args.logs} is no folder; python -m benchmarks.experiments makes it.")
-        text = report(args.logs, args.output)
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(text, encoding="utf-8")
-    except ZsdError as error:
+        args.output.write_text(report(args.logs, args.output), encoding="utf-8")
+    except (ZsdError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(args.output)

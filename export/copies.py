@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from runtime.bundle import amend_bundle, default_bundle, open_bundle
+from zsd_core.errors import BundleError
 
 __all__ = ["STAGES", "add_networks", "record_tradeoff", "working_copy"]
 
@@ -21,10 +23,17 @@ def working_copy(path: Path | None) -> Path:
     is used, so that commands can follow each other.
 
     Raises:
-        BundleError: there is no such bundle, or what lies at the copy's place is none.
+        BundleError: there is no such bundle, it cannot be replaced, or what lies at the copy's
+            place is none.
     """
     if path is not None:
         open_bundle(path)
+        folder = path.resolve().parent
+        if not os.access(folder, os.W_OK):
+            raise BundleError(
+                f"{path} cannot be changed: a bundle is replaced whole, and there is no permission "
+                f"to write in {folder}. Copy it elsewhere and name the copy."
+            )
         return path
     source = default_bundle()
     target = Path(source.name)

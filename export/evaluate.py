@@ -14,8 +14,9 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from export.card import model_card
 from runtime import Detector, default_bundle
 from runtime.bundle import Bundle, amend_bundle, open_bundle
+from zsd_core.data.dataset import Dataset
 from zsd_core.data.protocol import Task
 from zsd_core.data.read import read_dataset
 from zsd_core.data.splits import Split, load_split
@@ -34,10 +36,48 @@ from zsd_core.evaluate import (
     conditions_of,
     evaluate,
     render,
+    run_task,
 )
-from zsd_core.matching import Prediction
+from zsd_core.files import prepare_files
+from zsd_core.matching import Matches, Prediction
 
-__all__ = ["bundle_predictor", "main", "parse", "write_metrics"]
+__all__ = ["Labels", "bundle_predictor", "main", "parse", "write_metrics"]
+
+TASKS: tuple[Task, ...] = ("zsd", "gzsd")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """Human labels to compare detectors on.
+
+    Attributes:
+        dataset: photographs and their boxes.
+        split: what is seen and unseen.
+        samples: of the paired bootstrap.
+    """
+
+    dataset: Dataset
+    split: Split
+    samples: int = 1000
+
+    @classmethod
+    def read(
+        cls, bundle: Bundle, annotations: Sequence[str], images: Sequence[str], split: str,
+        data_format: Literal["coco", "voc"] = "coco", samples: int = 1000,
+    ) -> Labels:  # fmt: skip
+        """Read COCO JSON files, or VOC image sets, for a bundle.
+
+        Raises:
+            DataError: they cannot be read, or the bundle was trained on what is unseen there.
+        """
+        classes = load_split(split)
+        check_split(bundle.path, bundle.seen, classes)
+        dataset = read_dataset(data_format, annotations, images)
+        return cls(dataset=dataset, split=classes, samples=samples)
+
+    def matches(self, predict: Predict, names: Sequence[str]) -> dict[Task, Matches]:
+        """Run a detector on both tasks."""
+        return {task: run_task(predict, names, self.dataset, self.split, task) for task in TASKS}
 
 
 def bundle_predictor(
@@ -119,13 +159,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="of the backend (all cores)")
     parser.add_argument("--write-metrics", metavar="NAME",
                         help="record the result in the bundle under this name")  # fmt: skip
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.write_metrics is not None and args.bundle is None:
+        parser.error("--write-metrics needs the bundle named: the one that ships is not changed")
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 1 with a sentence on stderr."""
     args = parse(argv)
     try:
+        prepare_files(args.json)
         path = args.bundle or default_bundle()
         split = load_split(args.split)
         predict, classes, conditions = bundle_predictor(

@@ -27,11 +27,12 @@ from export.equalize import Feed
 from export.precision import name_nodes
 from export.quantize import calibration_inputs
 from export.tradeoff import photographs
-from export.verify import fill_slot
+from export.verify import fill_slot, find_slot
 from runtime.backends.onnxruntime import CPU, CPU_OFF
 from runtime.bundle import PRECISIONS, open_bundle
 from zsd_core import kernels
 from zsd_core.errors import ZsdError, require
+from zsd_core.files import prepare_files
 
 if TYPE_CHECKING:
     import onnx
@@ -322,6 +323,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 1 with a sentence on stderr."""
     args = parse(argv)
     try:
+        prepare_files(args.json)
+        if args.markdown:
+            find_slot(args.markdown, SLOT)
         report = layers(
             args.bundle, args.precision, threads=args.threads, calls=args.calls,
             regions=args.regions,

@@ -15,6 +15,7 @@ import dataclasses
 import json
 import sys
 import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -35,18 +36,20 @@ from export.split import split_conv5
 from export.stages import NamedImage, folder_images, sample_images
 from export.vocabulary import Words, read_words
 from export.weights import WEIGHTS, save_graphs
+from runtime.archive import MANIFEST
 from runtime.backends import open_backend
 from runtime.bundle import Bundle, open_bundle, write_bundle
 from zsd_core.checkpoint import Checkpoint, load_checkpoint
 from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, DataError, ZsdError, require
+from zsd_core.files import prepare_files
 from zsd_core.models import TorchNetworks
 from zsd_core.progress import Steps
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["compare_with_torch", "describe_graph", "export_bundle", "main", "parse"]
+__all__ = ["check_output", "compare_with_torch", "describe_graph", "export_bundle", "main", "parse"]
 
 
 def export_bundle(
@@ -83,8 +86,7 @@ def export_bundle(
     """
     step = step or Steps(4)
     check_exportable(checkpoint.config.model)
-    if output.exists() and not overwrite:
-        raise BundleError(f"{output} exists; remove it, or pass --overwrite.")
+    check_output(output, overwrite)
     model, scorer = checkpoint.model, checkpoint.model.scorer_tensors()
     config = checkpoint.config.model
     split = None if whole_head else split_conv5(model)
@@ -106,7 +108,7 @@ def export_bundle(
             }
             files[WEIGHTS] = work / WEIGHTS
             parts: dict[str, Any] = {
-                "name": output.stem,
+                "name": _name(output),
                 "model": _portable(split.config if split else config),
                 "classes": [(name, "seen") for name in checkpoint.seen]
                 + [(name, "unseen") for name in checkpoint.unseen],
@@ -136,6 +138,25 @@ def export_bundle(
             parts["created"] = draft.manifest["created"]  # as the card says
             write_bundle(output, files=files, overwrite=overwrite, **parts)
     return report
+
+
+def check_output(output: Path, overwrite: bool) -> None:
+    """Make sure, before long work, that a bundle can be written.
+
+    Raises:
+        BundleError: a bundle is there and not to be overwritten, or something else, which never is.
+        ConfigError: there is no permission to write there.
+    """
+    if output.exists():
+        if not overwrite:
+            raise BundleError(f"{output} exists; remove it, or pass --overwrite.")
+        empty = output.is_dir() and not any(output.iterdir())
+        if not (empty or (output / MANIFEST).is_file() or zipfile.is_zipfile(output)):
+            raise BundleError(
+                f"{output} exists and is no bundle, so it is not overwritten; remove it, or name "
+                "another place."
+            )
+    prepare_files(None if output.is_dir() else output)
 
 
 def compare_with_torch(
@@ -170,6 +191,11 @@ def describe_graph(name: str, graph: ir.Model) -> dict[str, Any]:
         "inputs": values(graph.graph.inputs),
         "outputs": values(graph.graph.outputs),
     }
+
+
+def _name(output: Path) -> str:
+    """What a bundle is called that nobody named; "model.v2" is no file with a suffix."""
+    return output.resolve().name.removesuffix(".zip")
 
 
 def _portable(config: ModelConfig) -> ModelConfig:
@@ -244,11 +270,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for package in ("onnxscript", "onnx"):
             require(package, "export")
+        check_output(args.output, args.overwrite)
         with step("load checkpoint and words"):
             checkpoint = load_checkpoint(args.checkpoint)
             images = folder_images(args.images) if args.images else sample_images()
             details = {
-                "name": args.name or args.output.stem,
+                "name": args.name or _name(args.output),
                 "licence": args.licence,
                 "metrics": _read_metrics(args.metrics),
                 "notes": _read_text(args.notes),
@@ -261,7 +288,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             checkpoint, args.output, images=images, vocabulary=words, overwrite=args.overwrite,
             whole_head=args.whole_head, step=step, **details,
         )  # fmt: skip
-    except ZsdError as error:
+    except (ZsdError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(table(report))

@@ -17,7 +17,7 @@ from zsd_core import kernels
 from zsd_core.config import ModelConfig
 from zsd_core.errors import ConfigError
 
-__all__ = ["IMAGE_STAGES", "MAPS", "Comparison", "Limits", "conditions", "table"]
+__all__ = ["IMAGE_STAGES", "MAPS", "Comparison", "Limits", "conditions", "finite", "table"]
 
 # Outputs that belong to an image, to a region and to a detection.
 MAPS = ("features", "reduced", "shortcut")  # the first, or the others: ``export.split``
@@ -65,7 +65,8 @@ class _Differences:
         if not expected.size:
             return
         a, b = expected.astype(np.float64), got.astype(np.float64)
-        apart = np.where(a == b, 0, np.abs(a - b))  # equal infinities are equal
+        with np.errstate(invalid="ignore"):  # equal infinities are equal
+            apart = np.where(a == b, 0, np.abs(a - b))
         worst = float(apart.max())
         self.largest = math.inf if math.isnan(worst) else max(self.largest, worst)
         self.count += a.size
@@ -209,11 +210,11 @@ class Comparison:
                 "matched": boxes.matched,
                 "undecided": boxes.undecided,
                 "class_flips": boxes.class_flips,
-                "box_largest": _finite(boxes.edges.largest),
-                "box_mean": _finite(boxes.edges.mean),
+                "box_largest": finite(boxes.edges.largest),
+                "box_mean": finite(boxes.edges.mean),
                 "score_values": boxes.scores.count,
-                "score_largest": _finite(boxes.scores.largest),
-                "score_mean": _finite(boxes.scores.mean),
+                "score_largest": finite(boxes.scores.largest),
+                "score_mean": finite(boxes.scores.mean),
                 "limit": {
                     "box": self.limits.pixels, "score": limit, "matched": self.limits.matched
                 },
@@ -228,8 +229,8 @@ class Comparison:
             rows[name] = {
                 "stage": name,
                 "values": found.count,
-                "largest": _finite(found.largest),
-                "mean": _finite(found.mean),
+                "largest": finite(found.largest),
+                "mean": finite(found.mean),
                 "scale": found.scale,
                 "limit": limit,
                 "passed": found.largest <= limit,
@@ -301,8 +302,9 @@ def _cells(numbers: Sequence[float | None]) -> str:
     return " ".join(f"{'inf' if n is None else format(n, '.2e'):>9}" for n in numbers)
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None  # JSON has no infinity
+def finite(value: float) -> float | None:
+    """A number as JSON knows it: infinity and NaN are None."""
+    return value if math.isfinite(value) else None
 
 
 def _overlaps(boxes: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float64]:

@@ -313,7 +313,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="cost of a number that changes type, in multiply-adds (%(default)s)")  # fmt: skip
     add("--calls", type=int, default=0, metavar="N", help="measure the time of N calls (0: none)")
     args = parser.parse_args(argv)
-    if args.regions < 1 or min(args.calls, args.sensitive, args.noise, args.crossing) < 0:
+    numbers = (args.calls, args.sensitive, args.noise, args.crossing)
+    if args.regions < 1 or not all(number >= 0 for number in numbers):  # nan is not either
         parser.error(
             "--regions must be at least 1; --calls, --sensitive, --noise, --crossing not negative"
         )
@@ -325,6 +326,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, step = parse(argv), Steps(3)
     try:
         with step("read calibration images"):
+            require("onnx", "export")  # before anything takes time
             path = working_copy(args.bundle)
             images = folder_images(args.calibration) if args.calibration else photographs()
         with step(f"calibrate on {len(images)} images and quantise"):

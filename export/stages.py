@@ -67,19 +67,27 @@ def sample_images() -> list[NamedImage]:
 
 
 def folder_images(folder: str | Path) -> list[NamedImage]:
-    """Every image file below ``folder``, by name.
+    """Every image file below ``folder``, by name; hidden ones not.
 
     Raises:
-        DataError: there is none.
+        DataError: it is no folder, or there is none in it.
         ImageError: one cannot be read.
     """
     from runtime.images import read_image
     from runtime.sources import IMAGES
 
-    paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in IMAGES)
-    if not paths:
+    root = Path(folder)
+    if not root.is_dir():
+        raise DataError(f"{folder} is no folder; name one that holds images.")
+    names = sorted(path.relative_to(root) for path in root.rglob("*"))
+    names = [
+        name for name in names
+        if name.suffix.lower() in IMAGES and not any(part[0] == "." for part in name.parts)
+        and (root / name).is_file()
+    ]  # fmt: skip
+    if not names:
         raise DataError(f"{folder} holds no image ({', '.join(sorted(IMAGES))}).")
-    return [NamedImage(str(path.relative_to(folder)), read_image(path, "rgb")) for path in paths]
+    return [NamedImage(str(name), read_image(root / name, "rgb")) for name in names]
 
 
 def inputs_of(config: ModelConfig, images: Sequence[Pixels]) -> Trace:

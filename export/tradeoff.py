@@ -15,19 +15,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from export.compare import class_table
-from export.evaluate import bundle_predictor
-from export.parity import IMAGE_STAGES, Comparison, Limits, conditions
+from export.evaluate import Labels, bundle_predictor
+from export.parity import IMAGE_STAGES, Comparison, Limits, conditions, finite
 from export.stages import (
     NamedImage,
     Trace,
@@ -41,17 +42,15 @@ from runtime.backends import open_backend
 from runtime.bundle import PRECISIONS, Bundle, open_bundle
 from zsd_core import metrics
 from zsd_core.data.dataset import ImageRecord
-from zsd_core.data.read import read_dataset
-from zsd_core.data.splits import load_split
 from zsd_core.errors import ZsdError
-from zsd_core.evaluate import run_task
+from zsd_core.files import prepare_files
 from zsd_core.matching import match
 from zsd_core.pipeline import Networks
 
 __all__ = [
     "accuracy", "accuracy_lines", "agreement", "agreement_lines", "as_truth", "main",
-    "median_times", "parse", "photographs", "points", "stage_errors", "traces", "tradeoff",
-    "tradeoff_table",
+    "median_times", "number", "parse", "photographs", "points", "stage_errors", "traces",
+    "tradeoff", "tradeoff_table",
 ]  # fmt: skip
 
 # Partners of detections: less strict than a port's parity, since rounding moves boxes.
@@ -116,10 +115,11 @@ def tradeoff(
 
 def stage_errors(
     rounded: Networks, pairs: Sequence[tuple[Trace, Trace]]
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float | None]]:
     """Per output ``largest`` and ``mean`` difference, and ``noise``: its RMS over the signal's.
 
-    The head of both gets the patches of float32, so that errors do not add up.
+    The head of both gets the patches of float32, so that errors do not add up. What is not finite,
+    as where float16 overflows, is None.
     """
     sums: dict[str, NDArray[np.float64]] = {}  # largest, error, both squares, count
     for expected, got in pairs:
@@ -129,16 +129,17 @@ def stage_errors(
             found |= zip(("embeddings", "box_deltas"), outputs, strict=True)
         for name, values in found.items():
             truth = expected[name].astype(np.float64)
-            apart = np.abs(truth - values)
-            worst = float(apart.max(initial=0)) if np.isfinite(values).all() else np.inf
+            with np.errstate(invalid="ignore"):  # of two infinities
+                apart = np.abs(truth - values)
+            worst = float(apart.max(initial=0))
             own = sums.setdefault(name, np.zeros(5))
-            own[0] = max(own[0], worst)
+            own[0] = np.maximum(own[0], worst)  # NaN stays
             own[1:] += apart.sum(), (apart**2).sum(), (truth**2).sum(), apart.size
     return {
         name: {
-            "largest": float(s[0]),
-            "mean": float(s[1] / max(s[4], 1)),
-            "noise": float(np.sqrt(s[2] / max(s[3], 1e-30))),
+            "largest": finite(float(s[0])),
+            "mean": finite(float(s[1] / max(s[4], 1))),
+            "noise": finite(float(np.sqrt(s[2] / max(s[3], 1e-30)))),
         }
         for name, s in sums.items()
     }
@@ -170,9 +171,8 @@ def agreement(
 
 
 def accuracy(
-    path: Path, precision: str, *, annotations: Sequence[str], images: Sequence[str], split: str,
-    data_format: Literal["coco", "voc"] = "coco", backend: str = "onnxruntime",
-    threads: int | None = None, samples: int = 1000,
+    path: Path, precision: str, labels: Labels, *, backend: str = "onnxruntime",
+    threads: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Difference in mAP and recall on human labels, in points, by paired bootstrap.
 
@@ -180,18 +180,17 @@ def accuracy(
         Per task ("zsd", "gzsd") what :func:`zsd_core.metrics.compare` gives: a negative difference
         is a loss, seen and unseen classes apart.
     """
-    bundle, classes = open_bundle(path), load_split(split)
-    dataset = read_dataset(data_format, annotations, images)
-    result: dict[str, Any] = {}
-    for task in ("zsd", "gzsd"):
-        matches = []
-        for name in (precision, "float32"):
-            predict, names, _ = bundle_predictor(
-                bundle, classes, backend=backend, threads=threads, precision=name
-            )
-            matches.append(run_task(predict, names, dataset, classes, task))
-        result[task] = metrics.compare(*matches, samples=samples)
-    return result
+    bundle = open_bundle(path)
+    rounded, exact = (
+        labels.matches(*bundle_predictor(
+            bundle, labels.split, backend=backend, threads=threads, precision=name
+        )[:2])
+        for name in (precision, "float32")
+    )  # fmt: skip
+    return {
+        task: metrics.compare(rounded[task], exact[task], samples=labels.samples)
+        for task in exact
+    }  # fmt: skip
 
 
 def median_times(
@@ -241,12 +240,18 @@ def agreement_lines(part: Mapping[str, Any]) -> list[str]:
     return [
         f"  {'stage':<16} {'largest':>9} {'mean':>9} {'noise':>10}",
         *(
-            f"  {name:<16} {row['largest']:>9.2e} {row['mean']:>9.2e} {100 * row['noise']:>8.2g} %"
+            f"  {name:<16} {number(row['largest']):>9.2e} {number(row['mean']):>9.2e} "
+            f"{100 * number(row['noise']):>8.2g} %"
             for name, row in part["stages"].items()
         ),
         f"  best detections: {whole['matched']} of {whole['expected']} matched, "
         f"{whole['class_flips']} class flips",
     ]
+
+
+def number(value: float | None) -> float:
+    """What ``finite`` made None is infinite again, and so beyond every limit."""
+    return math.inf if value is None else value
 
 
 def accuracy_lines(task: str, groups: Mapping[str, Any]) -> list[str]:
@@ -319,8 +324,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--samples", type=int, default=1000, help="bootstrap samples over images (1000)")
     add("--json", type=Path, metavar="FILE", help="write everything here too")
     args = parser.parse_args(argv)
-    if args.annotations and not (args.images and args.split):
-        parser.error("--annotations needs --images and --split")
+    if len({bool(given) for given in (args.annotations, args.images, args.split)}) > 1:
+        parser.error("--annotations, --images and --split are given together: they measure mAP")
+    if args.calls < 0 or args.samples < 1:
+        parser.error("--calls must not be negative, --samples at least 1")
     return args
 
 
@@ -328,18 +335,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 1 with a sentence on stderr."""
     args = parse(argv)
     try:
+        prepare_files(args.json)
+        labels = None
+        if args.annotations:
+            labels = Labels.read(
+                open_bundle(args.bundle), args.annotations, args.images, args.split, args.format,
+                args.samples,
+            )  # fmt: skip
         report = tradeoff(
             args.bundle, args.precision, images=args.compare_on, backends=args.backend,
             against=args.against,
             threads=args.threads, calls=args.calls,
         )  # fmt: skip
         for part, name in zip(report["backends"], args.backend, strict=True):
-            if args.annotations:
+            if labels is not None:
                 part["accuracy"] = accuracy(
-                    args.bundle, args.precision, annotations=args.annotations, images=args.images,
-                    split=args.split, data_format=args.format, backend=name,
-                    threads=args.threads, samples=args.samples,
-                )  # fmt: skip
+                    args.bundle, args.precision, labels, backend=name, threads=args.threads
+                )
         if args.json:
             text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
             args.json.write_text(text, encoding="utf-8")

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from export.evaluate import bundle_predictor
+from export.evaluate import Labels, bundle_predictor
 from export.parity import MAPS
 from export.stages import NamedImage, Trace
 from export.tradeoff import (
     accuracy_lines,
     agreement,
     agreement_lines,
+    number,
     points,
     stage_errors,
     traces,
@@ -26,21 +27,17 @@ from runtime.backends import open_backend
 from runtime.backends.trt_package import EXTRAS
 from runtime.bundle import Bundle
 from zsd_core import metrics
-from zsd_core.data.protocol import Task
-from zsd_core.data.read import read_dataset
-from zsd_core.data.splits import load_split
+from zsd_core.data.splits import Split
 from zsd_core.errors import DeviceError, MissingPackageError
-from zsd_core.evaluate import Predict, checkpoint_predictor, run_task
-from zsd_core.matching import Matches
+from zsd_core.evaluate import Predict, checkpoint_predictor
 from zsd_core.pipeline import Networks
 
 __all__ = [
-    "TOLERANCES", "Labels", "Tolerance", "Truth", "compare_variants", "failures", "markdown",
+    "TOLERANCES", "Tolerance", "Truth", "compare_variants", "failures", "markdown",
     "variants_of", "variants_table",
 ]  # fmt: skip
 
 NUMBER = "mAP@0.5 area"
-TASKS: tuple[Task, ...] = ("zsd", "gzsd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,31 +62,6 @@ TOLERANCES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Labels:
-    """Human labels to measure mAP on.
-
-    Attributes:
-        annotations: COCO JSON files, or VOC image sets.
-        images: folder of each.
-        split: what is seen and unseen.
-        data_format: "coco" or "voc".
-        samples: of the paired bootstrap.
-    """
-
-    annotations: Sequence[str]
-    images: Sequence[str]
-    split: str
-    data_format: Literal["coco", "voc"] = "coco"
-    samples: int = 1000
-
-    def matches(self, predict: Predict, names: Sequence[str]) -> dict[str, Matches]:
-        """Run a detector on both tasks."""
-        dataset = read_dataset(self.data_format, self.annotations, self.images)
-        split = load_split(self.split)
-        return {task: run_task(predict, names, dataset, split, task) for task in TASKS}
-
-
 @dataclass(frozen=True, slots=True)
 class Truth:
     """What variants must agree with.
@@ -97,12 +69,12 @@ class Truth:
     Attributes:
         name: for people.
         networks: that compute it.
-        predictor: the whole detector, given the name of a split.
+        predictor: the whole detector, given a split.
     """
 
     name: str
     networks: Networks
-    predictor: Callable[[str], tuple[Predict, tuple[str, ...]]]
+    predictor: Callable[[Split], tuple[Predict, tuple[str, ...]]]
 
     @classmethod
     def of(cls, bundle: Bundle, checkpoint: Path | None, threads: int | None) -> Truth:
@@ -112,7 +84,7 @@ class Truth:
             return cls(
                 networks.description, networks,
                 lambda split: bundle_predictor(
-                    bundle, load_split(split), backend="onnxruntime", threads=threads
+                    bundle, split, backend="onnxruntime", threads=threads
                 )[:2],
             )  # fmt: skip
         import torch
@@ -122,11 +94,11 @@ class Truth:
         from zsd_core.models import TorchNetworks
 
         model = load_checkpoint(checkpoint).model
-        split = split_conv5(model)  # stages can be compared where both have the same maps
-        same = split and split.config.regions.maps == bundle.model_config.regions.maps
+        cut = split_conv5(model)  # stages can be compared where both have the same maps
+        same = cut and cut.config.regions.maps == bundle.model_config.regions.maps
         return cls(
-            f"PyTorch {torch.__version__}", TorchNetworks(split if split and same else model),
-            lambda split: checkpoint_predictor(checkpoint, load_split(split))[:2],
+            f"PyTorch {torch.__version__}", TorchNetworks(cut if cut and same else model),
+            lambda split: checkpoint_predictor(checkpoint, split)[:2],
         )  # fmt: skip
 
 
@@ -134,8 +106,8 @@ def variants_of(
     bundle: Bundle, backends: Sequence[str], precisions: Sequence[str] | None = None
 ) -> Iterator[tuple[str, str]]:
     """Backend and precision of what a bundle holds, networks and engines."""
-    made = ["float32", *bundle.manifest.get("precisions", {})]
     for backend in backends:
+        made = ["float32", *bundle.manifest.get("precisions", {})]
         if backend in EXTRAS:
             built = {e["precision"] for e in bundle.engines if e["package"] == backend}
             made = sorted(built) or ["float32"]  # with none, opening it says how to build one
@@ -186,9 +158,8 @@ def compare_variants(
         networks.close()
         if labels and known:
             predict, names, _ = bundle_predictor(
-                bundle, load_split(labels.split), backend=backend, threads=threads,
-                precision=precision,
-            )  # fmt: skip
+                bundle, labels.split, backend=backend, threads=threads, precision=precision
+            )
             row["accuracy"] = {
                 task: metrics.compare(found, known[task], samples=labels.samples)[NUMBER]
                 for task, found in labels.matches(predict, names).items()
@@ -205,8 +176,8 @@ def compare_variants(
 def failures(row: Mapping[str, Any], tolerance: Tolerance) -> list[str]:
     """What of a variant is beyond the tolerance, in words."""
     found = [
-        f"noise of {stage} {entry['noise']:.2%} > {tolerance.noise:.2%}"
-        for stage, entry in row["stages"].items() if not entry["noise"] <= tolerance.noise
+        f"noise of {stage} {number(entry['noise']):.2%} > {tolerance.noise:.2%}"
+        for stage, entry in row["stages"].items() if number(entry["noise"]) > tolerance.noise
     ]  # fmt: skip
     whole = row["end_to_end"]
     if not whole["expected"]:
@@ -251,9 +222,10 @@ def markdown(report: Mapping[str, Any]) -> str:
             lines.append(_line([*cells, "not run", *[""] * (len(header) - 3)]))
             continue
         stages, whole = row["stages"], row["end_to_end"]
-        noise = [max(stages[name]["noise"] for name in MAPS if name in stages)]
-        noise += [stages[name]["noise"] for name in ("objectness", "embeddings", "box_deltas")]
-        cells += [f"{100 * value:.2g} %" for value in noise]
+        noise = {name: number(stage["noise"]) for name, stage in stages.items()}
+        shown = [max(noise[name] for name in MAPS if name in noise)]
+        shown += [noise[name] for name in ("objectness", "embeddings", "box_deltas")]
+        cells += [f"{100 * value:.2g} %" for value in shown]
         cells += [f"{whole['matched']} of {whole['expected']}", str(whole["class_flips"])]
         if measured:
             accuracy = row["accuracy"]

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from export.compare import class_table, compare_stages, compare_with_detector
+from export.evaluate import Labels
 from export.parity import Limits, table
 from export.stages import NamedImage, folder_images, sample_images
 from export.tradeoff import photographs
 from export.variants import (
-    Labels,
     Truth,
     compare_variants,
     markdown,
@@ -38,9 +38,10 @@ from runtime.backends import installed_backends, open_backend
 from runtime.backends.trt_package import EXTRAS
 from runtime.bundle import PRECISIONS, amend_bundle, open_bundle
 from zsd_core.errors import ConfigError, ZsdError
+from zsd_core.files import prepare_files
 from zsd_core.progress import Steps
 
-__all__ = ["fill_slot", "main", "parse", "verify"]
+__all__ = ["fill_slot", "find_slot", "main", "parse", "verify"]
 
 SLOT = "parity"
 
@@ -51,6 +52,7 @@ def verify(
     *,
     backend: str = "onnxruntime",
     limits: Limits | None = None,
+    threads: int | None = None,
     step: Steps | None = None,
 ) -> dict[str, Any]:
     """Compare ``detector.onnx`` with the runtime; the report as JSON values.
@@ -60,6 +62,7 @@ def verify(
         images: to compare on.
         backend: of the runtime.
         limits: where agreement ends.
+        threads: of the runtime's backend.
         step: progress, three steps.
 
     Raises:
@@ -69,7 +72,7 @@ def verify(
     with step("open and check the bundle"):
         bundle = open_bundle(path)
         bundle.file("detector.onnx")
-        networks = open_backend(backend, bundle)
+        networks = open_backend(backend, bundle, threads)
     with step(f"compare every stage on {len(images)} images"):
         report = compare_stages(
             bundle, *class_table(bundle), images, limits,
@@ -79,7 +82,7 @@ def verify(
         networks.close()
     with (
         step("compare with Detector, end to end"),
-        Detector(bundle, backend=backend, score_threshold=0.0) as detector,
+        Detector(bundle, backend=backend, score_threshold=0.0, threads=threads) as detector,
     ):
         whole = compare_with_detector(detector, images, limits)
     report["bundle"] = bundle.name
@@ -92,15 +95,24 @@ def fill_slot(path: Path, name: str, text: str) -> None:
     """Put measured numbers between ``<!-- numbers: NAME -->`` and ``<!-- /numbers -->``.
 
     Raises:
-        ConfigError: the file has no such place.
+        ConfigError: the file cannot be read, or has no such place.
     """
-    page = path.read_text(encoding="utf-8")
+    before, after = find_slot(path, name)
+    path.write_text(f"{before}{text}\n{after}", encoding="utf-8")
+
+
+def find_slot(path: Path, name: str) -> tuple[str, str]:
+    """What stands before and after the numbers, marks included; see :func:`fill_slot`."""
+    try:
+        page = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be filled with numbers: {error}") from error
     begin, end = f"<!-- numbers: {name} -->\n", "<!-- /numbers -->"
     before, found, rest = page.partition(begin)
     _, closed, after = rest.partition(end)
     if not (found and closed):
         raise ConfigError(f"{path} has no line {begin.strip()!r} with {end!r} behind it.")
-    path.write_text(f"{before}{begin}{text}\n{end}{after}", encoding="utf-8")
+    return before + begin, end + after
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -136,8 +148,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         value = getattr(default, name)
         add(f"--{name}", type=float, default=value, metavar="X", help=f"{text} ({value})")
     args = parser.parse_args(argv)
-    if args.annotations and not (args.labelled and args.split):
-        parser.error("--annotations needs --labelled and --split")
+    if len({bool(given) for given in (args.annotations, args.labelled, args.split)}) > 1:
+        parser.error("--annotations, --labelled and --split are given together: they measure mAP")
+    if args.samples < 1:
+        parser.error("--samples must be at least 1")
     if args.record and args.bundle is None:
         parser.error("--record needs the bundle named: the one that ships is not changed")
     return args
@@ -147,6 +161,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line: 0 where everything agrees, else 1."""
     args, step = parse(argv), Steps(4)
     try:
+        prepare_files(args.json)
+        if args.markdown:
+            find_slot(args.markdown, SLOT)
         report = _run(args, step)
         text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
         if args.json:
@@ -169,23 +186,22 @@ def _run(args: argparse.Namespace, step: Steps) -> dict[str, Any]:
     images = folder_images(args.images) if args.images else sample_images()
     backends: list[str] = args.backend or [b for b in installed_backends() if b not in EXTRAS]
     limits = Limits(relative=args.relative, pixels=args.pixels, matched=args.matched)
-    report = verify(args.bundle, images, backend=backends[0], limits=limits, step=step)
-    bundle = open_bundle(args.bundle)
+    bundle, labels = open_bundle(args.bundle), None
+    if args.annotations:
+        labels = Labels.read(
+            bundle, args.annotations, args.labelled, args.split, args.format, args.samples
+        )
+    truth = Truth.of(bundle, args.checkpoint, args.threads)
+    report = verify(
+        args.bundle, images, backend=backends[0], limits=limits, threads=args.threads, step=step
+    )
     held = [e["package"] for e in bundle.engines]
     candidates = dict.fromkeys([*backends, *args.engine, *([] if args.backend else held)])
     variants = [*variants_of(bundle, [*candidates], args.precision)]
-    labels = None
-    if args.annotations:
-        labels = Labels(
-            annotations=args.annotations, images=args.labelled, split=args.split,
-            data_format=args.format, samples=args.samples,
-        )  # fmt: skip
     with step(f"compare {len(variants)} variants of the networks"):
         report["networks"] = compare_variants(
-            bundle, images if args.images else photographs(),
-            Truth.of(bundle, args.checkpoint, args.threads), variants,
-            labels=labels, threads=args.threads,
-            required=[*backends, *args.engine],
+            bundle, images if args.images else photographs(), truth, variants, labels=labels,
+            threads=args.threads, required=[*backends, *args.engine],
         )  # fmt: skip
     report["passed"] = report["passed"] and report["networks"]["passed"]
     return report

@@ -65,6 +65,12 @@ def read_words(
             f"vocabulary {path} has {len(names)} names and vectors of shape {vectors.shape}; this "
             f"model reads vectors of width {width}."
         )
+    lengths = np.linalg.norm(vectors, axis=1)
+    if not (usable := np.isfinite(lengths) & (lengths > 0)).all():
+        raise DataError(
+            f"vocabulary {path}: the vector of {names[int(usable.argmin())]!r} has no length, or "
+            "holds what is no number."
+        )
     first: dict[str, int] = {}
     for row, name in enumerate(names):  # the runtime looks names up without regard to case
         first.setdefault(" ".join(name.replace("_", " ").split()).casefold(), row)
@@ -83,7 +89,10 @@ def _encoded(path: Path, made: Mapping[str, Any]) -> tuple[list[str], NDArray[np
             f"of kind {made.get('kind', 'unknown')!r}, which cannot be computed here; give a .npz "
             "or .safetensors file with vectors of the same kind."
         )
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"vocabulary {path} cannot be read: {error}") from error
     names = [line for line in lines if line and not line.startswith("#")]
     return names, encode_names(names, template=str(made.get("template", TEMPLATE)))
 
@@ -102,15 +111,15 @@ def _stored(path: Path) -> tuple[list[str], NDArray[np.float32], dict[str, str]]
                 arrays = {key: file.get_tensor(key) for key in file.keys()}
                 info = dict(file.metadata() or {})
         stored, vectors = arrays["names"], np.asarray(arrays["vectors"], np.float32)
+        names = (
+            stored.tobytes().decode("utf-8").split("\n")
+            if stored.dtype == np.uint8
+            else [str(name) for name in stored]
+        )
+        if "scales" in arrays:
+            vectors = vectors * np.asarray(arrays["scales"], np.float32)[:, None]
     except KeyError as error:
         raise DataError(f"vocabulary {path} holds no {error}.") from error
     except Exception as error:  # safetensors, zip and numpy raise kinds of their own
         raise DataError(f"vocabulary {path} cannot be read: {error}") from error
-    names = (
-        stored.tobytes().decode("utf-8").split("\n")
-        if stored.dtype == np.uint8
-        else [str(name) for name in stored]
-    )
-    if "scales" in arrays:
-        vectors = vectors * np.asarray(arrays["scales"], np.float32)[:, None]
     return names, vectors, info

@@ -9,7 +9,8 @@ import pytest
 import shapes
 import torch
 
-from benchmarks import experiments, published, report
+from benchmarks import experiments, published, report, runs
+from benchmarks import logs as log_files
 from zsd_core import calibrate
 from zsd_core.data.splits import load_split
 from zsd_core.errors import ConfigError
@@ -61,18 +62,18 @@ def read(folder: Path, name: str) -> dict:
 
 
 def test_the_grid_holds_the_papers_comparisons_and_every_option_exists():
-    names = {run.name for run in experiments.RUNS}
-    assert len(names) == len(experiments.RUNS)
+    names = {run.name for run in runs.RUNS}
+    assert len(names) == len(runs.RUNS)
     for value in (0.2, 0.4, 0.6, 0.8, 1):
         assert {f"lambda-{value:g}", f"beta-{value:g}"} <= names
     assert {ablation for _, _, ablation in report.SWEEPS.values()} <= names
     assert set(report.METHODS.values()) | set(report.VARIANTS.values()) <= names
     assert set(report.OTHERS.values()) <= names
-    for run in experiments.RUNS:
-        changed = experiments.with_options(Config(), run.options)
+    for run in runs.RUNS:
+        changed = runs.with_options(Config(), run.options)
         assert (changed != Config()) == (bool(run.options) and run.name not in UNCHANGED), run
     with pytest.raises(ConfigError, match="did you mean"):
-        experiments.with_options(Config(), {"loss.unseen_wait": 1.0})
+        runs.with_options(Config(), {"loss.unseen_wait": 1.0})
 
 
 UNCHANGED = {"lambda-0.2", "temperature-1"}  # these are the defaults
@@ -115,7 +116,7 @@ def test_a_machines_boxes_are_kept_apart_and_named(command, tmp_path):
     assert folder.name == "split_machine"
     assert report.main([str(tmp_path / "logs"), "--output", str(tmp_path / "report.md")]) == 0
     text = (tmp_path / "report.md").read_text()
-    assert report.MACHINE in text.replace("\n", " ")
+    assert log_files.MACHINE in text.replace("\n", " ")
     assert "Figure" not in text
 
 
@@ -123,8 +124,8 @@ def test_a_log_is_small_and_complete(logs):
     log = read(logs[0], "contrastzsd")
     assert set(log["results"]) == {"zsd", "gzsd"}
     assert set(log["results"]["gzsd"]["values"]["mAP@0.5 voc11"]) == {"seen", "unseen", "hm", "all"}
-    assert set(log["readings"]) == set(experiments.READINGS)
-    assert [point["seen_scale"] for point in log["curve"]] == sorted(experiments.SCALES)
+    assert set(log["readings"]) == set(runs.READINGS)
+    assert [point["seen_scale"] for point in log["curve"]] == sorted(calibrate.SCALES)
     at_one = next(point for point in log["curve"] if point["seen_scale"] == 1)
     area = log["results"]["gzsd"]["values"]["mAP@0.5 area"]
     assert at_one["hm"] == pytest.approx(area["hm"], abs=0.006)
@@ -163,6 +164,9 @@ def test_a_run_with_the_checkpoints_own_options_is_not_trained_twice(command, tm
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
+        ("--steps", "0", "--steps must be at least 1"),
+        ("--seeds", "-1", "--pseudo-unseen and --seeds not negative"),
+        ("--pseudo-unseen", "-1", "--pseudo-unseen and --seeds not negative"),
         ("--part", "0/2", "'0/2' is no I/N with I from 1 to N"),
         ("--part", "3/2", "'3/2' is no I/N"),
         ("--part", "x", "'x' is no I/N"),
@@ -176,7 +180,7 @@ def test_a_wrong_option_is_refused(command, tmp_path, capsys, option, value, mes
     with pytest.raises(SystemExit) as stopped:
         experiments.main([*command, "--output", str(tmp_path), option, value])
     assert stopped.value.code == 2
-    assert f"argument {option}: {message}" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -203,8 +207,9 @@ def test_a_wrong_calibration_is_one_sentence(command, tmp_path, capsys, text, wh
 
 
 def test_unknown_runs_and_missing_vectors_are_sentences(command, tmp_path, capsys):
-    assert experiments.main([*command, "--output", str(tmp_path), "--only", "gamma"]) == 1
-    assert "no run is called" in capsys.readouterr().err
+    arguments = [*command, "--output", str(tmp_path), "--only", "relu", "lamda-1"]
+    assert experiments.main(arguments) == 1  # though one of them is known
+    assert "no run is called 'lamda-1'; did you mean 'lambda-1'" in capsys.readouterr().err
     arguments = [*command, "--output", str(tmp_path), "--only", "vectors-glove", "--seeds", "0"]
     assert experiments.main(arguments) == 1
     assert "needs --vectors glove=" in capsys.readouterr().err
@@ -221,7 +226,7 @@ def fake(run, seed, value):
     }  # fmt: skip
     log = {"run": run, "seed": seed, "steps": 5, "command": "python -m benchmarks.experiments",
            "results": {"zsd": result, "gzsd": result}}  # fmt: skip
-    if seed == 0 and run in experiments.PORTRAITS:
+    if seed == 0 and run in runs.PORTRAITS:
         log["curve"] = [{"seen_scale": s, "seen": s, "unseen": 1 / s, "hm": 1} for s in (0.5, 1, 2)]
         log["regions"] = {"points": [[0.1, 0.2], [0.3, 0.4]], "labels": ["person", "cat"]}
         log["detections"] = {"chelsea": [[10, 10, 90, 90, 0.5, "cat"]]}
@@ -287,9 +292,20 @@ def test_a_sweep_holds_the_checkpoints_own_point(tmp_path, monkeypatch, loss):
 def test_logs_that_are_none_are_named(tmp_path, capsys):
     assert report.main([str(tmp_path / "none"), "--output", str(tmp_path / "r.md")]) == 1
     (tmp_path / "logs/x").mkdir(parents=True)
-    (tmp_path / "logs/x/a.json").write_text("{}")
-    assert report.main([str(tmp_path / "logs"), "--output", str(tmp_path / "r.md")]) == 1
-    assert "no log of benchmarks.experiments" in capsys.readouterr().err
+    for text in ("{}", "[]", "{", '{"run": "conse", "steps": 1, "command": ""}'):
+        (tmp_path / "logs/x/a.json").write_text(text)
+        assert report.main([str(tmp_path / "logs"), "--output", str(tmp_path / "r.md")]) == 1
+        assert "a.json is no log of benchmarks.experiments" in capsys.readouterr().err
+
+
+def test_places_that_cannot_be_written_are_sentences(command, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    place = str(tmp_path / "file")
+    assert experiments.main([*command, "--output", place, "--only", "relu"]) == 1
+    assert f"error: cannot write {place}/" in capsys.readouterr().err
+    (tmp_path / "logs").mkdir()
+    assert report.main([str(tmp_path / "logs"), "--output", f"{place}/report.md"]) == 1
+    assert f"error: cannot write {place}/report.md" in capsys.readouterr().err
 
 
 def test_the_papers_numbers_are_consistent():

@@ -116,7 +116,27 @@ def test_the_mode_reaches_the_detector(bundle_path, photo):
         assert len(columns) and {classes[column] for column in columns} <= set(allowed)
 
 
+def test_the_bundle_that_ships_is_not_changed(data, capsys):
+    words = arguments("", data, "--write-metrics", "mine")[1:]
+    with pytest.raises(SystemExit):
+        export_evaluate.main(words)
+    assert "the one that ships is not changed" in capsys.readouterr().err
+
+
+def test_labels_are_read_for_the_bundle(bundle_path, data):
+    bundle = open_bundle(bundle_path)
+    where = [str(data / "truth.json")], [str(data)]
+    labels = export_evaluate.Labels.read(bundle, *where, str(data / "split.json"), samples=7)
+    assert len(labels.dataset) == 2 and labels.split.unseen == tiny.UNSEEN and labels.samples == 7
+    other = data / "other.json"
+    other.write_text(json.dumps(SPLIT | {"seen": SPLIT["unseen"], "unseen": SPLIT["seen"]}))
+    with pytest.raises(DataError, match="was trained"):
+        export_evaluate.Labels.read(bundle, *where, str(other))
+
+
 def test_errors_are_sentences(bundle_path, data, capsys):
+    assert export_evaluate.main(arguments(bundle_path, data, "--json", str(data))) == 1
+    assert "it is a folder; name another file" in capsys.readouterr().err
     assert export_evaluate.main(arguments(bundle_path / "nowhere", data)) == 1
     assert "no such bundle" in capsys.readouterr().err
     assert export_evaluate.main(arguments(bundle_path, data, "--format", "voc")) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -36,7 +37,7 @@ from zsd_core.config import (
     RegionConfig,
     ScoringConfig,
 )
-from zsd_core.errors import BundleError
+from zsd_core.errors import BundleError, ConfigError
 from zsd_core.experiment import Config
 from zsd_core.models import ContrastZSD
 
@@ -209,6 +210,39 @@ def test_an_existing_bundle_is_kept(exported, checkpoint, images):
     with pytest.raises(BundleError, match="exists; remove it, or pass --overwrite"):
         export_onnx.export_bundle(checkpoint, exported[0], images=images)
     assert open_bundle(exported[0]).name == "mine"
+
+
+def test_what_is_no_bundle_is_never_overwritten(checkpoint, images, tmp_path):
+    """A mistyped --output must not cost a folder of work."""
+    (tmp_path / "work").mkdir()
+    for name in ("work/thesis.tex", "notes.txt"):
+        (tmp_path / name).write_text("years")
+    for name in ("work", "notes.txt"):
+        with pytest.raises(BundleError, match="exists and is no bundle, so it is not overwritten"):
+            export_onnx.export_bundle(checkpoint, tmp_path / name, images=images, overwrite=True)
+    assert (tmp_path / "work/thesis.tex").read_text() == "years"
+
+
+def test_a_bundle_may_be_overwritten_and_so_may_an_empty_folder(exported, tmp_path):
+    (tmp_path / "empty").mkdir()
+    export_onnx.check_output(tmp_path / "empty", True)
+    export_onnx.check_output(exported[0], True)
+    export_onnx.check_output(tmp_path / "new.zip", False)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="its folder cannot be made"):
+        export_onnx.check_output(tmp_path / "file/bundle", False)
+
+
+@pytest.mark.parametrize("name", ["coco.v2", "coco.v2.zip"])
+def test_a_bundle_is_called_after_its_place(name):
+    assert export_onnx._name(Path(name)) == "coco.v2"
+
+
+def test_an_output_that_exists_is_said_before_anything_is_read(tmp_path, capsys):
+    (tmp_path / "there").mkdir()
+    arguments = ["--checkpoint", str(tmp_path / "none.pt"), "--output", str(tmp_path / "there")]
+    assert export_onnx.main(arguments) == 1
+    assert "there exists; remove it" in capsys.readouterr().err
 
 
 def test_the_command_line_writes_a_zip_with_a_vocabulary(

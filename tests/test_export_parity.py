@@ -259,7 +259,13 @@ def test_verify_needs_a_detector_graph_and_images(bundle_path, bundle, tmp_path,
     with pytest.raises(DataError, match="holds no image"):
         folder_images(tmp_path)
     assert cv2.imwrite(str(tmp_path / "x.ppm"), np.zeros((9, 9, 3), np.uint8))
+    (tmp_path / ".trash").mkdir()
+    for hidden in ("._x.ppm", ".trash/y.ppm"):  # what macOS leaves beside pictures is none
+        (tmp_path / hidden).write_bytes(b"no picture")
     assert [image.name for image in folder_images(tmp_path)] == ["x.ppm"]  # as runtime.detect does
+    for none in ("x.ppm", "missing"):
+        with pytest.raises(DataError, match=f"{none} is no folder"):
+            folder_images(tmp_path / none)
     (tmp_path / "x.ppm").unlink()
     assert verify.main([str(bundle.path), "--images", str(tmp_path)]) == 1
     assert "error: " in capsys.readouterr().err

@@ -55,6 +55,16 @@ def test_names_alone_are_encoded_as_the_classes_were(tmp_path, monkeypatch):
         ({"names": ["a"]}, "holds no"),
         ({"names": ["a"], "vectors": np.zeros((1, 3))}, "reads vectors of width 4"),
         ({"names": ["a"], "vectors": np.zeros((2, 4))}, "has 1 names and vectors of shape"),
+        (
+            {"names": ["a", "b"], "vectors": np.eye(4)[:2] * [[1], [0]]},
+            "vector of 'b' has no length",
+        ),
+        ({"names": ["a"], "vectors": np.full((1, 4), np.nan)}, "vector of 'a' has no length"),
+        (
+            {"names": np.uint8([255]), "vectors": np.eye(1, 4)},
+            r"words\.npz cannot be read: 'utf-8'",
+        ),
+        ({"names": ["a"], "vectors": np.eye(1, 4), "scales": 1.0}, r"words\.npz cannot be read"),
     ],
 )
 def test_a_table_that_does_not_fit_is_an_error(tmp_path, arrays, text):
@@ -68,5 +78,8 @@ def test_a_file_of_another_kind_or_damaged_is_an_error(tmp_path):
         (tmp_path / name).write_text("nonsense")
         with pytest.raises(DataError, match=name):
             read(tmp_path / name)
+    (tmp_path / "words.txt").write_bytes(b"caf\xe9")  # not UTF-8
+    with pytest.raises(DataError, match=r"words\.txt cannot be read: 'utf-8'"):
+        read(tmp_path / "words.txt")
     with pytest.raises(DataError, match="no vocabulary at"):
         read(tmp_path / "missing.txt")

@@ -120,13 +120,44 @@ def test_a_case_that_dies_is_named_and_not_waited_for(case, photo, monkeypatch):
     monkeypatch.setattr(latency, "measure", die)
     args = latency.parse(["--calls", "2"])
     with pytest.raises(DeviceError, match=r"the process of Case\(bundle=.* died"):
-        latency._measure_all([case], photo, args, "cases")
+        list(latency._measured([case], photo, args, "cases"))
 
 
 def test_errors_are_sentences(tmp_path, capsys):
     assert latency.main(["--bundle", str(tmp_path / "none")]) == 1
     assert capsys.readouterr().err.startswith("error: ")
-    for wrong, message in (("--calls", "--calls must be"), ("--batch", "must be at least 1")):
+    for wrong, message in (
+        (["--calls", "0"], "--calls must be"),
+        (["--batch", "0"], "must be at least 1"),
+        (["--seconds", "nan"], "--seconds not negative"),
+        (["--precision", "int7"], "invalid choice: 'int7'"),
+        (["--curves", "x.png", "--bundle", "a", "b"], "draws one bundle"),
+    ):
         with pytest.raises(SystemExit):
-            latency.main([wrong, "0"])
+            latency.main(wrong)
         assert message in capsys.readouterr().err
+    assert latency.main(["--json", str(tmp_path)]) == 1
+    assert "it is a folder; name another file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"a": 1}', '[{"a": 1}]', "3"])
+def test_a_file_of_something_else_cannot_be_compared_with(tmp_path, capsys, monkeypatch, text):
+    monkeypatch.setattr(latency, "_measured", lambda *_: pytest.fail("measured first"))
+    (tmp_path / "old.json").write_text(text)
+    assert latency.main(["--against", str(tmp_path / "old.json")]) == 1
+    assert "old.json is not what --json of this command wrote" in capsys.readouterr().err
+
+
+def test_what_was_measured_before_an_error_is_kept(
+    bundle_path, photo_path, row, tmp_path, capsys, monkeypatch
+):
+    def measured(*_):
+        yield row
+        raise DeviceError("the second case died.")
+
+    monkeypatch.setattr(latency, "_measured", measured)
+    words = [str(photo_path), "--bundle", str(bundle_path), "--json", str(tmp_path / "rows.json")]
+    assert latency.main(words) == 1
+    printed = capsys.readouterr()
+    assert "error: the second case died." in printed.err and "p99 ms" in printed.out
+    assert latency.read_rows(tmp_path / "rows.json") == [row]

@@ -102,3 +102,12 @@ def test_help_teaches(capsys):
     text = capsys.readouterr().out
     assert "python -m benchmarks.operators --json" in text
     assert all(part in text for part in operators.PARTS)
+
+
+def test_wrong_options_are_refused_before_the_work(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(operators.PARTS, "classes", lambda bench: pytest.fail("measured first"))
+    with pytest.raises(SystemExit):
+        operators.main(["--only", "classes", "--calls", "0"])
+    assert "--calls must be at least 1" in capsys.readouterr().err
+    assert operators.main(["--only", "classes", "--json", str(tmp_path)]) == 1
+    assert "it is a folder; name another file" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from benchmarks import peers
+from benchmarks import peers, peers_models
 from export import quantize, stages
 
 
@@ -41,7 +41,8 @@ def test_what_was_not_measured_is_no_verdict():
 
 
 def test_every_bar_is_about_models_that_are_made():
-    made = {peers.SHIPPED, peers.PAPER, peers.EAGER, peers.YOLO_WORLD, peers.OWL, peers.DINO}
+    names = ("SHIPPED", "PAPER", "EAGER", "YOLO_WORLD", "OWL", "DINO")
+    made = {getattr(peers_models, name) for name in names}
     assert {bar.ours for bar in peers.BARS} | {m for b in peers.BARS for m in b.theirs} == made
     assert [bar.factor for bar in peers.BARS] == [5, 8, 60, 2.2, 5, 500]
 
@@ -53,7 +54,7 @@ def test_entries_are_called_as_often_as_they_share():
         def call():
             calls[model] += 1
 
-        return peers.Entry(
+        return peers_models.Entry(
             model=model, backend="b", precision="float32", task="detect", call=call, share=share
         )
 
@@ -71,7 +72,9 @@ def test_no_call_inherits_the_threads_of_the_one_before(monkeypatch):
         seen.append(torch.get_num_threads())
         torch.set_num_threads(1)  # as ultralytics does
 
-    entry = peers.Entry(model="m", backend="b", precision="float32", task="detect", call=call)
+    entry = peers_models.Entry(
+        model="m", backend="b", precision="float32", task="detect", call=call
+    )
     try:
         peers.rows_of([entry], 3, partial(peers._settle, torch, 2))
     finally:
@@ -80,12 +83,12 @@ def test_no_call_inherits_the_threads_of_the_one_before(monkeypatch):
 
 
 def test_shipped_bundle_runs_as_its_manifest_says_and_in_int8(tmp_path, monkeypatch):
-    quick = partial(quantize.add_int8, regions=8, sensitive=0)
+    quick = partial(quantize.add_int8, regions=8, sensitive=0, noise=0, crossing=0)
     monkeypatch.setattr(quantize, "add_int8", quick)
     grey = [stages.NamedImage("grey", np.full((48, 64, 3), 128, np.uint8))]
     monkeypatch.setattr("export.tradeoff.photographs", lambda: grey)
     images = [np.full((48, 64, 3), 128, np.uint8)]
-    entries = list(peers.GROUPS["shipped"](images, 1, tmp_path))
+    entries = list(peers_models.GROUPS["shipped"](images, 1, tmp_path))
     detect = next(e for e in entries if e.task == "detect" and e.backend == "onnxruntime")
     assert detect.call().class_set_version == 1  # the bundle's own classes
     assert any(e.precision == "int8" for e in entries if e.backend == "onnxruntime")
@@ -97,12 +100,12 @@ def test_shipped_bundle_runs_as_its_manifest_says_and_in_int8(tmp_path, monkeypa
 def test_the_command_writes_rows(tmp_path, monkeypatch, capsys):
     def two(images, threads, work):
         for precision in ("float32", "int8"):
-            yield peers.Entry(
-                model=peers.SHIPPED, backend="x", precision=precision, task="detect",
+            yield peers_models.Entry(
+                model=peers_models.SHIPPED, backend="x", precision=precision, task="detect",
                 call=lambda: images[0].sum(),
             )  # fmt: skip
 
-    monkeypatch.setitem(peers.GROUPS, "shipped", two)
+    monkeypatch.setitem(peers_models.GROUPS, "shipped", two)
     path = tmp_path / "rows.json"
     words = ["--only", "shipped", "--calls", "3", "--allocator", "default"]
     assert peers.main([*words, "--json", str(path)]) == 0
@@ -120,7 +123,10 @@ def test_nothing_else_imports_a_peer():
     assert done.stdout.strip() == "set()"
 
 
-def test_errors_are_sentences(capsys):
+def test_errors_are_sentences(tmp_path, capsys):
+    assert peers.main(["--only", "shipped", "--json", str(tmp_path)]) == 1
+    assert "it is a folder; name another file" in capsys.readouterr().err
+    assert peers.parse(["--only", "yolo", "shipped", "yolo"]).only == ["yolo", "shipped"]
     with pytest.raises(SystemExit):
         peers.main(["--calls", "2"])
     assert "at least 3" in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
 
 import numpy as np
@@ -221,6 +223,36 @@ def test_calibration_defaults_to_real_photographs():
 def test_what_is_asked_for_wrongly_is_refused(bundle_path, options, message):
     with pytest.raises(ConfigError, match=message):
         add_int8(bundle_path, images(1), **options)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--calls", "-1"), *((o, v) for o in ("--sensitive", "--noise", "--crossing")
+                          for v in ("-1", "nan"))],
+)  # fmt: skip
+def test_numbers_that_are_none_are_refused(capsys, option, value):
+    with pytest.raises(SystemExit):
+        main([option, value])
+    assert "not negative" in capsys.readouterr().err
+
+
+def test_a_missing_package_is_said_before_anything_is_read(
+    bundle_path, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert main([str(bundle_path), "--calibration", str(tmp_path / "none")]) == 1
+    assert "onnx is needed here" in capsys.readouterr().err
+
+
+def test_a_bundle_that_cannot_be_replaced_is_said_before_the_work(
+    fresh_bundle_path, tmp_path, capsys, monkeypatch
+):
+    """Permissions do not bind root, so it is asked as someone whom they do."""
+    allowed = os.access
+    folder = fresh_bundle_path.resolve().parent
+    monkeypatch.setattr(os, "access", lambda path, mode: path != folder and allowed(path, mode))
+    assert main([str(fresh_bundle_path), "--calibration", str(tmp_path / "none")]) == 1
+    assert "cannot be changed: a bundle is replaced whole" in capsys.readouterr().err
 
 
 def test_a_folder_without_images_is_an_error(fresh_bundle_path, tmp_path, capsys):

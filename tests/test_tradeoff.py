@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from test_quantize import images
 
+from export.evaluate import Labels
 from export.precision import add_fp16
-from export.tradeoff import main, stage_errors, tradeoff, tradeoff_table
+from export.tradeoff import agreement_lines, main, stage_errors, tradeoff, tradeoff_table
+from export.variants import TOLERANCES, failures
 from runtime.bundle import open_bundle
 
 pytest.importorskip("onnxruntime")
@@ -64,8 +66,16 @@ def test_errors_are_shares_of_the_signal_with_equal_inputs():
 
 def test_a_network_that_overflows_is_seen():
     values = {name: np.ones((1, 1, 2, 2)) for name in ("features", "objectness", "anchor_deltas")}
-    got = {**values, "features": np.full((1, 1, 2, 2), np.nan)}
-    assert stage_errors(Shifted(), [(values, got)])["features"]["largest"] == np.inf
+    for wrong in (np.nan, np.inf, -np.inf):
+        got = {**values, "features": np.full((1, 1, 2, 2), wrong)}
+        errors = stage_errors(Shifted(), [(values, got), (values, values)])
+        assert errors["features"] == {"largest": None, "mean": None, "noise": None}
+        assert errors["objectness"]["noise"] == 0
+        json.dumps(errors, allow_nan=False)  # what a manifest holds must be JSON
+        whole = {"matched": 9, "expected": 9, "class_flips": 0}
+        row = {"stages": errors, "end_to_end": whole}
+        assert failures(row, TOLERANCES["fp16"]) == ["noise of features inf% > 2.00%"]
+        assert agreement_lines(row)[1].split() == ["features", "inf", "inf", "inf", "%"]
 
 
 def test_the_command_writes_json_and_a_missing_precision_says_what_to_do(path, tmp_path, capsys):
@@ -88,15 +98,47 @@ def test_labels_are_asked_of_every_backend(path, tmp_path, capsys, monkeypatch):
     pytest.importorskip("openvino")
     losses = {"openvino": -2.0, "onnxruntime": -1.0}
 
-    def accuracy(*_, backend, **options):
-        assert (options["annotations"], options["split"]) == (["a.json"], "coco_48_17")
+    def accuracy(path, precision, labels, *, backend, threads):
+        assert labels == "labels of ['a.json']"
         row = {"unseen": {"difference": losses[backend], "interval": [-3.0, 0.0]}}
         return {"zsd": {"mAP@0.5 area": row}}
 
     monkeypatch.setattr("export.tradeoff.accuracy", accuracy)
+    monkeypatch.setattr(Labels, "read", lambda bundle, annotations, *_: f"labels of {annotations}")
     asked = ["--precision", "fp16", "--backend", "openvino", "onnxruntime", "--annotations",
              "a.json", "--images", "folder", "--split", "coco_48_17"]  # fmt: skip
     assert main([str(path), *asked]) == 0
     first, second = capsys.readouterr().out.split("onnxruntime", 1)
     assert "zsd unseen: -2.00" in first and "zsd unseen: -1.00" not in first
     assert "zsd unseen: -1.00" in second and "zsd unseen: -2.00" not in second
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--calls", "-1"], "--calls must not be negative"),
+        (["--samples", "0"], "--samples at least 1"),
+        (["--images", "photographs"], "--annotations, --images and --split are given together"),
+        (["--annotations", "a.json", "--split", "coco_48_17"], "are given together"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(path, capsys, options, message):
+    with pytest.raises(SystemExit):
+        main([str(path), "--precision", "fp16", *options])
+    assert message in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_or_written_is_said_before_the_work(
+    path, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("export.tradeoff.tradeoff", lambda *_, **__: pytest.fail("worked first"))
+    (tmp_path / "file").write_text("")
+    asked = [str(path), "--precision", "fp16"]
+    labels = ["--annotations", "none.json", "--images", "none", "--split", "voc_16_4"]
+    for more, message in (
+        (["--json", str(tmp_path)], "it is a folder; name another file"),
+        (["--json", str(tmp_path / "file/report.json")], "its folder cannot be made"),
+        (labels, "error: "),
+    ):
+        assert main([*asked, *more]) == 1
+        assert message in capsys.readouterr().err

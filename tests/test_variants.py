@@ -80,6 +80,37 @@ def test_an_engine_that_cannot_run_is_listed_unless_it_is_required(bundle):
         compared(bundle, variants, required=["tensorrt"])
 
 
+def test_what_one_backend_holds_is_not_asked_of_the_next(bundle):
+    entry = {"package": "tensorrt", "precision": "fp16", "stage": "trunk", "file": "engines/x"}
+    amend_bundle(bundle.path, engines=[entry])
+    asked = [*variants_of(open_bundle(bundle.path), ["tensorrt", "tensorrt_rtx", "onnxruntime"])]
+    assert asked == [
+        ("tensorrt", "fp16"), ("tensorrt_rtx", "float32"), ("onnxruntime", "float32"),
+        ("onnxruntime", "fp16"), ("onnxruntime", "int8"),
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_read_or_written_is_said_before_the_work(
+    bundle, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(verify, "verify", lambda *_, **__: pytest.fail("worked first"))
+    page = tmp_path / "page.md"
+    page.write_text("<!-- numbers: other -->\n<!-- /numbers -->\n")
+    labels = ["--annotations", "none.json", "--labelled", "none", "--split", "voc_16_4"]
+    for options, message in (
+        (["--json", str(tmp_path)], "it is a folder"),
+        (["--markdown", str(tmp_path / "none.md")], "none.md cannot be filled with numbers"),
+        (["--markdown", str(page)], "has no line '<!-- numbers: parity -->'"),
+        (["--checkpoint", "none.pt"], "cannot read checkpoint none.pt"),
+        (labels, "error: "),
+    ):
+        assert verify.main([str(bundle.path), *options]) == 1
+        assert message in capsys.readouterr().err
+    for wrong in (["--labelled", "photographs"], ["--samples", "0"]):
+        with pytest.raises(SystemExit):
+            verify.parse(wrong)
+
+
 def test_a_table_row_has_a_cell_per_column(bundle):
     report = compared(bundle, [("onnxruntime", "fp16")])
     accuracy = {"difference": -0.25, "interval": [-1.0, 0.5]}
@@ -119,7 +150,9 @@ def test_the_command_records_into_the_bundle(tmp_path, capsys):
 def test_mAP_is_compared_on_human_labels(bundle, tmp_path, monkeypatch):
     """The truth itself loses nothing; a detector that finds nothing loses what there was."""
     from export import variants as module
-    from export.variants import Labels
+    from export.evaluate import Labels
+    from zsd_core.data.dataset import Dataset
+    from zsd_core.data.splits import Split
     from zsd_core.matching import match
 
     photographs = [i for i in sample_images() if i.name == "chelsea"]
@@ -136,9 +169,9 @@ def test_mAP_is_compared_on_human_labels(bundle, tmp_path, monkeypatch):
         return {"zsd": one, "gzsd": one}
 
     monkeypatch.setattr(Labels, "matches", matches)
-    monkeypatch.setattr(module, "load_split", lambda name: name)
     monkeypatch.setattr(module, "bundle_predictor", lambda *a, **k: (None, names, {}))
-    labels = Labels(annotations=["a"], images=["b"], split="coco_48_17", samples=20)
+    split = Split(name="tiny", seen=bundle.seen, unseen=bundle.unseen)
+    labels = Labels(dataset=Dataset(images=(record,)), split=split, samples=20)
     report = compare_variants(
         bundle, photographs, truth, [("onnxruntime", "float32"), ("onnxruntime", "fp16")],
         labels=labels, threads=1,

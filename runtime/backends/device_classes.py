@@ -63,6 +63,7 @@ class ClassBuffers:
                 "or more."
             )
         host, columns = self.block.host, seen + unseen
+        self._written = None  # should the copy fail, what the device holds is nobody's
         host["prototypes"][: 1 + columns] = classes.prototypes
         host["prototypes"][1 + columns :] = 0
         host["similarity"][:, :unseen] = classes.seen_similarity
