@@ -5,8 +5,8 @@
 Backends want int8 written differently, so each family has its own file, named in the manifest:
 
 * onnxruntime and openvino: unsigned activations with a zero point, int32 biases, and weights of 7
-  bits: on CPUs without VNNI the sum of two 8-bit products does not fit into the 16 bits it is given
-  (``--full-range`` for CPUs with VNNI);
+  bits: on x86 without VNNI the sum of two 8-bit products does not fit into the 16 bits it is given
+  (``--full-range`` for other CPUs, as the device then checks);
 * tensorrt: signed symmetric activations, float biases and 8-bit weights, as its parser asks for.
 
 Weights are signed, symmetric, one scale per channel. Before rounding, channels are equalised
@@ -48,6 +48,7 @@ from export.stages import NamedImage, folder_images, head_inputs, inputs_of, pip
 from export.tradeoff import photographs, tradeoff, tradeoff_table
 from runtime.backends import installed_backends, open_backend
 from runtime.bundle import Bundle, open_bundle
+from zsd_core import kernels
 from zsd_core.errors import ConfigError, ZsdError, require
 from zsd_core.progress import Steps
 
@@ -60,7 +61,7 @@ __all__ = [
 ]  # fmt: skip
 
 METHODS = ("minmax", "entropy", "percentile")
-NOISE = 0.07  # of all int8 layers of a network together, as a share of its worst output
+NOISE = 0.1  # of all int8 layers of a network together, as a share of its worst output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +119,7 @@ def add_int8(
         images: to calibrate on; what the camera will see.
         method: how ranges are taken from activations, one of ``METHODS``.
         regions: most regions of an image that the head is calibrated on.
-        full_range: 8-bit weights on CPUs too; where they have no VNNI, products will saturate.
+        full_range: 8-bit weights on CPUs too; x86 without VNNI will refuse to run them.
         keep: names of further nodes that stay float32.
         sensitive: largest noise that one layer in int8 may make, as a share of the signal; above
             it the layer stays float32. 0 asks no layer.
@@ -303,7 +304,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--calibration", type=Path, metavar="DIR", help="images (default: packaged photographs)")
     add("--method", choices=METHODS, default=METHODS[0], help="how ranges are taken (minmax)")
     add("--regions", type=int, default=300, metavar="N", help="of an image, for the head (300)")
-    add("--full-range", action="store_true", help="8-bit weights on CPUs too: they need VNNI")
+    add(
+        "--full-range",
+        action="store_true",
+        help="8-bit weights on CPUs too: more exact; x86 needs VNNI for it",
+    )
     add("--keep", nargs="+", default=[], metavar="NODE", help="stay float32 too")
     add("--sensitive", type=float, default=SENSITIVE, metavar="X",
         help="layers that alone make more noise stay float32; 0: none (%(default)s)")  # fmt: skip
@@ -327,6 +332,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with step("read calibration images"):
             require("onnx", "export")  # before anything takes time
+            if args.full_range and not kernels.sums_int8_exactly():
+                raise ConfigError(
+                    "--full-range: this CPU has no VNNI, so what it makes could not be run here; "
+                    "leave it out, or quantise on a machine that has it."
+                )
             path = working_copy(args.bundle)
             images = folder_images(args.calibration) if args.calibration else photographs()
         with step(f"calibrate on {len(images)} images and quantise"):
@@ -344,6 +354,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     print(tradeoff_table(report))
     print(f"{path}: int8 added; use it: Detector({str(path)!r}, precision='int8')")
+    if not args.full_range and kernels.sums_int8_exactly():
+        print("This CPU can take --full-range; where every device can, it is more exact.")
     return 0
 
 

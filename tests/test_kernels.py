@@ -43,6 +43,20 @@ def test_build_info_names_what_runs():
     assert info["compiler"]
 
 
+@pytest.mark.parametrize(
+    ("paths", "exact"),
+    [
+        (["avx512_vnni", "avx512", "avx2", "sse2"], True),
+        (["avx2_vnni", "avx2", "sse2"], True),
+        (["avx512", "avx2", "sse2"], False),
+        (["neon"], True),
+    ],
+)
+def test_which_cpus_sum_int8_products_exactly(monkeypatch, paths, exact):
+    monkeypatch.setattr("zsd_core.kernels.info.build_info", lambda: {"simd_paths": paths})
+    assert kernels.sums_int8_exactly() is exact
+
+
 def test_missing_module_is_an_error_that_says_how_to_build(monkeypatch):
     monkeypatch.setattr(_load, "_module", None)
     monkeypatch.setitem(sys.modules, "zsd_core._compiled", None)

@@ -26,7 +26,8 @@ from export.tradeoff import photographs
 from runtime import Detector
 from runtime.backends import open_backend
 from runtime.bundle import open_bundle
-from zsd_core.errors import ConfigError
+from zsd_core import kernels
+from zsd_core.errors import ConfigError, DeviceError
 
 pytest.importorskip("onnxruntime")
 ALL = {"sensitive": 0, "noise": 0, "crossing": 0}  # become int8 that can
@@ -161,6 +162,25 @@ def test_8_bit_weights_on_request(fresh_bundle_path):
     model = network(fresh_bundle_path, "trunk", "onnxruntime")
     weights = [numpy_helper.to_array(w) for w in model.graph.initializer]
     assert max(int(np.abs(w.astype(int)).max()) for w in weights if w.dtype == np.int8) == 127
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_8_bit_weights_are_refused_where_their_products_overflow(
+    fresh_bundle_path, monkeypatch, capsys, backend
+):
+    pytest.importorskip(backend)
+    add_int8(fresh_bundle_path, images(1), **ALL)
+    monkeypatch.setattr(kernels, "sums_int8_exactly", lambda: False)  # x86 without VNNI
+    open_backend(backend, open_bundle(fresh_bundle_path), precision="int8").close()
+    assert main([str(fresh_bundle_path), "--full-range"]) == 1
+    assert "this CPU has no VNNI" in capsys.readouterr().err
+    add_int8(fresh_bundle_path, images(1), **ALL, full_range=True)
+    bundle = open_bundle(fresh_bundle_path)
+    with pytest.raises(DeviceError, match="8 bits, and sums of their products overflow"):
+        open_backend(backend, bundle, precision="int8")
+    open_backend(backend, bundle).close()
+    monkeypatch.setattr(kernels, "sums_int8_exactly", lambda: True)
+    open_backend(backend, bundle, precision="int8").close()
 
 
 def test_layers_that_int8_would_spoil_stay(fresh_bundle_path):

@@ -17,14 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.bundle import PRECISIONS, Bundle
+from zsd_core import kernels
 from zsd_core.config import ModelConfig
 from zsd_core.errors import ConfigError, DeviceError, MissingPackageError, did_you_mean
 from zsd_core.pipeline import Color, ImageResult, Networks
 from zsd_core.scoring import ClassSet, Scorer
 
 __all__ = [
-    "BACKENDS", "Backend", "Frames", "installed_backends", "open_backend", "opened",
-    "thread_count",
+    "BACKENDS", "Backend", "Frames", "check_weights", "installed_backends", "open_backend",
+    "opened", "thread_count",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -129,6 +130,21 @@ def open_backend(
             )
     backend: Backend = module.load(bundle, threads, precision, **(options or {}))
     return backend
+
+
+def check_weights(bundle: Bundle, precision: str, family: str) -> None:
+    """Refuse networks whose integers would overflow on this CPU, where nothing would say so.
+
+    Raises:
+        DeviceError: the int8 weights have 8 bits, and this CPU has no VNNI.
+    """
+    entry = bundle.manifest.get("precisions", {}).get(precision, {})
+    if entry.get("weight_levels", {}).get(family, 0) > 64 and not kernels.sums_int8_exactly():
+        raise DeviceError(
+            f"{bundle.path}: its int8 weights have 8 bits, and sums of their products overflow on "
+            "this CPU, which has no VNNI. Take precision='float32', or make them again without "
+            "--full-range: python -m export.quantize BUNDLE"
+        )
 
 
 def opened(networks: Mapping[str, T], stage: str) -> T:

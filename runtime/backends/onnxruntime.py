@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends import opened, thread_count
+from runtime.backends import check_weights, opened, thread_count
 from runtime.bundle import Bundle
 from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, ConfigError, DeviceError, require
@@ -67,6 +67,8 @@ class OnnxRuntimeBackend:
                     "[cpu]; the two cannot share an environment."
                 )
         wanted = list(providers or [p for p in ("CUDAExecutionProvider", CPU) if p in available])
+        if wanted[0] == CPU:
+            check_weights(bundle, precision, "onnxruntime")
         options = ort.SessionOptions()
         options.log_severity_level = 3  # errors; warnings would be about our own graph
         # A network's idle workers must not spin while the kernels or the other network run.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends import opened, thread_count
+from runtime.backends import check_weights, opened, thread_count
 from runtime.bundle import Bundle
 from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, DeviceError, require
@@ -54,6 +54,8 @@ class OpenVinoBackend:
         # float32 as exported: on some CPUs the default would be bfloat16.
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
         on_cpu = device.partition(".")[0] == "CPU"
+        if on_cpu:
+            check_weights(bundle, precision, "openvino")
         if threads is not None and on_cpu:
             settings["INFERENCE_NUM_THREADS"] = threads
         self._models: dict[str, tuple[Any, list[str]]] = {}

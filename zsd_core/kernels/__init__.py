@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from zsd_core.kernels.detect import detect
 from zsd_core.kernels.fuse import fuse
-from zsd_core.kernels.info import build_info, get_threads, set_simd, set_threads
+from zsd_core.kernels.info import (
+    build_info,
+    get_threads,
+    set_simd,
+    set_threads,
+    sums_int8_exactly,
+)
 from zsd_core.kernels.linear import PackedLinear
 from zsd_core.kernels.nms import nms
 from zsd_core.kernels.preprocess import preprocess
@@ -32,4 +38,5 @@ __all__ = [
     "roi_align_backward",
     "set_simd",
     "set_threads",
+    "sums_int8_exactly",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 from zsd_core.errors import ConfigError
 from zsd_core.kernels._load import compiled
 
-__all__ = ["build_info", "get_threads", "set_simd", "set_threads"]
+__all__ = ["build_info", "get_threads", "set_simd", "set_threads", "sums_int8_exactly"]
 
 
 def build_info() -> dict[str, Any]:
@@ -21,6 +21,15 @@ def build_info() -> dict[str, Any]:
     """
     cuda = importlib.util.find_spec("zsd_core._compiled_cuda") is not None
     return {**compiled().build_info(), "cuda": cuda}
+
+
+def sums_int8_exactly() -> bool:
+    """Whether libraries sum products of 8-bit integers exactly on this CPU.
+
+    x86 without VNNI adds two of them in 16 bits, which do not always hold the sum.
+    """
+    paths = build_info()["simd_paths"]
+    return "sse2" not in paths or any(path.endswith("_vnni") for path in paths)
 
 
 def set_threads(count: int) -> None:
