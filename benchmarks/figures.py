@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from runtime.annotate import annotate
+from runtime.detections import Detections
 from zsd_core.errors import require
 
 __all__ = ["detections", "region_maps", "seen_unseen", "sweeps"]
@@ -57,21 +59,23 @@ def seen_unseen(curves: Mapping[str, Sequence[Mapping[str, float]]], path: Path)
 def region_maps(maps: Mapping[str, Mapping[str, Any]], unseen: Sequence[str], path: Path) -> None:
     """Figure 4: regions as points; seen classes above, unseen below; the methods side by side."""
     plt = _pyplot()
-    figure, axes = plt.subplots(2, len(maps), figsize=(5 * len(maps), 8), squeeze=False)
+    figure, axes = plt.subplots(2, len(maps), figsize=(5 * len(maps) + 1, 8), squeeze=False)
+    shown = list(dict.fromkeys(label for content in maps.values() for label in content["labels"]))
     for column, (name, content) in enumerate(maps.items()):
         labels = content["labels"]
         xy = np.asarray(content["points"], np.float64).reshape(-1, 2)
         for row, side in enumerate(("seen", "unseen")):
             axis = axes[row][column]
-            names = [n for n in dict.fromkeys(labels) if (n in unseen) == (side == "unseen")]
-            for number, label in enumerate(names):
+            names = [label for label in shown if (label in unseen) == (side == "unseen")]
+            for number, label in enumerate(names):  # the same colour in every map of a row
                 own = np.flatnonzero([other == label for other in labels])
                 axis.scatter(xy[own, 0], xy[own, 1], s=9, color=plt.cm.tab20(number % 20),
                              marker="ox^s"[number // 20 % 4], label=label)  # fmt: skip
             axis.set_title(f"{name}, {side} classes", fontsize=9)
             axis.set_xticks([])
             axis.set_yticks([])
-            axis.legend(fontsize=5, ncol=2, loc="upper right")
+            if column == len(maps) - 1:
+                axis.legend(fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     _save(figure, path)
 
 
@@ -89,19 +93,23 @@ def detections(
     )
     for row, (method, boxes) in enumerate(found.items()):
         for axis, name in zip(axes[row], names, strict=True):
-            axis.imshow(pictures[name])
+            bgr = np.ascontiguousarray(pictures[name][..., ::-1])
+            axis.imshow(annotate(bgr, _detections(boxes[name], unseen))[..., ::-1])
             axis.axis("off")
             axis.set_title(f"{method}: {name}", fontsize=8)
-            for left, top, right, bottom, score, label in reversed(boxes[name]):
-                color = "#148728" if label in unseen else "#d72828"
-                axis.add_patch(
-                    plt.Rectangle((left, top), right - left, bottom - top, fill=False, color=color)
-                )
-                inside = top < 0.08 * len(pictures[name])  # above the box there is no room
-                axis.text(left, top, f"{label} {score:.2g}", fontsize=6, color="white",
-                          va="top" if inside else "bottom", clip_on=True,
-                          bbox={"facecolor": color, "pad": 0.5, "lw": 0})  # fmt: skip
     _save(figure, path)
+
+
+def _detections(boxes: Sequence[Sequence[Any]], unseen: Sequence[str]) -> Detections:
+    """Of the lists of a log: four edges, score and name, the best first."""
+    labels = tuple(str(label) for *_, label in boxes)
+    return Detections(
+        np.array([box[:4] for box in boxes], np.float32).reshape(-1, 4),
+        np.array([box[4] for box in boxes], np.float32),
+        np.arange(len(boxes)),
+        labels,
+        tuple("unseen" if label in unseen else "seen" for label in labels),
+    )
 
 
 def _pyplot() -> Any:

@@ -9,9 +9,11 @@
 
 #include <algorithm>
 #include <array>
+#include <memory>
 #include <optional>
 #include <string>
 
+#include "kernels/cpu/block_cache.h"
 #include "kernels/cpu/simd.h"
 #include "kernels/cpu/thread_pool.h"
 #include "kernels/detect.h"
@@ -34,9 +36,21 @@ using Indices = Array<std::int32_t>;
 
 using Size = std::array<std::int64_t, 2>;
 
+constexpr std::size_t kLarge = std::size_t(128) << 10;  // from here on malloc asks the system
+
+// A result, not zeroed.
 template <typename T>
-Array<T> make(std::vector<py::ssize_t> shape) {
-  return Array<T>(shape);
+Array<T> make(const std::vector<py::ssize_t>& shape) {
+  std::size_t bytes = sizeof(T);
+  for (const py::ssize_t side : shape) bytes *= std::size_t(side);
+  if (bytes < kLarge) return Array<T>(shape);
+  using Block = zsd::BlockCache::Block;
+  auto block = std::make_unique<Block>(zsd::block_cache().take(bytes));
+  const py::capsule owner(block.get(), [](void* given) {
+    const std::unique_ptr<Block> block(static_cast<Block*>(given));
+    zsd::block_cache().give(*block);
+  });
+  return Array<T>(shape, static_cast<T*>(block.release()->data), owner);
 }
 
 // The first counts[b] entries of every image's `capacity`, one image after the other.
@@ -265,6 +279,14 @@ py::dict build_info() {
   return info;
 }
 
+// Bytes, for tests.
+py::dict large_results() {
+  py::dict bytes;
+  bytes["used"] = zsd::block_cache().used_bytes();
+  bytes["idle"] = zsd::block_cache().idle_bytes();
+  return bytes;
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_compiled, module) {
@@ -285,6 +307,7 @@ PYBIND11_MODULE(_compiled, module) {
   module.def("detect", &detect);
   module.def("nms", &nms);
   module.def("build_info", &build_info);
+  module.def("large_results", &large_results);
   module.def("get_threads", &zsd::num_threads);
   module.def("set_threads", &zsd::set_num_threads);
   module.def("set_simd", &zsd::set_simd);

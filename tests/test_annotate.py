@@ -70,6 +70,28 @@ def test_a_label_never_leaves_the_picture(box):
     assert letters(corner) == letters(middle)
 
 
+@pytest.mark.parametrize("corner", [[100, 100], [10, 0], [330, 60]])
+def test_labels_do_not_cover_each_other(corner):
+    """Of boxes in one place, and as many letters as apart."""
+    names = ("giraffe", "kitten", "horse", "a coffee cup")
+    scores = (0.5, 0.4, 0.3, 0.2)
+    box = [*corner, corner[0] + 60, corner[1] + 190]
+    alone = [
+        letters(annotate(GREY, detections((box, score, name, "seen"))))
+        for name, score in zip(names, scores, strict=True)
+    ]
+    objects = [(box, score, name, "seen") for name, score in zip(names, scores, strict=True)]
+    assert letters(annotate(GREY, detections(*objects))) == sum(alone)
+
+
+def test_where_there_is_no_room_below_the_best_label_is_on_top():
+    low = [10, 60, 200, 300]
+    narrow = GREY[:40]
+    best = detections((low, 0.5, "best", "seen"))
+    both = detections((low, 0.5, "best", "seen"), (low, 0.4, "rest", "seen"))
+    assert letters(annotate(narrow, both)) == letters(annotate(narrow, best))
+
+
 def test_a_small_picture_is_enlarged_by_a_whole_factor():
     picture = annotate(GREY[:30, :40], detections(([5, 5, 30, 25], 0.5, "cat", "seen")))
     assert picture.shape == (SMALLEST_EDGE, SMALLEST_EDGE * 4 // 3, 3)

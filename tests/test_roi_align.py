@@ -108,6 +108,25 @@ def test_backward_is_as_close_to_float64_as_torchvision(simd, case):
     np.testing.assert_allclose(twin, exact, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("read", [[4], [3, 1, 3], [0, 4, 2, 1, 3]])
+def test_images_that_no_region_reads_change_nothing(simd, read):
+    """Regions of some images of a batch, in any order, as a part of a larger call asks."""
+    random = np.random.default_rng(2)
+    features = random.standard_normal((5, 19, 9, 7), np.float32)
+    rois = np.sort(random.uniform(0, 112, (len(read), 2, 2)), axis=1).reshape(-1, 4)
+    options = {"output_size": (3, 3), "spatial_scale": 1 / 16}
+    found = kernels.roi_align(features, rois, np.array(read), **options)
+    alone = [
+        kernels.roi_align(features[image, None], roi[None], np.zeros(1, int), **options)
+        for image, roi in zip(read, rois, strict=True)
+    ]
+    assert np.array_equal(found, np.concatenate(alone))
+    unread = sorted(set(range(5)) - set(read))
+    features[unread] = np.nan
+    again = kernels.roi_align(features, rois, np.array(read), **options)
+    assert np.array_equal(found, again)
+
+
 def test_does_not_depend_on_threads():
     case = CASES[4]
     arguments = roi_arguments(*case[:5])

@@ -1,9 +1,9 @@
 #include "../roi_align.h"
 
 #include <algorithm>
-#include <memory>
 #include <vector>
 
+#include "block_cache.h"
 #include "simd.h"
 #include "thread_pool.h"
 
@@ -73,17 +73,29 @@ struct Worker {
 
 std::int64_t channel_blocks(const RoiAlignParams& p) { return (p.channels + L - 1) / L; }
 
-// (B, C, H, W) to (B, blocks, H, W, L), or back; channels past the last are 0.
-void to_blocks(const RoiAlignParams& p, const float* planes, float* blocks) {
+// The images that regions lie in, in order.
+std::vector<std::int64_t> images_of(const RoiAlignParams& p, const std::int32_t* batch_indices) {
+  std::vector<std::uint8_t> read(std::size_t(p.batch), 0);
+  for (std::int64_t r = 0; r < p.num_rois; ++r) read[std::size_t(batch_indices[r])] = 1;
+  std::vector<std::int64_t> images;
+  for (std::int64_t image = 0; image < p.batch; ++image)
+    if (read[std::size_t(image)]) images.push_back(image);
+  return images;
+}
+
+// (B, C, H, W) of some images to (images, blocks, H, W, L); channels past the last are 0.
+void to_blocks(const RoiAlignParams& p, const std::vector<std::int64_t>& images,
+               const float* planes, float* blocks) {
   const std::int64_t cells = p.height * p.width, per_image = channel_blocks(p);
-  parallel_for(p.batch * per_image, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      const std::int64_t first = i % per_image * L,
-                         count = std::min<std::int64_t>(L, p.channels - first);
-      const float* from = planes + (i / per_image * p.channels + first) * cells;
-      simd().planes_to_cells(from, cells, int(count), blocks + i * cells * L);
-    }
-  });
+  parallel_for(
+      std::int64_t(images.size()) * per_image, 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) {
+          const std::int64_t image = images[std::size_t(i / per_image)], first = i % per_image * L,
+                             count = std::min<std::int64_t>(L, p.channels - first);
+          const float* from = planes + (image * p.channels + first) * cells;
+          simd().planes_to_cells(from, cells, int(count), blocks + i * cells * L);
+        }
+      });
 }
 
 }  // namespace
@@ -94,16 +106,21 @@ void roi_align(const RoiAlignParams& p, int bin_step, const float* features, con
   const std::int64_t cells = p.height * p.width, blocks = channel_blocks(p);
   const std::int64_t bins = stepped(p.pooled_height, bin_step) * stepped(p.pooled_width, bin_step);
   if (p.num_rois == 0 || p.channels == 0) return;
-  const std::unique_ptr<float[]> maps(new float[std::size_t(p.batch * blocks * cells * L)]);
-  to_blocks(p, features, maps.get());
+  const std::vector<std::int64_t> images = images_of(p, batch_indices);
+  std::vector<std::int64_t> place(std::size_t(p.batch), 0);
+  for (std::size_t i = 0; i < images.size(); ++i) place[std::size_t(images[i])] = std::int64_t(i);
+  const std::int64_t per_image = blocks * cells * L;
+  const Borrowed maps(sizeof(float) * images.size() * std::size_t(per_image));
+  to_blocks(p, images, features, maps.floats());
   parallel_for(p.num_rois, 1, [&](std::int64_t begin, std::int64_t end) {
     thread_local Worker worker;
     for (std::int64_t r = begin; r < end; ++r) {
       worker.prepare(p, bin_step, rois + 4 * r);
       const AxisTaps rows = worker.rows.view(), columns = worker.columns.view();
+      const float* map = maps.floats() + place[std::size_t(batch_indices[r])] * per_image;
       for (std::int64_t b = 0; b < blocks; ++b)
-        kernels.roi_forward(maps.get() + (batch_indices[r] * blocks + b) * cells * L, p.width, rows,
-                            columns, int(std::min<std::int64_t>(L, p.channels - b * L)),
+        kernels.roi_forward(map + b * cells * L, p.width, rows, columns,
+                            int(std::min<std::int64_t>(L, p.channels - b * L)),
                             worker.scratch.data(), output + (r * p.channels + b * L) * bins);
     }
   });
