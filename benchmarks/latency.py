@@ -53,6 +53,7 @@ from zsd_core.errors import ConfigError, DeviceError, ZsdError
 from zsd_core.files import prepare_files
 from zsd_core.pipeline import STAGES
 from zsd_core.progress import Progress
+from zsd_core.semantics import fold_name
 
 __all__ = [
     "Case", "bundle_path", "class_names", "compare", "grid", "main", "measure", "parse",
@@ -153,8 +154,8 @@ def class_names(bundle: Bundle, count: int) -> list[str]:
         ConfigError: the bundle does not know as many.
     """
     table = (*bundle.unseen, *bundle.seen)
-    known = {name.casefold() for name in table}
-    names = [*table, *(n for n in bundle.vocabulary.names if n.casefold() not in known)]
+    known = {fold_name(name) for name in table}
+    names = [*table, *(n for n in bundle.vocabulary.names if fold_name(n) not in known)]
     if len(names) < count:
         raise ConfigError(f"bundle {bundle.name!r} knows {len(names)} names, {count} are wanted.")
     return names[:count]

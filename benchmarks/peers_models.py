@@ -21,6 +21,7 @@ from runtime.backends import installed_backends
 from runtime.bundle import Bundle, default_bundle, open_bundle
 from runtime.detector import Detector
 from zsd_core.errors import require
+from zsd_core.semantics import fold_name
 
 __all__ = [
     "DINO", "EAGER", "GROUPS", "OWL", "PAPER", "SHIPPED", "YOLO_WORLD", "Entry", "Pixels",
@@ -83,8 +84,8 @@ def _shipped(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Ent
 def _ours(
     model: str, bundle: Bundle, images: Sequence[Pixels], threads: int, share: float
 ) -> Iterator[Entry]:
-    table = {name.casefold() for name in (*bundle.seen, *bundle.unseen)}
-    words = [name for name in bundle.vocabulary.names if name.casefold() not in table]
+    table = {fold_name(name) for name in (*bundle.seen, *bundle.unseen)}
+    words = [name for name in bundle.vocabulary.names if fold_name(name) not in table]
     for backend in (b for b in installed_backends() if not b.startswith("tensorrt")):
         for precision in ("float32", *bundle.manifest.get("precisions", {})):
             if precision == "fp16":

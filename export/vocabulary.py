@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsd_core.errors import DataError
+from zsd_core.semantics import fold_name
 
 __all__ = ["Words", "read_words"]
 
@@ -72,8 +73,8 @@ def read_words(
             "holds what is no number."
         )
     first: dict[str, int] = {}
-    for row, name in enumerate(names):  # the runtime looks names up without regard to case
-        first.setdefault(" ".join(name.replace("_", " ").split()).casefold(), row)
+    for row, name in enumerate(names):  # of spellings that are one name, the first
+        first.setdefault(fold_name(name), row)
     first.pop("", None)
     rows = list(first.values())
     info |= {key: text for key, text in (("source", source), ("licence", licence)) if text}

@@ -142,3 +142,13 @@ def test_threads_that_the_system_does_not_give_are_an_error_and_no_hang():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15)
     assert done.returncode == 0 and "refused" in done.stdout and "128" in done.stdout, done
+
+
+@pytest.mark.parametrize("index", [2**32, 0.5, float("nan"), -(2**33)])
+def test_indices_that_would_become_others_are_refused(index):
+    with pytest.raises(ShapeError, match="whole numbers of 32 bits"):
+        kernels.roi_align(np.zeros((1, 1, 4, 4)), np.zeros((1, 4)), [index], output_size=(1, 1),
+                          spatial_scale=1.0)  # fmt: skip
+    same = kernels.roi_align(np.ones((1, 1, 4, 4)), [[0, 0, 2, 2]], [0.0], output_size=(1, 1),
+                             spatial_scale=1.0)  # fmt: skip
+    assert same == 1

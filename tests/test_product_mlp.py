@@ -159,6 +159,22 @@ def test_a_shortlist_is_exact_for_its_pairs_and_estimated_elsewhere(simd, precis
     assert np.array_equal(nothing[0], estimates[0])
 
 
+@pytest.mark.parametrize("firsts", [(20, 0), (7, 20), (0, 0), (60, 0)])
+def test_a_shortlist_takes_scorers_in_any_order(firsts):
+    arguments = mlp_arguments(31, 60, 64, 24, zeros=0.4)
+    packed = [kernels.PackedMlp(*mlp_arguments(31, 60, 64, 24, seed=s)[2:]) for s in (0, 1)]
+    scorers = list(zip(packed, firsts, strict=True))
+    full = kernels.product_mlps(*arguments[:2], scorers)
+    short = kernels.product_mlps(*arguments[:2], scorers, shortlist=15)
+    for found, exact_one, first in zip(short, full, firsts, strict=True):
+        assert found.shape == exact_one.shape == (31, 60 - first)
+    both = max(firsts)  # classes that the first scorer and every other one score
+    if firsts[0] < 60:
+        is_exact = short[0] == full[0]
+        assert (is_exact.sum(axis=1) >= min(15, 60 - both)).all()
+        assert not is_exact.all()
+
+
 def test_the_estimate_is_exact_for_one_class():
     arguments = mlp_arguments(9, 1, 40, 24)
     packed = kernels.PackedMlp(*arguments[2:])

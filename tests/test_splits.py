@@ -118,6 +118,7 @@ def test_spellings_join_voc_and_coco_without_merging_a_split_that_has_both():
     both = Split(name="both", seen=("sofa",), unseen=("couch",)).spellings()
     assert (both["sofa"], both["couch"]) == ("sofa", "couch")
     assert fold_name(" Fire_Truck ") == "fire truck"
+    assert fold_name("Cafe\u0301\u00a0cup") == fold_name("caf\u00e9 cup")  # as macOS writes it
 
 
 def test_data_sets_and_bundles_mean_the_same_by_a_name():

@@ -6,6 +6,7 @@ numpy only, so that an edge device computes exactly what training saw.
 from __future__ import annotations
 
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,12 @@ Floats = NDArray[np.floating[Any]]
 
 
 def fold_name(name: str) -> str:
-    """The form names are compared in: lower case, underscores and runs of white space one blank."""
-    return " ".join(name.replace("_", " ").split()).casefold()
+    """The form names are compared in, whoever typed them.
+
+    Lower case, one blank for underscores and runs of white space, and Unicode's NFKC: an accent is
+    the same whether it is a letter's part or a sign of its own, as file systems write it.
+    """
+    return " ".join(normalize("NFKC", name).replace("_", " ").split()).casefold()
 
 
 def unit_rows(vectors: Floats) -> Floats:

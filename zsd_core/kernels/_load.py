@@ -40,8 +40,19 @@ def floats(array: ArrayLike) -> NDArray[np.float32]:
 
 
 def integers(array: ArrayLike) -> NDArray[np.int32]:
-    """The array as C-contiguous int32; copied only where it is not that already."""
-    return np.asarray(array, dtype=np.int32, order="C")
+    """The array as C-contiguous int32; copied only where it is not that already.
+
+    Raises:
+        ShapeError: an index is no whole number of 32 bits; it would become another one.
+    """
+    given = np.asarray(array)
+    with np.errstate(invalid="ignore"):  # NaN, found below
+        result = given.astype(np.int32, order="C", copy=False)
+    check(
+        result is given or np.array_equal(result, given), "indices",
+        "they must be whole numbers of 32 bits.",
+    )  # fmt: skip
+    return result
 
 
 def check(condition: bool, where: str, message: str) -> None:

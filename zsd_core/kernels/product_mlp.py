@@ -177,11 +177,11 @@ def _best(
     estimates: list[NDArray[np.float32]], first_classes: list[int], count: int
 ) -> NDArray[np.bool_]:
     """Mask ``(R, K)`` of every region's ``count`` best classes."""
-    rank = np.nan_to_num(estimates[0], nan=0.0)
+    start, rows = first_classes[0], len(estimates[0])
+    rank = np.full((rows, start + estimates[0].shape[1]), -np.inf, np.float32)
+    rank[:, start:] = np.nan_to_num(estimates[0])
     for estimate, first in zip(estimates[1:], first_classes[1:], strict=True):
-        rank[:, first - first_classes[0] :] -= np.logaddexp(0, -np.nan_to_num(estimate))
-    if first_classes[0]:
-        rank = np.pad(rank, ((0, 0), (first_classes[0], 0)), constant_values=-np.inf)
+        rank[:, first:] -= np.logaddexp(0, -np.nan_to_num(estimate))
     mask = np.zeros(rank.shape, bool)
     if count > 0:
         best = np.argpartition(-rank, count - 1, axis=1)[:, :count]
