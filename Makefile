@@ -1,12 +1,13 @@
 # Two commands need nothing before them: `make demo` and `make test`.
-# PYTHON=/path/to/python3 chooses the interpreter (3.10 or newer).
+# PYTHON=/path/to/python3 chooses the interpreter (3.10 or newer); LOCKED=1 takes every package by
+# version and hash from requirements/, which scripts/lock writes.
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick check format gpu-check wheel clean
-export PYTHON
+.PHONY: help demo test quick check format docs gpu-check wheel licences sbom clean
+export PYTHON LOCKED
 
 # What an environment depends on; touched files bring it up to date, else it is left alone.
 SOURCES := pyproject.toml setup.py CMakeLists.txt scripts/environment $(shell find csrc -type f)
-TEST_EXTRAS := cpu,openvino,tensorrt-rtx,train,export,text,demo,dev
+TEST_EXTRAS := cpu,openvino,tensorrt-rtx,track,video,serve,train,export,text,batch,cluster,triton,sign,demo,docs,dev
 TENSORRT ?= tensorrt_rtx
 TEST := .venv/test/bin/python -m pytest
 
@@ -29,11 +30,22 @@ check: .venv/test/.done ## format, lint and types only
 format: .venv/test/.done ## format everything and mend what can be mended automatically
 	@scripts/check --fix
 
+docs: .venv/test/.done ## the documentation as a site, into out/docs; broken links are errors
+	.venv/test/bin/python -m mkdocs build --strict
+
 gpu-check: .venv/test/.done ## on a machine with an NVIDIA GPU: prove the engines, print a report to paste
 	.venv/test/bin/python -m export.gpu_check --package $(TENSORRT)
 
 wheel: .venv/demo/.done ## build a wheel into dist/
 	.venv/demo/bin/python -m pip wheel --no-deps --wheel-dir dist .
+
+licences: .venv/demo/.done ## licences of all packages of make demo; one that may forbid use is an error
+	.venv/demo/bin/python scripts/licences.py
+
+sbom: .venv/demo/.done .venv/test/.done ## packages of make demo as CycloneDX, into out/sbom.json
+	@mkdir -p out
+	.venv/test/bin/python -m cyclonedx_py environment --pyproject pyproject.toml \
+	  --output-reproducible -o out/sbom.json .venv/demo/bin/python
 
 clean: ## remove environments, builds and outputs
 	rm -rf .venv build dist out *.egg-info zsd_core/_compiled*.so

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zsd_core.errors import require
-from zsd_core.pipeline import STAGES
+from zsd_core.stages import STAGES
 
 __all__ = ["draw_curves"]
 

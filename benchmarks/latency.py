@@ -1,4 +1,4 @@
-"""How long a detector takes per image, stage by stage, and what it takes to run.
+"""Time a detector per image, stage by stage, with its memory and energy.
 
     python -m benchmarks.latency
     python -m benchmarks.latency --backend onnxruntime openvino --batch 1 8 --classes 80 1203
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import multiprocessing
 import shutil
 import sys
@@ -30,16 +29,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # run as a file
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.latency_table import Case, compare, read_rows, table
 from benchmarks.measure import (
     Energy,
     conditions,
-    markdown,
     percentiles,
     photograph,
     resident_mb,
@@ -48,46 +44,18 @@ from benchmarks.measure import (
 from runtime.backends import installed_backends
 from runtime.bundle import PRECISIONS, Bundle, default_bundle, open_bundle
 from runtime.detector import Detector
+from zsd_core.commands import Progress, command, new_parser
 from zsd_core.config import ModelConfig
-from zsd_core.errors import ConfigError, DeviceError, ZsdError
+from zsd_core.errors import ConfigError, DeviceError
 from zsd_core.files import prepare_files
-from zsd_core.pipeline import STAGES
-from zsd_core.progress import Progress
 from zsd_core.semantics import fold_name
+from zsd_core.stages import STAGES
 
-__all__ = [
-    "Case", "bundle_path", "class_names", "compare", "grid", "main", "measure", "parse",
-    "read_rows", "sweeps", "table",
-]  # fmt: skip
+__all__ = ["bundle_path", "class_names", "grid", "main", "measure", "parse", "sweeps"]
 
 PAPER = "paper"
 CLASSES = (4, 80, 1203)
 SWEEPS = {"classes": (4, 20, 80, 300, 1203), "proposals": (25, 50, 100, 300), "batch": (1, 2, 4, 8)}
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One configuration of the benchmark.
-
-    Attributes:
-        bundle: its directory.
-        backend: of the runtime.
-        precision: of the networks; with int8 the scoring is int8 too.
-        batch: images of a call.
-        size: shorter edge of the network input; None is the bundle's.
-        classes: asked for.
-        proposals: most regions of an image; None is the bundle's.
-        threads: CPU threads; None is one per core.
-    """
-
-    bundle: str
-    backend: str = "onnxruntime"
-    precision: str = "float32"
-    batch: int = 1
-    size: int | None = None
-    classes: int = 80
-    proposals: int | None = None
-    threads: int | None = None
 
 
 def measure(
@@ -107,9 +75,13 @@ def measure(
     images = [image] * case.batch
     start = time.perf_counter()
     detector = Detector(
-        bundle, backend=case.backend, precision=case.precision, threads=case.threads,
-        classes=class_names(bundle, case.classes), scoring_precision=_scoring(case.precision),
-    )  # fmt: skip
+        bundle,
+        backend=case.backend,
+        precision=case.precision,
+        threads=case.threads,
+        classes=class_names(bundle, case.classes),
+        scoring_precision="int8" if case.precision == "int8" else "float32",
+    )
     opened = time.perf_counter()
     detector(images, max_batch=case.batch)
     first = time.perf_counter()
@@ -161,10 +133,6 @@ def class_names(bundle: Bundle, count: int) -> list[str]:
     return names[:count]
 
 
-def _scoring(precision: str) -> str:
-    return "int8" if precision == "int8" else "float32"
-
-
 def _changed(config: ModelConfig, size: int | None, proposals: int | None) -> ModelConfig:
     preprocess, regions = config.preprocess, config.proposals
     if size is not None:
@@ -185,10 +153,18 @@ def grid(args: argparse.Namespace, bundles: Sequence[Path]) -> list[Case]:
         for backend, precision, batch, size, classes, proposals in product(
             args.backend, precisions, args.batch, args.size, args.classes, args.proposals
         ):
-            cases.append(Case(
-                bundle=str(path), backend=backend, precision=precision, batch=batch, size=size,
-                classes=classes, proposals=proposals, threads=args.threads,
-            ))  # fmt: skip
+            cases.append(
+                Case(
+                    bundle=str(path),
+                    backend=backend,
+                    precision=precision,
+                    batch=batch,
+                    size=size,
+                    classes=classes,
+                    proposals=proposals,
+                    threads=args.threads,
+                )
+            )
     return cases
 
 
@@ -200,88 +176,13 @@ def sweeps(base: Case) -> dict[str, list[Case]]:
     }
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Two Markdown tables: whole calls, and the medians of their stages."""
-    names = ["bundle", "backend", "precision", ">batch", ">size", ">classes", ">proposals"]
-    keys = [[str(row[name.removeprefix(">")]) for name in names] for row in rows]
-    whole = [
-        [
-            *key, *(f"{value:.2f}" for value in row["stages"]["whole call"].values()),
-            f"{row['images_per_s']:.1f}", _number(row["peak_mb"], ".0f"),
-            f"{row['open_ms']:.0f}", f"{row['first_ms']:.0f}",
-            _number(row["joules_per_image"], ".2f"), str(row["detections"]), str(row["calls"]),
-        ]
-        for key, row in zip(keys, rows, strict=True)
-    ]  # fmt: skip
-    stages = [
-        [*key, *(_stage(row["stages"][name]) for name in STAGES)]
-        for key, row in zip(keys, rows, strict=True)
-    ]
-    columns = (
-        ">p50 ms", ">p90 ms", ">p99 ms", ">images/s", ">memory MB", ">open ms", ">first ms",
-        ">J/image", ">found", ">calls",
-    )  # fmt: skip
-    return "\n\n".join((
-        markdown([*names, *columns], whole),
-        "Stages, p50 / p90 / p99 ms:",
-        markdown([*names, *(f">{name}" for name in STAGES)], stages),
-    ))  # fmt: skip
-
-
-def _stage(cuts: Mapping[str, float]) -> str:
-    return " / ".join(f"{value:.2f}" for value in cuts.values())
-
-
-def _number(value: float | None, form: str) -> str:
-    return "not reported" if value is None else format(value, form)
-
-
-def compare(rows: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> str:
-    """Pair rows of the same configuration; medians, and theirs over ours.
-
-    Raises:
-        ConfigError: no configuration is in both.
-    """
-    fields = [field.name for field in dataclasses.fields(Case)]
-    old = {tuple(str(row[f]) for f in fields): row for row in others}
-    lines = []
-    for row in rows:
-        key = tuple(str(row[f]) for f in fields)
-        if key not in old:
-            continue
-        for stage in ("whole call", *STAGES):
-            now, then = (r["stages"][stage]["p50_ms"] for r in (row, old[key]))
-            faster = f"{then / now:.2f}" if now > 0 else ""
-            lines.append([", ".join(key[:-1]), stage, f"{then:.2f}", f"{now:.2f}", faster])
-    if not lines:
-        raise ConfigError("--against: no configuration of that file was measured now.")
-    return markdown(["configuration", "stage", ">then, ms", ">now, ms", ">then / now"], lines)
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """What ``--json`` wrote.
-
-    Raises:
-        ConfigError: the file is something else.
-    """
-    try:
-        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        for row in [*rows, *([] if rows else [{}])]:  # none is none of ours
-            _ = [row[field.name] for field in dataclasses.fields(Case)], row["stages"]["whole call"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"--against {path} is not what --json of this command wrote ({error!r})."
-        ) from error
-    return rows
-
-
 @contextmanager
 def bundle_path(name: str) -> Iterator[Path]:
     """Path of a bundle; "" is the one that ships, "paper" is made and removed again."""
     if name != PAPER:
         yield Path(name) if name else default_bundle()
         return
-    from benchmarks.paper import paper_model, write_paper_bundle
+    from benchmarks.paper.model import paper_model, write_paper_bundle
 
     work = Path(tempfile.mkdtemp(prefix="contrastzsd-"))
     try:
@@ -314,10 +215,7 @@ def _measured(
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.latency", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = new_parser("benchmarks.latency", __doc__)
     add = parser.add_argument
     add("image", type=Path, nargs="?", help="default: a packaged photograph, 640 x 480")
     add("--bundle", nargs="+", default=[""], help=f"directories or zips, or {PAPER!r}")
@@ -352,29 +250,26 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 1 with a sentence on stderr."""
     args = parse(argv)
     rows: list[dict[str, Any]] = []
+    prepare_files(args.json, args.curves)
+    others = read_rows(args.against) if args.against else []
+    image = photograph(args.image)
     try:
-        prepare_files(args.json, args.curves)
-        others = read_rows(args.against) if args.against else []
-        image = photograph(args.image)
-        try:
-            for name in args.bundle:
-                with bundle_path(name) as path:
-                    cases = grid(args, [path])
-                    rows.extend(_measured(cases, image, args, "configurations"))
-                    if args.curves:
-                        _draw(cases[0], image, args)
-        finally:  # what was measured before an error is not lost
-            if rows:
-                _report(rows, image, args)
-        if args.against:
-            print(f"\n{compare(rows, others)}")
-    except (ZsdError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        for name in args.bundle:
+            with bundle_path(name) as path:
+                cases = grid(args, [path])
+                rows.extend(_measured(cases, image, args, "configurations"))
+                if args.curves:
+                    _draw(cases[0], image, args)
+    finally:  # what was measured before an error is not lost
+        if rows:
+            _report(rows, image, args)
+    if args.against:
+        print(f"\n{compare(rows, others)}")
     return 0
 
 

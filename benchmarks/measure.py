@@ -1,4 +1,4 @@
-"""What the benchmarks share: samples and their percentiles, memory, energy, and the conditions."""
+"""Shared parts of the benchmarks: samples, percentiles, memory, energy, and the conditions."""
 
 from __future__ import annotations
 
@@ -20,9 +20,16 @@ from zsd_core import kernels
 from zsd_core.errors import ZsdError, require
 
 __all__ = [
-    "Energy", "conditions", "interleaved", "keep_memory", "markdown", "percentiles", "photograph",
-    "resident_mb", "write_rows",
-]  # fmt: skip
+    "Energy",
+    "conditions",
+    "interleaved",
+    "keep_memory",
+    "markdown",
+    "percentiles",
+    "photograph",
+    "resident_mb",
+    "write_rows",
+]
 
 RAPL = Path("/sys/class/powercap")
 
@@ -108,7 +115,7 @@ class Energy:
                 continue
 
     def joules(self) -> float | None:
-        """None where nothing is reported."""
+        """Return None where nothing is reported."""
         if not self._zones:
             return None
         used = ((int(path.read_text()) - start) % (limit + 1) for path, start, limit in self._zones)
@@ -127,7 +134,7 @@ def photograph(path: Path | None = None) -> NDArray[np.uint8]:
 
 
 def conditions() -> str:
-    """What numbers depend on, in one line: processor, load, threads, versions."""
+    """Conditions of the numbers, in one line: processor, load, threads, versions."""
     built = ", ".join(f"{key} {value}" for key, value in kernels.build_info().items())
     return (
         f"{_processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; "

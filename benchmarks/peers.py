@@ -32,9 +32,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-if not __package__:  # run as a file
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
 from benchmarks.measure import (
     conditions,
     interleaved,
@@ -53,11 +50,11 @@ from benchmarks.peers_models import (
     YOLO_WORLD,
     Entry,
     photographs,
-)  # fmt: skip
+)
 from zsd_core import kernels
-from zsd_core.errors import ZsdError, require
+from zsd_core.commands import Progress, Steps, command, new_parser
+from zsd_core.errors import require
 from zsd_core.files import prepare_files
-from zsd_core.progress import Progress, Steps
 
 __all__ = ["BARS", "Bar", "Row", "judge", "main", "parse", "rows_of", "table"]
 
@@ -80,7 +77,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """How many times as fast one model must be as another, by the medians of one run.
+    """Required speed of one model relative to another, by the medians of one run.
 
     The fastest row of ``ours`` counts, and of every model in ``theirs`` its fastest row.
     """
@@ -99,10 +96,13 @@ BARS = (
     Bar(ours=PAPER, precision="float32", task="detect", theirs=(EAGER,), factor=2.2),
     Bar(ours=PAPER, precision="int8", task="detect", theirs=(EAGER,), factor=5),
     Bar(
-        ours=SHIPPED, precision="float32", task="set_classes", theirs=(YOLO_WORLD, OWL, DINO),
+        ours=SHIPPED,
+        precision="float32",
+        task="set_classes",
+        theirs=(YOLO_WORLD, OWL, DINO),
         factor=500,
     ),
-)  # fmt: skip
+)
 
 
 def rows_of(
@@ -118,20 +118,26 @@ def rows_of(
     counts = {entry.name: max(3, round(calls * entry.share)) for entry in entries}
     with Progress("calls", sum(counts.values()) + len(entries)) as bar:
         samples = interleaved(
-            {entry.name: entry.call for entry in entries}, counts, before=before,
+            {entry.name: entry.call for entry in entries},
+            counts,
+            before=before,
             done=lambda name: bar.advance(values={"now": name}),
-        )  # fmt: skip
+        )
     return [
         Row(
-            model=entry.model, backend=entry.backend, precision=entry.precision, task=entry.task,
-            calls=counts[entry.name], **percentiles(samples[entry.name]),
+            model=entry.model,
+            backend=entry.backend,
+            precision=entry.precision,
+            task=entry.task,
+            calls=counts[entry.name],
+            **percentiles(samples[entry.name]),
         )
         for entry in entries
-    ]  # fmt: skip
+    ]
 
 
 def _settle(torch: Any, threads: int) -> None:
-    """What a call must not inherit from the model before it: busy workers, another thread count."""
+    """Undo what the model before left: busy workers, another thread count."""
     torch.set_num_threads(threads)
     time.sleep(REST)
 
@@ -159,39 +165,53 @@ def judge(rows: Sequence[Row], bars: Sequence[Bar] = BARS) -> list[str]:
 
 def _fastest(rows: Sequence[Row], model: str, task: str, precision: str | None) -> Row | None:
     found = [
-        row for row in rows
+        row
+        for row in rows
         if row.model == model and row.task == task and precision in (None, row.precision)
-    ]  # fmt: skip
+    ]
     return min(found, key=lambda row: row.p50_ms, default=None)
 
 
 def table(rows: Sequence[Row]) -> str:
     """The rows in Markdown, by task and median."""
-    columns = (
-        "task", "model", "backend", "precision", ">p50 ms", ">p90 ms", ">p99 ms", ">calls"
-    )  # fmt: skip
-    return markdown(columns, [
+    columns = ("task", "model", "backend", "precision", ">p50 ms", ">p90 ms", ">p99 ms", ">calls")
+    return markdown(
+        columns,
         [
-            row.task, row.model, row.backend, row.precision, f"{row.p50_ms:.2f}",
-            f"{row.p90_ms:.2f}", f"{row.p99_ms:.2f}", str(row.calls),
-        ]
-        for row in sorted(rows, key=lambda row: (row.task, row.p50_ms))
-    ])  # fmt: skip
+            [
+                row.task,
+                row.model,
+                row.backend,
+                row.precision,
+                f"{row.p50_ms:.2f}",
+                f"{row.p90_ms:.2f}",
+                f"{row.p99_ms:.2f}",
+                str(row.calls),
+            ]
+            for row in sorted(rows, key=lambda row: (row.task, row.p50_ms))
+        ],
+    )
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.peers", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = new_parser("benchmarks.peers", __doc__)
     add = parser.add_argument
     add("--only", nargs="+", choices=tuple(GROUPS), default=list(GROUPS), help="default: all")
     add("--threads", type=int, metavar="N", help="of everything; default: one per core")
-    add("--calls", type=int, default=30, metavar="N",
-        help="of the fastest; slow models take fewer, at least 3 (%(default)s)")  # fmt: skip
-    add("--allocator", choices=("kept", "default"), default="kept",
-        help="keep freed memory, or do as the C library does (%(default)s)")  # fmt: skip
+    add(
+        "--calls",
+        type=int,
+        default=30,
+        metavar="N",
+        help="of the fastest; slow models take fewer, at least 3 (%(default)s)",
+    )
+    add(
+        "--allocator",
+        choices=("kept", "default"),
+        default="kept",
+        help="keep freed memory, or do as the C library does (%(default)s)",
+    )
     add("--json", type=Path, metavar="FILE", help="write the rows here too")
     args = parser.parse_args(argv)
     args.only = list(dict.fromkeys(args.only))
@@ -200,6 +220,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 1 with a sentence on stderr."""
     args = parse(argv)
@@ -219,9 +240,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = rows_of(entries, args.calls, partial(_settle, torch, threads))
         if args.json:
             write_rows(args.json, [asdict(row) for row in rows])
-    except (ZsdError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     finally:
         shutil.rmtree(work, ignore_errors=True)
     print(

@@ -1,4 +1,4 @@
-"""What ``benchmarks.peers`` compares: our detectors and the peers, each made as its users make it.
+"""Models of ``benchmarks.peers``: our detectors and the peers, each made as its users make it.
 
 Nothing is downloaded and no peer's package is imported before its group is made.
 """
@@ -21,12 +21,21 @@ from runtime.backends import installed_backends
 from runtime.bundle import Bundle, default_bundle, open_bundle
 from runtime.detector import Detector
 from zsd_core.errors import require
+from zsd_core.scoring import scorer_for
 from zsd_core.semantics import fold_name
 
 __all__ = [
-    "DINO", "EAGER", "GROUPS", "OWL", "PAPER", "SHIPPED", "YOLO_WORLD", "Entry", "Pixels",
+    "DINO",
+    "EAGER",
+    "GROUPS",
+    "OWL",
+    "PAPER",
+    "SHIPPED",
+    "YOLO_WORLD",
+    "Entry",
+    "Pixels",
     "photographs",
-]  # fmt: skip
+]
 
 Pixels = NDArray[np.uint8]
 CLASSES = 80
@@ -72,12 +81,12 @@ def photographs() -> list[Pixels]:
 
 
 def _shipped(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]:
-    from export import tradeoff
+    from export.checks import images as packaged
     from export.quantize import add_int8
 
     bundle = Path(shutil.copytree(default_bundle(), work / "shipped"))
     if "int8" not in open_bundle(bundle).manifest.get("precisions", {}):
-        add_int8(bundle, tradeoff.photographs())  # as python -m export.quantize does
+        add_int8(bundle, packaged.photographs())  # as python -m export.quantize does
     yield from _ours(SHIPPED, open_bundle(bundle), images, threads, 1.0)
 
 
@@ -86,19 +95,27 @@ def _ours(
 ) -> Iterator[Entry]:
     table = {fold_name(name) for name in (*bundle.seen, *bundle.unseen)}
     words = [name for name in bundle.vocabulary.names if fold_name(name) not in table]
+    method = scorer_for(bundle.model_config.scoring, bundle.scorer_tensors())
     for backend in (b for b in installed_backends() if not b.startswith("tensorrt")):
         for precision in ("float32", *bundle.manifest.get("precisions", {})):
             if precision == "fp16":
                 continue  # no CPU computes in it
             detector = Detector(
-                bundle, backend=backend, precision=precision, threads=threads,
-                scoring_precision="int8" if precision == "int8" else "float32",
-            )  # fmt: skip
+                bundle,
+                backend=backend,
+                precision=precision,
+                threads=threads,
+                scoring_precision=precision if precision in method.PRECISIONS else "float32",
+            )
             detect = _over(images, detector)
             yield Entry(
-                model=model, backend=backend, precision=precision, task="detect", call=detect,
+                model=model,
+                backend=backend,
+                precision=precision,
+                task="detect",
+                call=detect,
                 share=share,
-            )  # fmt: skip
+            )
     other, turn = Detector(bundle, threads=threads), count()
     other.prepare_vocabulary()  # every word, before any is asked for
 
@@ -118,7 +135,7 @@ def _over(images: Sequence[Pixels], function: Callable[[Pixels], Any]) -> Callab
 
 
 def _paper(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]:
-    from benchmarks.paper import (
+    from benchmarks.paper.model import (
         EagerDetector,
         add_paper_int8,
         paper_model,
@@ -132,9 +149,13 @@ def _paper(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry
         model, bundle.class_vectors[: len(bundle.seen)], bundle.class_vectors[len(bundle.seen) :]
     )
     yield Entry(
-        model=EAGER, backend="torch", precision="float32", task="detect",
-        call=_over(images, eager), share=0.2,
-    )  # fmt: skip
+        model=EAGER,
+        backend="torch",
+        precision="float32",
+        task="detect",
+        call=_over(images, eager),
+        share=0.2,
+    )
     yield from _ours(PAPER, open_bundle(work / "paper"), images, threads, 0.2)
 
 
@@ -152,9 +173,13 @@ def _torchvision(images: Sequence[Pixels], threads: int, work: Path) -> Iterator
                 return network([tensor])
 
         yield Entry(
-            model=model, backend="torch", precision="float32", task="detect",
-            call=_over(images, detect), share=share,
-        )  # fmt: skip
+            model=model,
+            backend="torch",
+            precision="float32",
+            task="detect",
+            call=_over(images, detect),
+            share=share,
+        )
 
 
 def _yolo(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]:
@@ -170,9 +195,13 @@ def _yolo(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]
     ):
         network = make(file)
         yield Entry(
-            model=model, backend="torch", precision="float32", task="detect",
-            call=_over(frames, partial(_predict, network)), share=0.6,
-        )  # fmt: skip
+            model=model,
+            backend="torch",
+            precision="float32",
+            task="detect",
+            call=_over(frames, partial(_predict, network)),
+            share=0.6,
+        )
         _predict(network, frames[0])
         network.model.pt_path = str(work / f"{model}.pt")  # where the export goes
         exported = ultralytics.YOLO(
@@ -180,9 +209,13 @@ def _yolo(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]
             task="detect",
         )
         yield Entry(
-            model=model, backend="onnxruntime", precision="float32", task="detect",
-            call=_over(frames, partial(_predict, exported)), share=0.6,
-        )  # fmt: skip
+            model=model,
+            backend="onnxruntime",
+            precision="float32",
+            task="detect",
+            call=_over(frames, partial(_predict, exported)),
+            share=0.6,
+        )
     transformers = require("transformers", "peers")
     encoder = transformers.CLIPTextModelWithProjection(transformers.CLIPTextConfig()).eval()
     tokens = torch.randint(1, 40000, (CLASSES, CLIP_TOKENS))
@@ -201,9 +234,13 @@ def _text_entry(model: str, call: Callable[[], Any], share: float) -> Entry:
             return call()
 
     return Entry(
-        model=model, backend="torch", precision="float32", task="set_classes", call=encode,
+        model=model,
+        backend="torch",
+        precision="float32",
+        task="set_classes",
+        call=encode,
         share=share,
-    )  # fmt: skip
+    )
 
 
 def _transformers(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]:
@@ -239,9 +276,13 @@ def _owl(torch: Any, package: Any, images: Sequence[Pixels]) -> Iterator[Entry]:
             return boxes[kept], scores[kept], labels[kept]
 
     yield Entry(
-        model=OWL, backend="torch", precision="float32", task="detect", call=_over(images, detect),
+        model=OWL,
+        backend="torch",
+        precision="float32",
+        task="detect",
+        call=_over(images, detect),
         share=0.08,
-    )  # fmt: skip
+    )
     yield _text_entry(OWL, embed, 0.3)
 
 
@@ -258,17 +299,24 @@ def _dino(torch: Any, package: Any, images: Sequence[Pixels]) -> Iterator[Entry]
         with torch.inference_mode():
             pixels = processor(images=image, return_tensors="pt")
             found = model(
-                pixel_values=pixels["pixel_values"], pixel_mask=pixels["pixel_mask"],
-                input_ids=tokens, attention_mask=mask, token_type_ids=torch.zeros_like(tokens),
-            )  # fmt: skip
+                pixel_values=pixels["pixel_values"],
+                pixel_mask=pixels["pixel_mask"],
+                input_ids=tokens,
+                attention_mask=mask,
+                token_type_ids=torch.zeros_like(tokens),
+            )
             scores = found.logits.sigmoid().amax(dim=-1)
             kept = scores > 0.99
             return found.pred_boxes[kept], scores[kept]
 
     yield Entry(
-        model=DINO, backend="torch", precision="float32", task="detect",
-        call=_over(images, detect), share=0.1,
-    )  # fmt: skip
+        model=DINO,
+        backend="torch",
+        precision="float32",
+        task="detect",
+        call=_over(images, detect),
+        share=0.1,
+    )
     bert = model.model.text_backbone
     yield _text_entry(DINO, lambda: bert(input_ids=tokens, attention_mask=mask), 0.3)
 

@@ -1,6 +1,6 @@
-"""What is known of the CUDA kernels with no GPU: their binaries, occupancy and a roofline.
+"""Facts about the CUDA kernels that need no GPU: their binaries, occupancy and a roofline.
 
-    python -m benchmarks.static [--module zsd_core/_compiled_cuda*.so]
+    python -m benchmarks.operators --static
 
 Registers, instructions and occupancy are read from the compiled module; the roofline is public peak
 figures and arithmetic. Nothing here ran on a GPU, and no line is a measured time.
@@ -8,21 +8,18 @@ figures and arithmetic. Nothing here ran on a GPU, and no line is a measured tim
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
 import shutil
 import subprocess
-import sys
 import sysconfig
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zsd_core.errors import ConfigError, ZsdError
+from zsd_core.errors import ConfigError
 
 __all__ = [
     "GPUS",
@@ -31,7 +28,6 @@ __all__ = [
     "KernelBinary",
     "Work",
     "budgets",
-    "main",
     "occupancy",
     "read_binaries",
     "table",
@@ -40,6 +36,7 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).resolve().parents[1]
+BUILT = ROOT / "zsd_core"  # where a CUDA module lies, if there is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +193,7 @@ def _dump(module: Path, what: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What an operator must do at least: its shape in words, operations, bytes to and from memory.
+    """Least work of an operator: its shape in words, operations, bytes to and from memory.
 
     ``tensor`` operations run on tensor cores; others are bound by bytes on every GPU here.
     """
@@ -221,27 +218,72 @@ def works() -> list[Work]:
     for classes in (96, 1203):
         rows.append(
             Work(
-                "product_mlp", f"float16, {classes} classes",
+                "product_mlp",
+                f"float16, {classes} classes",
                 2.0 * regions * classes * hidden * (depth + 1),
                 2.0 * (regions * depth + classes * depth + hidden * depth) + 4 * regions * classes,
                 tensor=True,
             )
-        )  # fmt: skip
+        )
     patch = regions * 1024 * 14 * 14
-    rows.append(Work("roi_align", "float16, 300 x 1024 x 14 x 14", 32.0 * patch,
-                     2.0 * (patch + 1024 * 38 * 63)))  # fmt: skip
+    rows.append(
+        Work(
+            "roi_align",
+            "float16, 300 x 1024 x 14 x 14",
+            32.0 * patch,
+            2.0 * (patch + 1024 * 38 * 63),
+        )
+    )
     rows.append(
         Work("fuse", "80 + 15 classes", 20.0 * regions * 96, 4.0 * regions * (96 + 15 + 95))
     )
+    rows.append(
+        Work("calibrate_scores", "300 regions, 95 classes", 30.0 * regions * 95, 8.0 * regions * 95)
+    )
+    for classes in (80, 16000):  # six regions that are looked at, as `open` does
+        rows.append(
+            Work(
+                "score_prototypes",
+                f"6 x 897 x {classes:,} classes",
+                2.0 * 6 * 897 * classes,
+                4.0 * 897 * (classes + 6) + 4 * 150.0 * (80 + classes),
+            )
+        )
+    rows.append(
+        Work(
+            "top_regions",
+            "150 queries of 80 classes",
+            2.0 * 150 * 80 + 150 * 150,
+            2 * 4.0 * 150 * 85,
+        )
+    )
     anchors = 9 * 38 * 63
     mask = 6000 * 6000 / 8
-    rows.append(Work("propose", "21,546 anchors, 6,000 before NMS", 10.0 * 6000 * 6000 / 2,
-                     5 * 4.0 * anchors + mask))  # fmt: skip
-    rows.append(Work("detect", "300 regions, 95 classes", 10.0 * regions * regions,
-                     4.0 * regions * 95 + regions * regions / 8))  # fmt: skip
+    rows.append(
+        Work(
+            "propose",
+            "21,546 anchors, 6,000 before NMS",
+            10.0 * 6000 * 6000 / 2,
+            5 * 4.0 * anchors + mask,
+        )
+    )
+    rows.append(
+        Work(
+            "detect",
+            "300 regions, 95 classes",
+            10.0 * regions * regions,
+            4.0 * regions * 95 + regions * regions / 8,
+        )
+    )
     pixels = 600 * 800
-    rows.append(Work("preprocess", "1080 x 1440 to 600 x 800", 40.0 * pixels,
-                     3.0 * 1080 * 1440 + 4 * 3.0 * pixels))  # fmt: skip
+    rows.append(
+        Work(
+            "preprocess",
+            "1080 x 1440 to 600 x 800",
+            40.0 * pixels,
+            3.0 * 1080 * 1440 + 4 * 3.0 * pixels,
+        )
+    )
     return rows
 
 
@@ -249,10 +291,11 @@ def _roofline() -> list[str]:
     lines = [
         "Least time per call in ms by the roofline (c: compute, m: memory), from public peaks:",
         "",
-        "| operator | shape | GFLOP | MB | FLOP/byte | " + " | ".join(
-            f"{gpu.name}" for gpu in GPUS.values()) + " |",
+        "| operator | shape | GFLOP | MB | FLOP/byte | "
+        + " | ".join(f"{gpu.name}" for gpu in GPUS.values())
+        + " |",
         "| --- | --- | ---: | ---: | ---: |" + " ---: |" * len(GPUS),
-    ]  # fmt: skip
+    ]
     for work in works():
         cells = []
         for gpu in GPUS.values():
@@ -261,8 +304,9 @@ def _roofline() -> list[str]:
         lines.append(
             f"| {work.operator} | {work.shape} | {work.operations / 1e9:.2f} | "
             f"{work.bytes / 1e6:.2f} | {work.operations / work.bytes:.1f} | "
-            + " | ".join(cells) + " |"
-        )  # fmt: skip
+            + " | ".join(cells)
+            + " |"
+        )
     return lines
 
 
@@ -277,50 +321,32 @@ def _binaries(module: Path) -> list[str]:
     for budget in budgets():
         cells = []
         for architecture, gpu in GPUS.items():
-            own = [
-                b for b in binaries if b.architecture == architecture and budget.matches(b.name)
-            ]  # fmt: skip
+            own = [b for b in binaries if b.architecture == architecture and budget.matches(b.name)]
             if not own:
                 cells.append("-")
                 continue
             worst = max(own, key=lambda b: b.registers)
-            blocks = occupancy(gpu, threads=budget.limit("threads", architecture),
-                               registers=worst.registers,
-                               shared=budget.limit("shared", architecture))  # fmt: skip
+            blocks = occupancy(
+                gpu,
+                threads=budget.limit("threads", architecture),
+                registers=worst.registers,
+                shared=budget.limit("shared", architecture),
+            )
             tensor = worst.instructions["HMMA"] + worst.instructions["IMMA"]
             cells.append(f"{worst.registers} / {blocks} / {tensor}")
         lines.append(f"| {budget.values['name']} | " + " | ".join(cells) + " |")
     return lines
 
 
-def table(module: Path | None) -> str:
-    """The whole report; without a built module only the roofline."""
-    lines = _roofline()
+def table() -> str:
+    """The whole report; where no module is built only the roofline."""
+    lines, module = _roofline(), max(BUILT.glob("_compiled_cuda*.so"), default=None)
     if module:
         lines += ["", *_binaries(module), ""]
         lines.append("Spilled registers: 0 in every kernel and architecture (gated by the tests).")
         lines.append("float32 and bfloat16 on sm_75 have no tensor-core instruction (shuffles).")
+    else:
+        lines += ["", "No CUDA module is built, so its binaries are not shown: ZSD_CUDA=ON."]
     lines += ["", "Static: nothing above ran on a GPU, and mma.sync does not reach the peak of"]
     lines.append("sm_90 and sm_100, whose fastest instructions (wgmma, tcgen05) are not used.")
     return "\n".join(lines)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the report."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--module", type=Path, help="the built CUDA module")
-    arguments = parser.parse_args(argv)
-    built = sorted((ROOT / "zsd_core").glob("_compiled_cuda*.so"))
-    try:
-        module = arguments.module or (built[0] if built else None)
-        print(table(module))
-        if module is None:
-            print("No CUDA module is built, so its binaries are not shown: ZSD_CUDA=ON.")
-    except ZsdError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

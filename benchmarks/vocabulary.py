@@ -1,16 +1,17 @@
-"""How long a change of classes takes, and what it does to a running stream.
+"""Time changes of classes, and what they do to a running stream.
 
     python -m benchmarks.vocabulary
     python -m benchmarks.vocabulary --bundle paper --calls 100 --frames 3 --json vocabulary.json
     python -m benchmarks.vocabulary --soak 10000
 
-"add one" takes a class into a detector of so many classes, by a name of the vocabulary or by a
-vector; "replace all" sets as many others. "prepare" computes every word of the vocabulary once, as
+"add one" takes a class into a detector of so many classes, by a name of the vocabulary, by a vector
+or, where the bundle has a text encoder, by a phrase that was never asked for; "replace all" sets as
+many others. "prepare" computes every word of the vocabulary once, as
 ``Detector.prepare_vocabulary`` and ``warmup`` do, and "prepared" rows come after it. "frame" is a
 call of the detector, alone and while another thread changes the classes all the time. A p99 of
 fewer than 100 calls is about the slowest of them. The soak test swaps class sets while frames are
-searched and compares every frame, bit for bit, with a detector opened with the set the frame
-names; one that is missing or mixed fails the command.
+searched and compares every frame, bit for bit, with a detector opened with the set the frame names;
+one that is missing or mixed fails the command.
 """
 
 from __future__ import annotations
@@ -23,10 +24,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import combinations, cycle
+from itertools import count as count_up
 from pathlib import Path
-
-if not __package__:  # run as a file
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +36,9 @@ from runtime.bundle import open_bundle
 from runtime.classes import ClassTable
 from runtime.detections import Detections
 from runtime.detector import Detector
-from zsd_core.errors import ConfigError, ZsdError
-from zsd_core.progress import Progress
+from runtime.text import TextEncoder
+from zsd_core.commands import Progress, command, new_parser
+from zsd_core.errors import ConfigError
 from zsd_core.scoring import scorer_for
 
 __all__ = ["Row", "Soak", "changes", "main", "parse", "prepared", "soak", "stream", "table"]
@@ -63,7 +63,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Soak:
-    """What the soak test found.
+    """Result of the soak test.
 
     Attributes:
         swaps: changes of the class set.
@@ -102,6 +102,16 @@ def changes(detector: Detector, count: int, calls: int) -> list[Row]:
         _row(detector, "add one, by name", count, _times(add, calls, remove)),
         _row(detector, "add one, by vector", count, _times(add_vector, calls, remove)),
     ]
+    if detector.bundle.text_info:
+        phrases = (f"{extra} number {number}" for number in count_up())
+        added: list[str] = []
+
+        def add_phrase() -> None:
+            added[:] = [next(phrases)]
+            detector.add_classes(added)
+
+        times = _times(add_phrase, calls, lambda: detector.remove_classes(added))
+        rows.append(_row(detector, "add one, by phrase", count, times))
     add()
     rows.append(_row(detector, "remove one", count, _times(remove, calls, add)))
     remove()
@@ -113,7 +123,8 @@ def prepared(detector: Detector, counts: Sequence[int], calls: int) -> list[Row]
     """Time preparing the vocabulary, and changes of the prepared detector."""
     bundle = detector.bundle
     scorer = scorer_for(bundle.model_config.scoring, bundle.scorer_tensors())
-    times = _times(lambda: ClassTable(bundle, scorer).prepare(), 3, warmup=1)
+    encoder = TextEncoder(bundle)
+    times = _times(lambda: ClassTable(bundle, scorer, encoder).prepare(), 3, warmup=1)
     rows = [_row(detector, "prepare the vocabulary", len(bundle.vocabulary), times)]
     detector.prepare_vocabulary()
     for count in counts:
@@ -155,9 +166,12 @@ def _times(
 
 def _row(detector: Detector, operation: str, classes: int, samples: Sequence[float]) -> Row:
     return Row(
-        bundle=detector.bundle.name, operation=operation, classes=classes, calls=len(samples),
+        bundle=detector.bundle.name,
+        operation=operation,
+        classes=classes,
+        calls=len(samples),
         **percentiles(samples),
-    )  # fmt: skip
+    )
 
 
 def stream(detector: Detector, image: NDArray[np.uint8], count: int, calls: int) -> list[Row]:
@@ -214,6 +228,7 @@ def soak(detector: Detector, image: NDArray[np.uint8], swaps: int, count: int = 
             expected.append(fresh(image))
     if not all(map(len, expected)) or any(_same(a, b) for a, b in combinations(expected, 2)):
         raise ConfigError("soak: the sets' detections do not differ; take another image or bundle.")
+    before = detector.limits
     detector.set_thresholds(score_threshold=THRESHOLD)
     detector.set_classes(sets[0])
     chosen_of = {detector.class_set_version: 0}
@@ -250,13 +265,17 @@ def soak(detector: Detector, image: NDArray[np.uint8], swaps: int, count: int = 
             versions.add(result.class_set_version)
     finally:
         worker.join()
-        detector.set_thresholds()
+        detector.set_thresholds(score_threshold=before.by_role)
     if errors:
         raise errors[0]
     return Soak(
-        swaps=len(times), frames=frames, versions=len(versions), detections=found, wrong=wrong,
+        swaps=len(times),
+        frames=frames,
+        versions=len(versions),
+        detections=found,
+        wrong=wrong,
         swap_ms=times,
-    )  # fmt: skip
+    )
 
 
 def _same(result: Detections, truth: Detections) -> bool:
@@ -270,21 +289,26 @@ def _same(result: Detections, truth: Detections) -> bool:
 def table(rows: Sequence[Row]) -> str:
     """The rows in Markdown."""
     columns = ("bundle", "operation", ">classes", ">p50 ms", ">p90 ms", ">p99 ms", ">calls")
-    return markdown(columns, [
+    return markdown(
+        columns,
         [
-            row.bundle, row.operation, str(row.classes), f"{row.p50_ms:.3f}", f"{row.p90_ms:.3f}",
-            f"{row.p99_ms:.3f}", str(row.calls),
-        ]
-        for row in rows
-    ])  # fmt: skip
+            [
+                row.bundle,
+                row.operation,
+                str(row.classes),
+                f"{row.p50_ms:.3f}",
+                f"{row.p90_ms:.3f}",
+                f"{row.p99_ms:.3f}",
+                str(row.calls),
+            ]
+            for row in rows
+        ],
+    )
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.vocabulary", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = new_parser("benchmarks.vocabulary", __doc__)
     add = parser.add_argument
     add("image", type=Path, nargs="?", help="default: a packaged photograph, 640 x 480")
     add("--bundle", nargs="+", default=[""], help=f"directories or zips, or {PAPER!r}")
@@ -292,8 +316,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--classes", nargs="+", type=int, default=list(CLASSES), metavar="N")
     add("--threads", type=int, metavar="N", help="default: one per core")
     add("--calls", type=int, default=1000, metavar="N", help="changes measured (%(default)s)")
-    add("--frames", type=int, default=50, metavar="N",
-        help="measured at rest, as many while classes change; 0: none (%(default)s)")  # fmt: skip
+    add(
+        "--frames",
+        type=int,
+        default=50,
+        metavar="N",
+        help="measured at rest, as many while classes change; 0: none (%(default)s)",
+    )
     add("--soak", type=int, default=0, metavar="N", help="swaps of the soak test; default: none")
     add("--json", type=Path, metavar="FILE", help="write all rows here too")
     args = parser.parse_args(argv)
@@ -302,34 +331,31 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 1 with a sentence on stderr."""
     args = parse(argv)
     rows: list[Row] = []
     lines: list[str] = []
     wrong = 0
-    try:
-        image = photograph(args.image)
-        for name in args.bundle:
-            with (
-                bundle_path(name) as path,
-                Detector(open_bundle(path), backend=args.backend, threads=args.threads) as detector,
-            ):
-                lines.append(f"{detector.description}; {conditions()}")
-                for count in args.classes:
-                    print(f"{detector.bundle.name}, {count} classes ...", file=sys.stderr)
-                    rows += changes(detector, count, args.calls)
-                    if args.frames:
-                        rows += stream(detector, image, count, args.frames)
-                if args.soak:
-                    result = soak(detector, image, args.soak)
-                    wrong += result.wrong
-                    lines.append(_verdict(result))
-                    rows.append(_row(detector, "swap under load (soak)", 20, result.swap_ms))
-                rows += prepared(detector, args.classes, args.calls)
-    except (ZsdError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    image = photograph(args.image)
+    for name in args.bundle:
+        with (
+            bundle_path(name) as path,
+            Detector(open_bundle(path), backend=args.backend, threads=args.threads) as detector,
+        ):
+            lines.append(f"{detector.description}; {conditions()}")
+            for count in args.classes:
+                print(f"{detector.bundle.name}, {count} classes ...", file=sys.stderr)
+                rows += changes(detector, count, args.calls)
+                if args.frames:
+                    rows += stream(detector, image, count, args.frames)
+            if args.soak:
+                result = soak(detector, image, args.soak)
+                wrong += result.wrong
+                lines.append(_verdict(result))
+                rows.append(_row(detector, "swap under load (soak)", 20, result.swap_ms))
+            rows += prepared(detector, args.classes, args.calls)
     if args.json:
         write_rows(args.json, [asdict(row) for row in rows])
     print("\n".join(lines))

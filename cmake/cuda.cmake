@@ -56,12 +56,18 @@ set(CMAKE_CUDA_STANDARD 17)
 set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 pybind11_add_module(_compiled_cuda NO_EXTRAS
   csrc/cuda_bindings.cpp
-  csrc/kernels/detect.cu
-  csrc/kernels/fuse.cu
-  csrc/kernels/preprocess.cu
-  csrc/kernels/product_mlp.cu
-  csrc/kernels/propose.cu
-  csrc/kernels/roi_align.cu)
+  csrc/cuda_given_bindings.cpp
+  csrc/kernels/cuda/calibrate_scores.cu
+  csrc/kernels/cuda/detect.cu
+  csrc/kernels/cuda/fuse.cu
+  csrc/kernels/cuda/preprocess.cu
+  csrc/kernels/cuda/product_mlp.cu
+  csrc/kernels/cuda/propose.cu
+  csrc/kernels/cuda/roi_align.cu
+  csrc/kernels/cuda/score_prototypes.cu
+  csrc/kernels/cuda/second_look.cu
+  csrc/kernels/cuda/spoken_for.cu
+  csrc/kernels/cuda/top_regions.cu)
 target_include_directories(_compiled_cuda
   PRIVATE csrc ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
 set_target_properties(_compiled_cuda PROPERTIES

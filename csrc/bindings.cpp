@@ -13,9 +13,11 @@
 #include <optional>
 #include <string>
 
+#include "kernels/calibrate_scores.h"
 #include "kernels/cpu/block_cache.h"
 #include "kernels/cpu/simd.h"
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/usable_threads.h"
 #include "kernels/detect.h"
 #include "kernels/fuse.h"
 #include "kernels/linear.h"
@@ -220,6 +222,18 @@ Floats fuse(const Floats& seen_logits, const Floats& unseen_probabilities,
   return output;
 }
 
+Floats calibrate_scores(const Floats& scores, const Floats& parameters,
+                        const std::optional<Floats>& floors) {
+  const zsd::CalibrateParams params{scores.shape(0), scores.shape(1)};
+  Floats output = make<float>({params.regions, params.classes});
+  const float *s = scores.data(), *p = parameters.data();
+  const float* f = floors ? floors->data() : nullptr;
+  float* to = output.mutable_data();
+  const py::gil_scoped_release release;
+  zsd::calibrate_scores(params, s, p, f, to);
+  return output;
+}
+
 py::tuple detect(const Floats& class_scores, const Floats& deltas, const Floats& rois,
                  const Indices& batch_indices, const Floats& image_sizes, const Floats& thresholds,
                  double nms_threshold, std::int64_t max_detections, float min_size) {
@@ -304,10 +318,14 @@ PYBIND11_MODULE(_compiled, module) {
   module.def("roi_align_backward", &roi_align_backward);
   module.def("product_mlp", &product_mlp);
   module.def("fuse", &fuse);
+  module.def("calibrate_scores", &calibrate_scores);
   module.def("detect", &detect);
   module.def("nms", &nms);
   module.def("build_info", &build_info);
   module.def("large_results", &large_results);
+  module.def("thread_limit", &zsd::thread_limit);
+  module.def("usable_threads", &zsd::usable_threads);
+  module.def("quota_cores", &zsd::quota_cores, py::arg("root") = "");
   module.def("get_threads", &zsd::num_threads);
   module.def("set_threads", &zsd::set_num_threads);
   module.def("set_simd", &zsd::set_simd);

@@ -12,7 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/launch.h"
+#include "device_array.h"
+#include "kernels/cuda/launch.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -20,176 +21,7 @@ using namespace py::literals;
 namespace zsd {
 namespace bindings {
 
-// The part of DLPack's unversioned binary interface that is read here.
-struct DlTensor {
-  void* data;
-  std::int32_t device_type, device_id;
-  std::int32_t ndim;
-  std::uint8_t code, bits;
-  std::uint16_t lanes;
-  std::int64_t* shape;
-  std::int64_t* strides;  // null: contiguous
-  std::uint64_t byte_offset;
-};
-#ifdef ZSD_CUDA_SHIM
-constexpr int kDeviceType = 1;  // the CPU
-#else
-constexpr int kDeviceType = 2;  // CUDA; managed memory (13) is reachable too
-#endif
-
-[[noreturn]] void raise(const char* kind, const std::string& message) {
-  const py::object type = py::module_::import("zsd_core.errors").attr(kind);
-  PyErr_SetString(type.ptr(), message.c_str());
-  throw py::error_already_set();
-}
-
-std::string text(const std::vector<std::int64_t>& shape) {
-  std::string result = "(";
-  for (std::size_t i = 0; i < shape.size(); ++i) {
-    result += std::to_string(shape[i]) + (i + 1 < shape.size() ? ", " : "");
-  }
-  return result + (shape.size() == 1 ? ",)" : ")");
-}
-
-// A device array that one argument of an operator names.
-struct Array {
-  void* data = nullptr;
-  std::vector<std::int64_t> shape;
-  std::string type;  // numpy's name: float32, bfloat16, ...
-
-  template <typename T>
-  T* as() const {
-    return static_cast<T*>(data);
-  }
-};
-
-std::string dlpack_type(int code, int bits) {
-  const char* kinds[] = {"int", "uint", "float", "opaque", "bfloat"};
-  return (code < 5 ? kinds[code] : "unknown") + std::to_string(bits);
-}
-
-// Reads what one operator's arguments are and complains in its name.
-class Arguments {
- public:
-  explicit Arguments(const char* where) : where_(where) {}
-
-  // The argument, whose type must be one of `types` and whose shape must be `shape`; -1 is any
-  // size.
-  Array read(const char* name, const py::object& object, const std::vector<std::string>& types,
-             const std::vector<std::int64_t>& shape) const {
-    const std::string place = std::string(where_) + ": " + name;
-    Array array;
-    if (py::hasattr(object, "__dlpack__")) {
-      array = from_dlpack(place, object);
-    } else if (py::hasattr(object, "__cuda_array_interface__")) {
-      array = from_interface(place, object.attr("__cuda_array_interface__"));
-    } else {
-      raise("DeviceError",
-            place + " is a " + std::string(py::str(py::type::of(object))) +
-                ", must offer __dlpack__ or __cuda_array_interface__ (torch, cupy).");
-    }
-    std::string expected;
-    bool agrees = false;
-    for (const std::string& type : types) {
-      agrees |= type == array.type;
-      expected += (expected.empty() ? "" : " or ") + type;
-    }
-    if (!agrees) {
-      raise("ShapeError", place + " is " + array.type + ", must be " + expected + ".");
-    }
-    agrees = shape.size() == array.shape.size();
-    for (std::size_t i = 0; agrees && i < shape.size(); ++i) {
-      agrees = shape[i] < 0 || shape[i] == array.shape[i];
-    }
-    if (!agrees) {
-      raise("ShapeError", place + " has shape " + text(array.shape) + ", expected " + text(shape) +
-                              " (-1: any size).");
-    }
-    return array;
-  }
-
-  void finish(cudaError_t status) const {
-    if (status != cudaSuccess) {
-      raise("DeviceError", std::string(where_) + ": CUDA could not launch the kernel (" +
-                               cudaGetErrorString(status) +
-                               "); is the module built for this GPU? See build_info().");
-    }
-  }
-
- private:
-  static void check_contiguous(const std::string& place, const std::vector<std::int64_t>& shape,
-                               const std::vector<std::int64_t>& strides, std::int64_t unit) {
-    std::int64_t expected = unit;
-    for (const std::int64_t size : shape) {
-      if (size == 0) return;
-    }
-    for (std::size_t i = shape.size(); i-- > 0;) {
-      if (shape[i] > 1 && strides[i] != expected) {
-        raise("ShapeError", place + " is not contiguous; pass a contiguous copy of it.");
-      }
-      expected *= shape[i];
-    }
-  }
-
-  static Array from_dlpack(const std::string& place, const py::object& object) {
-    const py::tuple device = object.attr("__dlpack_device__")();
-    const int type = device[0].cast<int>();
-    if (type != kDeviceType && !(kDeviceType == 2 && type == 13)) {
-      raise("DeviceError", place + " lies on DLPack device type " + std::to_string(type) +
-                               ", must lie on " + std::to_string(kDeviceType) +
-                               "; the CPU's kernels are in zsd_core.kernels.");
-    }
-    // -1: the producer need not synchronise any stream with ours.
-    const py::object capsule =
-        kDeviceType == 2 ? object.attr("__dlpack__")("stream"_a = -1) : object.attr("__dlpack__")();
-    const auto* tensor =
-        static_cast<const DlTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
-    if (!tensor) throw py::error_already_set();
-    Array array;
-    array.data = static_cast<char*>(tensor->data) + tensor->byte_offset;
-    array.shape.assign(tensor->shape, tensor->shape + tensor->ndim);
-    array.type = dlpack_type(tensor->code, tensor->bits);
-    if (tensor->strides) {
-      check_contiguous(place, array.shape, {tensor->strides, tensor->strides + tensor->ndim}, 1);
-    }
-    return array;
-  }
-
-  static Array from_interface(const std::string& place, const py::dict& interface) {
-    Array array;
-    array.data =
-        reinterpret_cast<void*>(interface["data"].cast<py::tuple>()[0].cast<std::uintptr_t>());
-    for (const py::handle size : interface["shape"]) {
-      array.shape.push_back(size.cast<std::int64_t>());
-    }
-    const auto code = interface["typestr"].cast<std::string>();
-    if (code.size() != 3 || code[0] == '>') {
-      raise("ShapeError", place + " has the type code " + code + ", must be little-endian.");
-    }
-    const int bytes = code[2] - '0';
-    array.type = dlpack_type(code[1] == 'i'   ? 0
-                             : code[1] == 'u' ? 1
-                             : code[1] == 'f' ? 2
-                                              : 5,
-                             8 * bytes);
-    if (interface.contains("strides") && !interface["strides"].is_none()) {
-      std::vector<std::int64_t> strides;
-      for (const py::handle stride : interface["strides"]) {
-        strides.push_back(stride.cast<std::int64_t>());
-      }
-      check_contiguous(place, array.shape, strides, bytes);
-    }
-    return array;
-  }
-
-  const char* where_;
-};
-
-cudaStream_t as_stream(std::uintptr_t stream) { return reinterpret_cast<cudaStream_t>(stream); }
-
-const std::vector<std::string> kFloat = {"float32"};
-const std::vector<std::string> kInt = {"int32"};
-const std::vector<std::string> kFloats = {"float32", "float16", "bfloat16"};
+void add_given(py::module_& module);  // cuda_given_bindings.cpp
 
 // Of int8 weights, as mlp_int8.h defines them; null for others.
 struct Split {
@@ -250,51 +82,55 @@ void product_mlp(const py::object& regions, const py::object& prototypes, const 
   }
 }
 
-RoiAlignParams roi_align_params(const std::vector<std::int64_t>& features,
-                                const std::vector<std::int64_t>& patches, double spatial_scale,
-                                int sampling_ratio) {
-  return {features[0],   features[1], features[2], features[3],
-          patches[0],    patches[2],  patches[3],  static_cast<float>(spatial_scale),
-          sampling_ratio};
+// What both directions of roi_align read: a map of features, patches cut from it, and the regions.
+struct RoiAlignArrays {
+  Array features, patches, rois, batch_indices;
+  RoiAlignParams params;
+};
+
+RoiAlignArrays read_roi_align(const Arguments& arguments, Array features, Array patches,
+                              const py::object& rois, const py::object& batch_indices,
+                              double spatial_scale, int sampling_ratio) {
+  const std::int64_t regions = patches.shape[0];
+  const RoiAlignParams params{
+      features.shape[0], features.shape[1], features.shape[2], features.shape[3],
+      regions,           patches.shape[2],  patches.shape[3],  static_cast<float>(spatial_scale),
+      sampling_ratio};
+  return {std::move(features), std::move(patches),
+          arguments.read("rois", rois, kFloat, {regions, 4}),
+          arguments.read("batch_indices", batch_indices, kInt, {regions}), params};
 }
 
 void roi_align(const py::object& features, const py::object& rois, const py::object& batch_indices,
                const py::object& output, double spatial_scale, int sampling_ratio,
                std::uintptr_t stream) {
   const Arguments arguments("roi_align");
-  const Array f = arguments.read("features", features, kFloats, {-1, -1, -1, -1});
-  const Array boxes = arguments.read("rois", rois, kFloat, {-1, 4});
-  const Array images = arguments.read("batch_indices", batch_indices, kInt, {boxes.shape[0]});
-  const Array out =
-      arguments.read("output", output, {f.type}, {boxes.shape[0], f.shape[1], -1, -1});
-  const RoiAlignParams p = roi_align_params(f.shape, out.shape, spatial_scale, sampling_ratio);
-  const auto run = [&](auto type) {
+  Array f = arguments.read("features", features, kFloats, {-1, -1, -1, -1});
+  Array out = arguments.read("output", output, {f.type}, {-1, f.shape[1], -1, -1});
+  const RoiAlignArrays a = read_roi_align(arguments, std::move(f), std::move(out), rois,
+                                          batch_indices, spatial_scale, sampling_ratio);
+  arguments.finish(by_type(a.features.type, [&](auto type) {
     using T = decltype(type);
-    return launch_roi_align<T>(p, f.as<T>(), boxes.as<float>(), images.as<std::int32_t>(),
-                               out.as<T>(), as_stream(stream));
-  };
-  arguments.finish(f.type == "float32"   ? run(float{})
-                   : f.type == "float16" ? run(half{})
-                                         : run(bfloat16{}));
+    return launch_roi_align<T>(a.params, a.features.as<T>(), a.rois.as<float>(),
+                               a.batch_indices.as<std::int32_t>(), a.patches.as<T>(),
+                               as_stream(stream));
+  }));
 }
 
 void roi_align_backward(const py::object& gradient, const py::object& rois,
                         const py::object& batch_indices, const py::object& features,
                         double spatial_scale, int sampling_ratio, std::uintptr_t stream) {
   const Arguments arguments("roi_align_backward");
-  const Array g = arguments.read("gradient", gradient, kFloats, {-1, -1, -1, -1});
-  const Array boxes = arguments.read("rois", rois, kFloat, {g.shape[0], 4});
-  const Array images = arguments.read("batch_indices", batch_indices, kInt, {g.shape[0]});
-  const Array f = arguments.read("features", features, kFloat, {-1, g.shape[1], -1, -1});
-  const RoiAlignParams p = roi_align_params(f.shape, g.shape, spatial_scale, sampling_ratio);
-  const auto run = [&](auto type) {
+  Array g = arguments.read("gradient", gradient, kFloats, {-1, -1, -1, -1});
+  Array f = arguments.read("features", features, kFloat, {-1, g.shape[1], -1, -1});
+  const RoiAlignArrays a = read_roi_align(arguments, std::move(f), std::move(g), rois,
+                                          batch_indices, spatial_scale, sampling_ratio);
+  arguments.finish(by_type(a.patches.type, [&](auto type) {
     using T = decltype(type);
-    return launch_roi_align_backward<T>(p, g.as<T>(), boxes.as<float>(), images.as<std::int32_t>(),
-                                        f.as<float>(), as_stream(stream));
-  };
-  arguments.finish(g.type == "float32"   ? run(float{})
-                   : g.type == "float16" ? run(half{})
-                                         : run(bfloat16{}));
+    return launch_roi_align_backward<T>(a.params, a.patches.as<T>(), a.rois.as<float>(),
+                                        a.batch_indices.as<std::int32_t>(), a.features.as<float>(),
+                                        as_stream(stream));
+  }));
 }
 
 void fuse(const py::object& seen_logits, const py::object& unseen_logits,
@@ -331,6 +167,17 @@ void fuse(const py::object& seen_logits, const py::object& unseen_logits,
   arguments.finish(launch_fuse(p, input, out.as<float>(), as_stream(stream)));
 }
 
+void calibrate_scores(const py::object& scores, const py::object& parameters,
+                      const py::object& output, std::uintptr_t stream) {
+  const Arguments arguments("calibrate_scores");
+  const Array values = arguments.read("scores", scores, kFloat, {-1, -1});
+  const CalibrateParams p{values.shape[0], values.shape[1]};
+  const Array table = arguments.read("parameters", parameters, kFloat, {p.classes, 3});
+  const Array out = arguments.read("output", output, kFloat, {p.regions, p.classes});
+  arguments.finish(launch_calibrate_scores(p, values.as<float>(), table.as<float>(),
+                                           out.as<float>(), as_stream(stream)));
+}
+
 void preprocess(const py::object& image, const py::object& output,
                 std::pair<std::int64_t, std::int64_t> size, std::array<float, 3> mean,
                 std::array<float, 3> std, const std::string& color, std::uintptr_t stream) {
@@ -347,23 +194,10 @@ void preprocess(const py::object& image, const py::object& output,
                            {mean[0], mean[1], mean[2]},
                            {std[0], std[1], std[2]},
                            color == "bgr"};
-  const auto run = [&](auto type) {
+  arguments.finish(by_type(out.type, [&](auto type) {
     using T = decltype(type);
     return launch_preprocess<T>(p, pixels.as<std::uint8_t>(), out.as<T>(), as_stream(stream));
-  };
-  arguments.finish(out.type == "float32"   ? run(float{})
-                   : out.type == "float16" ? run(half{})
-                                           : run(bfloat16{}));
-}
-
-void check_workspace(const char* where, const Array& workspace, std::size_t needed) {
-  if (workspace.shape[0] < static_cast<std::int64_t>(needed) ||
-      reinterpret_cast<std::uintptr_t>(workspace.data) % 16) {
-    raise("ShapeError", std::string(where) + ": workspace has " +
-                            std::to_string(workspace.shape[0]) + " bytes, needs " +
-                            std::to_string(needed) + " aligned to 16; ask " + where +
-                            "_workspace().");
-  }
+  }));
 }
 
 ProposeParams propose_params(std::int64_t batch, std::int64_t anchors, std::int64_t height,
@@ -466,6 +300,7 @@ py::dict build_info() {
 }  // namespace zsd
 
 PYBIND11_MODULE(_compiled_cuda, module) {
+  zsd::bindings::add_given(module);
   module.doc() = "The CUDA kernels: device arrays in, results into arrays of the caller.";
   module.def("build_info", &zsd::bindings::build_info,
              "Architectures and toolkit it was built for.");
@@ -482,6 +317,8 @@ PYBIND11_MODULE(_compiled_cuda, module) {
              "output"_a, py::kw_only(), "fusion"_a, "seen_scale"_a = 1.0,
              "objectness"_a = py::none(), "objectness_power"_a = 0.0, "seen_evidence"_a = false,
              "in_use"_a = py::none(), "rectify"_a = false, "stream"_a = 0);
+  module.def("calibrate_scores", &zsd::bindings::calibrate_scores, "scores"_a, "parameters"_a,
+             "output"_a, py::kw_only(), "stream"_a = 0);
   module.def("preprocess", &zsd::bindings::preprocess, "image"_a, "output"_a, py::kw_only(),
              "size"_a, "mean"_a, "std"_a, "color"_a = "rgb", "stream"_a = 0);
   module.def("propose", &zsd::bindings::propose, "objectness"_a, "deltas"_a, "anchors"_a,

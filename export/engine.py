@@ -23,28 +23,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.copies import STAGES, working_copy
-from export.plans import EngineError, Plan, Profile, build_plan
-from export.precision import add_fp16
+from export.fp16 import add_fp16
+from export.graphs.inspect import STAGES
+from export.writing.bundle_writer import amend_bundle
+from export.writing.tensorrt_plans import EngineError, Plan, Profile, build_plan
+from export.writing.working_copy import working_copy
 from runtime.backends.cuda_driver import Device
 from runtime.backends.trt_package import EXTRAS, Package, open_package
-from runtime.bundle import PRECISIONS, Bundle, amend_bundle, open_bundle
+from runtime.bundle import PRECISIONS, Bundle, open_bundle
 from runtime.cache_files import cache_folder, write_whole
+from zsd_core.commands import Steps, command, new_parser
 from zsd_core.config import ModelConfig
-from zsd_core.errors import ConfigError, ZsdError, did_you_mean, require
-from zsd_core.progress import Steps
+from zsd_core.errors import ConfigError, did_you_mean, require
 
 __all__ = [
-    "Shapes", "build_engines", "check_targets", "main", "parse", "parse_range",
+    "Shapes",
+    "build_engines",
+    "check_targets",
+    "main",
+    "parse",
+    "parse_range",
     "profiles",
-]  # fmt: skip
+]
 
 CACHE_FORMAT = 2  # rises when a cached plan would not be what this version builds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shapes:
-    """What an engine must take: each a (min, opt, max) or (min, max); None is all the model may.
+    """Input shapes of an engine: each a (min, opt, max) or (min, max); None is all the model may.
 
     Attributes:
         batch: images together.
@@ -117,7 +124,7 @@ def check_targets(package: Package, targets: Sequence[str]) -> tuple[tuple[str, 
 
     Raises:
         ConfigError: the package does not build for a target.
-        DeviceError: the GPU of this machine decides and there is none.
+        DeviceError: the GPU of this machine decides and the machine has no GPU.
     """
     known, gpu = package.targets, ""
     hint = "For a Jetson or a data-centre GPU, run it there with --package tensorrt."
@@ -141,26 +148,42 @@ def profiles(config: ModelConfig, bundle: Bundle, shapes: Shapes) -> dict[str, P
     """Optimisation profiles of both stages.
 
     Raises:
-        ConfigError: a range is empty, falls, or an edge is no multiple of the padding.
+        ConfigError: a range is empty, falls, or an edge is no multiple of the padding; or sizes
+            are given and the trunk takes one only.
     """
-    preprocess, unit = config.preprocess, config.preprocess.pad_multiple
-    typical = preprocess.padded(*preprocess.resized(480, 640))
-    longest = preprocess.padded(preprocess.longer_edge, preprocess.longer_edge)[0]
+    (image,) = bundle.stage("trunk")["inputs"]
     batch = _range("batch", shapes.batch or (1, 1, 8), 1)
-    low, *middle, high = _range("size", shapes.size or (unit, longest), unit, fill=False)
-    edges = [min(max(edge, low), high) for edge in typical] if not middle else [middle[0]] * 2
-    most = config.proposals.post_nms_top
+    most = config.regions.look or config.proposals.post_nms_top
     regions = _range("regions", shapes.regions or (1, batch[1] * most, batch[2] * most), 1)
     keys = ("min", "opt", "max")
-    pixels = ([low, low], edges, [high, high])
+    pixels = _sizes(config, shapes, image["shape"][2:])
     trunk = {k: [n, 3, *hw] for k, n, hw in zip(keys, batch, pixels, strict=True)}
     return {
-        "trunk": {bundle.stage("trunk")["inputs"][0]["name"]: trunk},
+        "trunk": {image["name"]: trunk},
         "head": {
             value["name"]: {k: [r, *value["shape"][1:]] for k, r in zip(keys, regions, strict=True)}
             for value in bundle.stage("head")["inputs"]
         },
     }
+
+
+def _sizes(
+    config: ModelConfig, shapes: Shapes, declared: Sequence[int | str]
+) -> tuple[list[int], ...]:
+    """Height and width of the trunk's input: least, typical and largest."""
+    if fixed := [edge for edge in declared if isinstance(edge, int)]:
+        if shapes.size is not None:
+            raise ConfigError(
+                f"--size is given, but this trunk takes {' x '.join(map(str, fixed))} only; leave "
+                "it out."
+            )
+        return fixed, fixed, fixed
+    preprocess, unit = config.preprocess, config.preprocess.pad_multiple
+    typical = preprocess.padded(*preprocess.resized(480, 640))
+    longest = preprocess.padded(preprocess.longer_edge, preprocess.longer_edge)[0]
+    low, *middle, high = _range("size", shapes.size or (unit, longest), unit, fill=False)
+    edges = [min(max(edge, low), high) for edge in typical] if not middle else [middle[0]] * 2
+    return [low, low], edges, [high, high]
 
 
 def _range(name: str, values: tuple[int, ...], unit: int, fill: bool = True) -> list[int]:
@@ -179,7 +202,7 @@ def _range(name: str, values: tuple[int, ...], unit: int, fill: bool = True) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What to build; ``gpu`` is the name of the one that an engine is bound to, or empty."""
+    """One engine to build; ``gpu`` is the name of the one that an engine is bound to, or empty."""
 
     package: Package
     stage: str
@@ -193,13 +216,20 @@ class _Job:
         onnx = require("onnx", "export")
         digest = hashlib.sha256(onnx.load(network_file).SerializeToString(deterministic=True))
         package = self.package
-        facts = [CACHE_FORMAT, package.name, package.version, self.precision, self.target, self.gpu,
-                 self.profile]  # fmt: skip
+        facts = [
+            CACHE_FORMAT,
+            package.name,
+            package.version,
+            self.precision,
+            self.target,
+            self.gpu,
+            self.profile,
+        ]
         digest.update(json.dumps(facts, sort_keys=True).encode())
         return digest.hexdigest()
 
     def timings(self, cache: Path) -> Path:
-        """Where measurements of the GPU are kept."""
+        """File of measurements of the GPU."""
         gpu = re.sub(r"[^A-Za-z0-9]+", "-", self.gpu)
         return cache / f"{self.package.name}-{self.package.version}-{self.target}-{gpu}.timings"
 
@@ -214,10 +244,16 @@ def _build(
     plan = _cached(cache, key, allowed)
     if plan is None:
         plan = build_plan(
-            package, network_file, precision=precision, target=target, profile=job.profile,
-            allowed=allowed, progress=_phases() if sys.stderr.isatty() else None,
+            package,
+            network_file,
+            # A precision may leave a stage as it was exported.
+            precision="float32" if network_file == bundle.network(stage) else precision,
+            target=target,
+            profile=job.profile,
+            allowed=allowed,
+            progress=_phases() if sys.stderr.isatty() else None,
             timings=job.timings(cache) if cache else None,
-        )  # fmt: skip
+        )
         _keep(cache, key, plan)
     entry = {
         "file": f"engines/{stage}.{precision}.{target}.{package.name}-{package.version}.plan",
@@ -264,8 +300,12 @@ def _cached(cache: Path | None, key: str, allowed: Collection[str]) -> Plan | No
 def _keep(cache: Path | None, key: str, plan: Plan) -> None:
     if cache is None:
         return
-    facts = {"layers": plan.layers, "tensors": plan.tensors, "warnings": plan.warnings,
-             "sha256": hashlib.sha256(plan.data).hexdigest()}  # fmt: skip
+    facts = {
+        "layers": plan.layers,
+        "tensors": plan.tensors,
+        "warnings": plan.warnings,
+        "sha256": hashlib.sha256(plan.data).hexdigest(),
+    }
     write_whole(cache / f"{key}.plan", plan.data)
     write_whole(cache / f"{key}.json", json.dumps(facts).encode())
 
@@ -274,7 +314,7 @@ def parse_range(text: str) -> tuple[int, ...]:
     """Read "1:4:16"; one number is all three.
 
     Raises:
-        argparse.ArgumentTypeError: it is none.
+        argparse.ArgumentTypeError: the text cannot be read so.
     """
     try:
         values = tuple(int(part) for part in text.split(":"))
@@ -296,10 +336,7 @@ def _phases() -> Callable[[str], None]:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m export.engine", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = new_parser("export.engine", __doc__)
     add = parser.add_argument
     add("bundle", type=Path, nargs="?", help="changed in place (default: a copy of the shipped)")
     add("--target", nargs="+", default=[], metavar="SM", help="sm75 ... sm121 (this GPU)")
@@ -314,20 +351,21 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 1 with a sentence on stderr."""
     args = parse(argv)
-    try:
-        path = working_copy(args.bundle)
-        entries = build_engines(
-            path, targets=args.target, precision=args.precision, package=args.package,
-            shapes=Shapes(batch=args.batch, size=args.size, regions=args.regions),
-            allowed=args.allow_warning, cache=None if args.no_cache else args.cache,
-        )  # fmt: skip
-        sizes = open_bundle(path).manifest["files"]
-    except (ZsdError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    path = working_copy(args.bundle)
+    entries = build_engines(
+        path,
+        targets=args.target,
+        precision=args.precision,
+        package=args.package,
+        shapes=Shapes(batch=args.batch, size=args.size, regions=args.regions),
+        allowed=args.allow_warning,
+        cache=None if args.no_cache else args.cache,
+    )
+    sizes = open_bundle(path).manifest["files"]
     for entry in entries:
         layers = ", ".join(f"{count} {name}" for name, count in sorted(entry["layers"].items()))
         print(f"{path}/{entry['file']}  {sizes[entry['file']]['bytes'] / 1e6:.1f} MB, {layers}")

@@ -2,11 +2,12 @@
 
     python -m export.gpu_check --package tensorrt_rtx
 
-For float32, fp16 and, where the bundle holds it, int8: build for this GPU, compare with ONNX
-Runtime on the CPU stage by stage and in detections, within the tolerances of ``export.verify``; run
-from several threads, read back the types that TensorRT's engine inspector tells, and time it; and
-where the CUDA kernels are built, the same detections with everything on the device. ``make
-gpu-check`` runs this. Its authors have not run it on a GPU.
+For every bundle that is here, or the ones that are named, and for float32, fp16 and, where the
+bundle holds it, int8: build for this GPU, compare with ONNX Runtime on the CPU stage by stage and
+in detections, within the tolerances of ``export.verify``; run from several threads, read back the
+types that TensorRT's engine inspector tells, and time it; and where the CUDA kernels are built, the
+same detections with everything on the device. ``make gpu-check`` runs this. Its authors have not
+run it on a GPU.
 """
 
 from __future__ import annotations
@@ -26,34 +27,53 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from export.copies import working_copy
+from export.checks.images import sample_images
+from export.checks.parity import compared_classes
+from export.checks.traces import inputs_of
+from export.checks.variants import TOLERANCES, failures
 from export.engine import build_engines
-from export.plans import WANTED
-from export.stages import inputs_of, sample_images
 from export.tradeoff import tradeoff, tradeoff_table
-from export.variants import TOLERANCES, failures
+from export.writing.bundle_writer import amend_bundle
+from export.writing.tensorrt_plans import WANTED
+from export.writing.working_copy import working_copy
+from runtime.archive import MANIFEST
 from runtime.backends.cuda_driver import Device
-from runtime.backends.trt_engines import EngineBackend
+from runtime.backends.trt_backend import EngineBackend
 from runtime.backends.trt_package import EXTRAS, open_package
-from runtime.bundle import amend_bundle, default_bundle, open_bundle
+from runtime.bundle import default_bundle, open_bundle
 from runtime.detections import Detections
 from runtime.detector import Detector
+from zsd_core.commands import Steps, command, new_parser
 from zsd_core.errors import MissingPackageError, ZsdError
 from zsd_core.kernels.cuda import compiled_cuda
-from zsd_core.pipeline import Networks
-from zsd_core.progress import Steps
+from zsd_core.stages import Networks
 
 __all__ = [
-    "check", "check_precision", "device_line", "inspected_types", "main", "parse", "threads_agree",
-]  # fmt: skip
+    "agreeing",
+    "check",
+    "check_precision",
+    "device_line",
+    "fresh_copies",
+    "inspected_types",
+    "main",
+    "parse",
+    "threads_agree",
+]
 
+METHODS = ("contrastzsd", "prototypes")  # of scoring, that the device has
 SCORE = 0.01  # low, so that there is much to compare
 # What the engine inspector calls a type ("Half", "Row major linear FP16 format"); first fits first.
 SAID = {
-    "bfloat16": "bfloat16", "bf16": "bfloat16", "half": "float16", "fp16": "float16",
-    "float": "float32", "fp32": "float32", "int8": "int8",
-}  # fmt: skip
+    "bfloat16": "bfloat16",
+    "bf16": "bfloat16",
+    "half": "float16",
+    "fp16": "float16",
+    "float": "float32",
+    "fp32": "float32",
+    "int8": "int8",
+}
 OPAQUE = ("Constant", "Myelin", "NoOp", "Reformat", "Shuffle")
 
 
@@ -102,10 +122,8 @@ def check_precision(
     entries = build_engines(path, targets=[], precision=precision, package=package)
     report = tradeoff(path, precision, backends=[package], against="onnxruntime", calls=calls)
     beyond = [
-        failure
-        for part in report["backends"]
-        for failure in failures(part, TOLERANCES[precision])
-    ]  # fmt: skip
+        failure for part in report["backends"] for failure in failures(part, TOLERANCES[precision])
+    ]
     with closing(EngineBackend(package, open_bundle(path), precision)) as networks:
         if not threads_agree(networks, path):
             beyond.append("threads disturb each other")
@@ -116,10 +134,13 @@ def check_precision(
         if types and not types.get(WANTED[precision]):
             beyond.append(f"no layer of the {stage} works in {WANTED[precision]}")
     files = {entry["file"] for entry in entries}
-    amend_bundle(path, engines=[
-        entry | {"inspected": told[entry["stage"]]} if entry["file"] in files else entry
-        for entry in open_bundle(path).engines
-    ])  # fmt: skip
+    amend_bundle(
+        path,
+        engines=[
+            entry | {"inspected": told[entry["stage"]]} if entry["file"] in files else entry
+            for entry in open_bundle(path).engines
+        ],
+    )
     whole, whole_agrees = device_line(path, package, precision, calls)
     (output / f"{precision}.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     lines = ["", tradeoff_table(report)]
@@ -131,7 +152,7 @@ def check_precision(
 
 
 def inspected_types(text: str) -> dict[str, int]:
-    """How many layers of an engine read each type, from the inspector's JSON.
+    """Number of layers of an engine that read each type, from the inspector's JSON.
 
     Left out are layers that only move numbers, and those whose inside it does not show.
     """
@@ -158,25 +179,28 @@ def device_line(path: Path, package: str, precision: str, calls: int) -> tuple[s
         compiled_cuda()
     except MissingPackageError as error:
         return f"  on the device throughout: not checked. {error}", True
-    method = open_bundle(path).model_config.scoring.method
-    if method != "contrastzsd":
+    bundle = open_bundle(path)
+    method = bundle.model_config.scoring.method
+    if method not in METHODS:
         return f"  on the device throughout: not checked, it has no {method!r}.", True
     found, agreed, times = 0, 0, dict[bool, float]()
     results: dict[bool, list[Detections]] = {}
     for whole in (False, True):
         with Detector(
-            path, backend=package, precision=precision, score_threshold=SCORE,
+            path,
+            backend=package,
+            precision=precision,
+            classes=compared_classes(bundle)[1].names,  # some that a second look must find
+            score_threshold=SCORE,
             backend_options={"on_device": whole},
-        ) as detector:  # fmt: skip
+        ) as detector:
             pictures = [image.pixels for image in sample_images()]
             results[whole] = [detector(p) for p in pictures for _ in range(3)]
             samples = [sum(detector(pictures[-1]).times_ms.values()) for _ in range(calls)]
             times[whole] = float(np.median(samples))
     for ours, exact in zip(results[True], results[False], strict=True):
         found += max(len(ours), len(exact))
-        for box, score, name in zip(exact.boxes, exact.scores, exact.class_names, strict=True):
-            near = (np.abs(ours.boxes - box) <= 1).all(axis=1) & (abs(ours.scores - score) <= 0.01)
-            agreed += any(np.asarray(ours.class_names, object)[near] == name)
+        agreed += agreeing(ours, exact)
     good = 0 < 0.99 * found <= agreed
     return (
         f"  on the device throughout: {agreed} of {found} detections agree{'' if good else ': NO'};"
@@ -184,22 +208,42 @@ def device_line(path: Path, package: str, precision: str, calls: int) -> tuple[s
     ), good
 
 
+def agreeing(ours: Detections, exact: Detections) -> int:
+    """Detections of ``exact`` that ``ours`` holds: the class, within a pixel and 0.01 of score."""
+    count, names = 0, np.asarray(ours.class_names, object)
+    for box, score, name in zip(exact.boxes, exact.scores, exact.class_names, strict=True):
+        near = (np.abs(ours.boxes - box) <= 1).all(axis=1) & (abs(ours.scores - score) <= 0.01)
+        count += any(names[near] == name)
+    return count
+
+
 def threads_agree(networks: Networks, path: Path, count: int = 4, calls: int = 10) -> bool:
-    """Whether threads that share the networks get what each image gives alone."""
+    """Whether threads that share the networks get what each image gives alone.
+
+    Of a given detector's trunk the highest logits are compared in order: another kernel may take
+    near-equal queries in another order.
+    """
     config = open_bundle(path).model_config
     image = sample_images()[0].pixels
     inputs = [
         inputs_of(config, [np.ascontiguousarray(np.roll(image, 16 * i, axis=1))])["images"]
         for i in range(count)
     ]
-    alone = [networks.trunk(array)[0] for array in inputs]
+
+    def outcome(array: NDArray[np.float32]) -> NDArray[np.float32]:
+        outputs = networks.trunk(array)
+        if config.proposals.source == "queries":
+            return np.sort(outputs[1].max(axis=2), axis=1)
+        return outputs[0]
+
+    alone = [outcome(array) for array in inputs]
     same = [False] * count
 
     def work(index: int) -> None:
         # TensorRT-RTX may take another kernel from some call on, which rounds differently.
         near = 0.01 * float(np.abs(alone[index]).max())
         same[index] = all(
-            bool((np.abs(networks.trunk(inputs[index])[0] - alone[index]) <= near).all())
+            bool((np.abs(outcome(inputs[index]) - alone[index]) <= near).all())
             for _ in range(calls)
         )
 
@@ -211,39 +255,37 @@ def threads_agree(networks: Networks, path: Path, count: int = 4, calls: int = 1
     return all(same)
 
 
+def fresh_copies(folder: Path) -> list[Path]:
+    """Copies of the bundles of this installation; what was in the folder goes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(default_bundle().parent, folder)
+    return sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m export.gpu_check", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = new_parser("export.gpu_check", __doc__)
     add = parser.add_argument
-    add("bundle", type=Path, nargs="?", help="engines are added to it (default: a fresh copy)")
+    add("bundle", type=Path, nargs="*", help="engines are added (default: copies of what is here)")
     add("--package", choices=tuple(EXTRAS), default="tensorrt_rtx", help="(tensorrt_rtx)")
     add("--calls", type=int, default=200, metavar="N", help="timed calls of each network (200)")
     add("--output", type=Path, default=Path("out/gpu-check"), metavar="DIR", help="(%(default)s)")
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line: 0 where every precision was proved, else 1."""
     args = parse(argv)
-    try:
-        path = args.bundle
-        if path is None:
-            path = args.output / "bundle"
-            shutil.rmtree(path, ignore_errors=True)
-            shutil.copytree(default_bundle(), path)
-        path = working_copy(path)
+    lines, good = ["## GPU check"], True
+    for path in map(working_copy, args.bundle or fresh_copies(args.output / "bundles")):
         held: dict[str, Any] = open_bundle(path).manifest.get("precisions", {})
         precisions = ["float32", "fp16", *(["int8"] if "int8" in held else [])]
-        lines, good = check(
-            path, args.package, args.output, precisions=precisions, calls=args.calls
-        )
-    except (ZsdError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print("\n".join(["## GPU check", *lines, "", "passed" if good else "FAILED"]))
+        output = args.output / open_bundle(path).name
+        found, passed = check(path, args.package, output, precisions=precisions, calls=args.calls)
+        lines += found
+        good = good and passed
+    print("\n".join([*lines, "", "passed" if good else "FAILED"]))
     return 0 if good else 1
 
 

@@ -1,4 +1,4 @@
-"""Where the time of a bundle's networks goes by kind of layer, in float32 and in another precision.
+"""Time of a bundle's networks by kind of layer, in float32 and in another precision.
 
     python -m export.layer_times bundle/ --precision int8 --threads 2
 
@@ -22,34 +22,57 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from export.copies import STAGES
-from export.equalize import Feed
-from export.precision import name_nodes
-from export.quantize import calibration_inputs
-from export.tradeoff import photographs
-from export.verify import fill_slot, find_slot
+from export.checks.images import photographs
+from export.graphs.inspect import STAGES, Feed, name_nodes
+from export.int8.calibration import calibration_inputs
+from export.writing.markdown import fill_slot, find_slot
 from runtime.backends.onnxruntime import CPU, CPU_OFF
 from runtime.bundle import PRECISIONS, open_bundle
 from zsd_core import kernels
-from zsd_core.errors import ZsdError, require
+from zsd_core.commands import command, new_parser
+from zsd_core.errors import require
 from zsd_core.files import prepare_files
 
 if TYPE_CHECKING:
     import onnx
 
 __all__ = [
-    "alone", "at_most", "by_kind", "kind_of", "layers", "layers_table", "main", "parse", "profile",
-]  # fmt: skip
+    "alone",
+    "at_most",
+    "by_kind",
+    "kind_of",
+    "layers",
+    "layers_table",
+    "main",
+    "parse",
+    "profile",
+]
 
 SLOT = "layers"
 KINDS = {
-    "QuantizeLinear": "quantise", "DequantizeLinear": "quantise", "Transpose": "memory order",
-    "ReorderInput": "memory order", "ReorderOutput": "memory order", "Add": "add",
-    "QLinearAdd": "add", "MaxPool": "pooling", "NhwcMaxPool": "pooling", "ReduceMean": "pooling",
+    "QuantizeLinear": "quantise",
+    "DequantizeLinear": "quantise",
+    "Transpose": "memory order",
+    "ReorderInput": "memory order",
+    "ReorderOutput": "memory order",
+    "Add": "add",
+    "QLinearAdd": "add",
+    "MaxPool": "pooling",
+    "NhwcMaxPool": "pooling",
+    "ReduceMean": "pooling",
     "GlobalAveragePool": "pooling",
-}  # fmt: skip
-LAYERS = ("Conv", "FusedConv", "QLinearConv", "Gemm", "FusedGemm", "QGemm", "MatMul", "FusedMatMul",
-          "QLinearMatMul")  # fmt: skip
+}
+LAYERS = (
+    "Conv",
+    "FusedConv",
+    "QLinearConv",
+    "Gemm",
+    "FusedGemm",
+    "QGemm",
+    "MatMul",
+    "FusedMatMul",
+    "QLinearMatMul",
+)
 # Of the layers that are timed alone: kind, shape of the weights and of the input.
 ALONE = (
     ("1x1 convolution", (256, 256, 1, 1), (1, 256, 32, 32)),
@@ -73,7 +96,7 @@ def layers(
     Args:
         path: of the bundle.
         precision: to compare float32 with.
-        threads: of ONNX Runtime; None takes all cores.
+        threads: of ONNX Runtime; None takes all that the process may use.
         calls: of each network; the fastest of a node counts.
         regions: most regions of an image that the head is given.
     """
@@ -84,8 +107,10 @@ def layers(
         names = ("float32", precision)
         rows = profile(
             [onnx.load(bundle.network(stage, name, "onnxruntime")) for name in names],
-            [inputs[stage][0]] * 2, threads, calls,
-        )  # fmt: skip
+            [inputs[stage][0]] * 2,
+            threads,
+            calls,
+        )
         stages[stage] = {name: by_kind(part) for name, part in zip(names, rows, strict=True)}
     single = alone(threads, calls)
     return {
@@ -95,11 +120,12 @@ def layers(
         "at_most": at_most(stages, precision, single),
         "conditions": {
             "onnxruntime": require("onnxruntime", "cpu").__version__,
-            "threads": threads, "calls": calls,
+            "threads": threads,
+            "calls": calls,
             "regions": len(next(iter(inputs["head"][0].values()))),
             "int8": kernels.build_info()["int8"],
         },
-    }  # fmt: skip
+    }
 
 
 def profile(
@@ -142,7 +168,7 @@ def _rows(events: Sequence[Mapping[str, Any]], graph: onnx.GraphProto) -> list[R
     layers = {
         f"{node.name}_kernel_time": [s for s in map(shapes.get, node.input) if s and len(s) > 1]
         for node in graph.node
-    }  # fmt: skip
+    }
     return [
         {
             **kind_of(node["op_name"], (layers[name] or [()])[0], _output(node)),
@@ -202,15 +228,20 @@ def alone(threads: int | None, calls: int) -> dict[str, dict[str, float]]:
         numbers = np.random.default_rng(0).integers(0, 256, images, np.uint8)
         rows = profile(
             [_one_layer(weights, images, rounded) for rounded in (False, True)],
-            [{"x": numbers.astype(np.float32)}, {"x": numbers}], threads, calls,
-        )  # fmt: skip
+            [{"x": numbers.astype(np.float32)}, {"x": numbers}],
+            threads,
+            calls,
+        )
         exact, rounded = ([row for row in part if row["kind"] == kind] for part in rows)
         times = [sum(row["ms"] for row in part) for part in (exact, rounded)]
         operations = sum(row["operations"] for row in exact)
         found[kind] = {
-            "float32_ms": times[0], "int8_ms": times[1], "ratio": times[0] / times[1],
-            "float32_gops": operations / times[0] / 1e6, "int8_gops": operations / times[1] / 1e6,
-        }  # fmt: skip
+            "float32_ms": times[0],
+            "int8_ms": times[1],
+            "ratio": times[0] / times[1],
+            "float32_gops": operations / times[0] / 1e6,
+            "int8_gops": operations / times[1] / 1e6,
+        }
     return found
 
 
@@ -227,8 +258,12 @@ def _one_layer(weights: Sequence[int], images: Sequence[int], rounded: bool) -> 
         group = images[1] // weights[1]
         options = {"group": group, "kernel_shape": weights[2:], "pads": [weights[2] // 2] * 4}
     if rounded:
-        arrays |= {"one": np.float32(1), "many": np.float32(100 * math.prod(weights[1:])),
-                   "middle": np.uint8(128), "zero": np.int8(0)}  # fmt: skip
+        arrays |= {
+            "one": np.float32(1),
+            "many": np.float32(100 * math.prod(weights[1:])),
+            "middle": np.uint8(128),
+            "zero": np.int8(0),
+        }
         inputs = ["x", "one", "middle", "w", "one", "zero", "many", "middle"]
         if operator == "Gemm":  # ONNX Runtime's own; its bias is left out
             inputs.insert(6, "")
@@ -236,18 +271,19 @@ def _one_layer(weights: Sequence[int], images: Sequence[int], rounded: bool) -> 
         operator = "QLinearConv" if operator == "Conv" else "QGemm"
     kind = types.UINT8 if rounded else types.FLOAT
     graph = helper.make_graph(
-        [helper.make_node(operator, inputs, ["y"], **options)], "alone",
+        [helper.make_node(operator, inputs, ["y"], **options)],
+        "alone",
         [helper.make_tensor_value_info("x", kind, images)],
         [helper.make_tensor_value_info("y", kind, None)],
         [onnx.numpy_helper.from_array(np.asarray(array), name) for name, array in arrays.items()],
-    )  # fmt: skip
+    )
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=9)
     return model
 
 
 def at_most(stages: Mapping[str, Any], precision: str, single: Mapping[str, Any]) -> float | None:
-    """How much faster than float32 both networks can be.
+    """Greatest speed-up over float32 that both networks can reach.
 
     That is with every int8 layer as fast as alone, other layers as they are in float32, and what is
     no layer for nothing. None if all layers are faster than the profiler's clock ticks.
@@ -301,14 +337,11 @@ def layers_table(report: Mapping[str, Any]) -> str:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m export.layer_times", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = new_parser("export.layer_times", __doc__)
     add = parser.add_argument
     add("bundle", type=Path, help="that holds the precision")
     add("--precision", choices=[p for p in PRECISIONS if p != "float32"], default="int8")
-    add("--threads", type=int, metavar="N", help="of ONNX Runtime (all cores)")
+    add("--threads", type=int, metavar="N", help="of ONNX Runtime (all that the process may use)")
     add("--calls", type=int, default=20, metavar="N", help="of each network (20)")
     add("--regions", type=int, default=300, metavar="N", help="that the head is given (300)")
     add("--json", type=Path, metavar="FILE", help="write everything here too")
@@ -319,24 +352,24 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 1 with a sentence on stderr."""
     args = parse(argv)
-    try:
-        prepare_files(args.json)
-        if args.markdown:
-            find_slot(args.markdown, SLOT)
-        report = layers(
-            args.bundle, args.precision, threads=args.threads, calls=args.calls,
-            regions=args.regions,
-        )  # fmt: skip
-        if args.json:
-            args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        if args.markdown:
-            fill_slot(args.markdown, SLOT, layers_table(report))
-    except (ZsdError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    prepare_files(args.json)
+    if args.markdown:
+        find_slot(args.markdown, SLOT)
+    report = layers(
+        args.bundle,
+        args.precision,
+        threads=args.threads,
+        calls=args.calls,
+        regions=args.regions,
+    )
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if args.markdown:
+        fill_slot(args.markdown, SLOT, layers_table(report))
     print(layers_table(report))
     return 0
 

@@ -3,9 +3,9 @@
     python -m export.onnx --checkpoint runs/first/last.pt --output bundle/ --vocabulary nouns.txt
 
 Every stage of ``trunk.onnx``, ``head.onnx`` and ``detector.onnx`` is compared with PyTorch and the
-kernels on fixed images (scikit-image's photographs unless ``--images`` names a folder), with the
-score threshold lowered to 0. Beyond the limits the command fails and writes nothing; otherwise the
-numbers are in the bundle's ``parity.json``.
+kernels on fixed images (scikit-image's photographs unless ``--compare-on`` names a folder), with
+the score threshold lowered to 0. Beyond the limits the command fails and writes nothing; otherwise
+the numbers are in the bundle's ``parity.json``.
 """
 
 from __future__ import annotations
@@ -21,35 +21,39 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export.card import model_card
-from export.compare import class_table, compare_stages
-from export.compose import compose_detector
-from export.networks import (
-    ExportError,
-    check_exportable,
-    check_plain,
-    trace_head,
-    trace_trunk,
-)
-from export.parity import Limits, table
-from export.split import split_conv5
-from export.stages import NamedImage, folder_images, sample_images
-from export.vocabulary import Words, read_words
-from export.weights import WEIGHTS, save_graphs
+from export.checks.differences import Limits, table
+from export.checks.images import NamedImage, folder_images, sample_images
+from export.checks.parity import class_table, compare_stages
+from export.graphs.compose import compose_detector
+from export.graphs.errors import ExportError
+from export.graphs.split import split_conv5
+from export.graphs.trace import check_exportable, check_plain, trace_head, trace_trunk
+from export.graphs.weights import WEIGHTS, save_graphs
+from export.writing.bundle_writer import write_bundle
+from export.writing.card import model_card
+from export.writing.words import Words, read_words
 from runtime.archive import MANIFEST
 from runtime.backends import open_backend
-from runtime.bundle import Bundle, open_bundle, write_bundle
-from zsd_core.checkpoint import Checkpoint, load_checkpoint
+from runtime.bundle import Bundle, open_bundle
+from zsd_core.commands import Steps, command, new_parser
 from zsd_core.config import ModelConfig
-from zsd_core.errors import BundleError, DataError, ZsdError, require
-from zsd_core.files import prepare_files
-from zsd_core.models import TorchNetworks
-from zsd_core.progress import Steps
+from zsd_core.errors import BundleError, DataError, require
+from zsd_core.files import parse_json, prepare_files
+from zsd_core.learning.checkpoint import Checkpoint, load_checkpoint
+from zsd_core.learning.models import TorchNetworks
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["check_output", "compare_with_torch", "describe_graph", "export_bundle", "main", "parse"]
+__all__ = [
+    "check_output",
+    "compare_with_torch",
+    "describe_graph",
+    "export_bundle",
+    "generator",
+    "main",
+    "parse",
+]
 
 
 def export_bundle(
@@ -73,7 +77,7 @@ def export_bundle(
         vocabulary: words for the device.
         limits: where agreement ends.
         overwrite: replace what is at ``output``.
-        whole_head: keep all of conv5 in the head, see ``export.split``.
+        whole_head: keep all of conv5 in the head, see ``export.graphs.split``.
         step: progress.
         **details: further manifest entries: name, licence, notes, metrics.
 
@@ -115,13 +119,14 @@ def export_bundle(
                 "class_vectors": checkpoint.vectors,
                 "scorer": scorer,
                 "stages": {name: describe_graph(name, graph) for name, graph in graphs.items()},
-                "generator": _generator(),
+                "generator": generator(),
                 "training": _provenance(checkpoint),
                 **details,
             }
             if vocabulary is not None:
                 parts["vocabulary"] = (vocabulary.names, vocabulary.vectors)
                 parts["vocabulary_info"] = vocabulary.info
+                parts["ordinary"] = vocabulary.ordinary
             draft = open_bundle(write_bundle(work / "draft", files=files, **parts))
         with step(f"compare with PyTorch on {len(images)} images"):
             report = compare_with_torch(checkpoint, draft, images, limits or Limits())
@@ -165,12 +170,16 @@ def compare_with_torch(
     """Compare every graph of a bundle with the checkpoint it was made from, as JSON values."""
     scorer, classes = class_table(bundle)
     return compare_stages(
-        bundle, scorer, classes, images, limits,
+        bundle,
+        scorer,
+        classes,
+        images,
+        limits,
         truth=("PyTorch and the kernels", TorchNetworks(checkpoint.model)),
         truth_config=checkpoint.config.model,
         networks=("trunk.onnx and head.onnx", open_backend("onnxruntime", bundle)),
         packages=("torch", "onnx", "onnxscript", "onnxruntime", "numpy"),
-    )  # fmt: skip
+    )
 
 
 def describe_graph(name: str, graph: ir.Model) -> dict[str, Any]:
@@ -194,7 +203,7 @@ def describe_graph(name: str, graph: ir.Model) -> dict[str, Any]:
 
 
 def _name(output: Path) -> str:
-    """What a bundle is called that nobody named; "model.v2" is no file with a suffix."""
+    """Name of a bundle that nobody named; "model.v2" is no file with a suffix."""
     return output.resolve().name.removesuffix(".zip")
 
 
@@ -218,7 +227,8 @@ def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _generator() -> str:
+def generator() -> str:
+    """Name and version of this package, for manifests."""
     try:
         return f"contrastzsd {metadata.version('contrastzsd')}"
     except metadata.PackageNotFoundError:  # run from a source tree
@@ -229,8 +239,8 @@ def _read_metrics(path: Path | None) -> Mapping[str, Any]:
     if path is None:
         return {}
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        metrics = parse_json(path.read_bytes(), f"metrics {path}")
+    except OSError as error:
         raise DataError(f"metrics {path} cannot be read: {error}") from error
     if not isinstance(metrics, dict):
         raise DataError(f"metrics {path} must hold an object, as export.evaluate --json writes.")
@@ -239,10 +249,7 @@ def _read_metrics(path: Path | None) -> Mapping[str, Any]:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m export.onnx", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = new_parser("export.onnx", __doc__)
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="what zsd_core.train wrote")
     add("--output", type=Path, required=True, help="bundle to write: a directory or a .zip")
@@ -258,39 +265,50 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--vocabulary-source", default="", metavar="TEXT", help="where the names come from")
     add("--vocabulary-licence", default="", metavar="TEXT", help="licence of the names")
     add("--metrics", type=Path, metavar="FILE", help="what export.evaluate --json wrote")
-    add("--images", type=Path, metavar="DIR", help="compare on these instead of the packaged ones")
+    add(
+        "--compare-on",
+        type=Path,
+        metavar="DIR",
+        help="compare on these instead of the packaged ones",
+    )
     add("--whole-head", action="store_true", help="no layer of a region head in the trunk")
-    add("--overwrite", action="store_true", help="replace what is at --output")  # fmt: skip
+    add("--overwrite", action="store_true", help="replace what is at --output")
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 1 with a sentence on stderr."""
     args, step = parse(argv), Steps(5)
-    try:
-        for package in ("onnxscript", "onnx"):
-            require(package, "export")
-        check_output(args.output, args.overwrite)
-        with step("load checkpoint and words"):
-            checkpoint = load_checkpoint(args.checkpoint)
-            images = folder_images(args.images) if args.images else sample_images()
-            details = {
-                "name": args.name or _name(args.output),
-                "licence": args.licence,
-                "metrics": _read_metrics(args.metrics),
-                "notes": _read_text(args.notes),
-            }
-            words = args.vocabulary and read_words(
-                args.vocabulary, checkpoint.training, checkpoint.config.model.scoring.vector_dim,
-                source=args.vocabulary_source, licence=args.vocabulary_licence,
-            )  # fmt: skip
-        report = export_bundle(
-            checkpoint, args.output, images=images, vocabulary=words, overwrite=args.overwrite,
-            whole_head=args.whole_head, step=step, **details,
-        )  # fmt: skip
-    except (ZsdError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    for package in ("onnxscript", "onnx"):
+        require(package, "export")
+    check_output(args.output, args.overwrite)
+    with step("load checkpoint and words"):
+        checkpoint = load_checkpoint(args.checkpoint)
+        images = folder_images(args.compare_on) if args.compare_on else sample_images()
+        details = {
+            "name": args.name or _name(args.output),
+            "licence": args.licence,
+            "metrics": _read_metrics(args.metrics),
+            "notes": _read_text(args.notes),
+        }
+        words = args.vocabulary and read_words(
+            args.vocabulary,
+            checkpoint.training,
+            checkpoint.config.model.scoring.vector_dim,
+            source=args.vocabulary_source,
+            licence=args.vocabulary_licence,
+        )
+    report = export_bundle(
+        checkpoint,
+        args.output,
+        images=images,
+        vocabulary=words,
+        overwrite=args.overwrite,
+        whole_head=args.whole_head,
+        step=step,
+        **details,
+    )
     print(table(report))
     print(args.output)
     return 0

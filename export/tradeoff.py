@@ -1,21 +1,24 @@
-r"""What a precision costs and what it gains, against the float32 of the same bundle.
+r"""Cost and gain of a precision, against the float32 of the same bundle.
 
     python -m export.tradeoff bundle/ --precision int8 --backend onnxruntime openvino
     python -m export.tradeoff bundle/ --precision int8 --calls 200 --threads 2 \
         --annotations instances.json --images images --split coco_48_17
+    python -m export.tradeoff bundle/ --precision fp16 int8 --annotations instances.json \
+        --images images --subset validation --markdown docs/precision.md --slot open-precisions
 
 Per stage: the largest difference, and the error as a share of the signal, each stage fed with what
 float32 feeds it. End to end: how many of the best detections agree and, with float32's as the
 truth, mAP@0.5 of seen and unseen classes apart (100 is no loss). With annotations: the difference
-in real mAP by paired bootstrap. With ``--calls``: the median time of both networks, in turns, so
-that a busy machine hits both alike.
+in real mAP by paired bootstrap, by the protocol of ``--split`` or, without one, of all categories,
+and of the same categories by their names alone where the model looks a second time. With
+``--markdown``: all of it as a table. With ``--calls``: the median time of both networks, in turns,
+so that a busy machine hits both alike.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
 import sys
 import time
@@ -23,40 +26,42 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from export.compare import class_table
-from export.evaluate import Labels, bundle_predictor
-from export.parity import IMAGE_STAGES, Comparison, Limits, conditions, finite
-from export.stages import (
-    NamedImage,
-    Trace,
-    folder_images,
-    head_inputs,
-    inputs_of,
-    pipeline_trace,
-    sample_images,
-)  # fmt: skip
+from export.checks.agreement import (
+    LIMITS,
+    accuracy,
+    accuracy_lines,
+    agreement,
+    agreement_lines,
+    number,
+    points,
+    stage_errors,
+    traces,
+)
+from export.checks.differences import conditions
+from export.checks.images import NamedImage, folder_images, photographs
+from export.checks.labels import Labels
+from export.checks.traces import Trace, head_inputs
+from export.graphs.inspect import STAGES
+from export.writing.markdown import fill_slot, find_slot
 from runtime.backends import open_backend
-from runtime.bundle import PRECISIONS, Bundle, open_bundle
-from zsd_core import metrics
-from zsd_core.data.dataset import ImageRecord
-from zsd_core.errors import ZsdError
+from runtime.bundle import PRECISIONS, open_bundle
+from zsd_core.commands import command, new_parser
+from zsd_core.errors import require
 from zsd_core.files import prepare_files
-from zsd_core.matching import match
-from zsd_core.pipeline import Networks
+from zsd_core.learning.data.subsets import SUBSETS
+from zsd_core.stages import Networks
 
 __all__ = [
-    "accuracy", "accuracy_lines", "agreement", "agreement_lines", "as_truth", "main",
-    "median_times", "number", "parse", "photographs", "points", "stage_errors", "traces",
-    "tradeoff", "tradeoff_table",
-]  # fmt: skip
+    "main",
+    "markdown",
+    "median_times",
+    "networks_size",
+    "parse",
+    "tradeoff",
+    "tradeoff_table",
+]
 
-# Partners of detections: less strict than a port's parity, since rounding moves boxes.
-MADE_UP = ("blocks", "noise", "grey", "1 x 1")  # of the sample images: no photographs
-BEST = 10  # detections of an image that float32 is taken at its word for
-LIMITS = Limits(relative=0.1, pixels=16, matched=0.5, overlap=0.5)
+SLOT = "precisions"
 
 
 def tradeoff(
@@ -94,6 +99,7 @@ def tradeoff(
         )
         part = {
             "backend": rounded.description,
+            "family": name,
             "against": exact.description,
             "stages": stage_errors(rounded, pairs),
             "end_to_end": agreement(bundle, pairs, images),
@@ -107,90 +113,14 @@ def tradeoff(
         "precision": precision,
         "backends": parts,
         "conditions": conditions(
-            [(image.name, image.pixels.shape) for image in images], LIMITS, _packages(backends),
-            threads=threads, calls=calls,
+            [(image.name, image.pixels.shape) for image in images],
+            LIMITS,
+            # Versions of TensorRT stand in the description of its backend.
+            ["numpy", *(name for name in backends if name in ("onnxruntime", "openvino"))],
+            threads=threads,
+            calls=calls,
         ),
-    }  # fmt: skip
-
-
-def stage_errors(
-    rounded: Networks, pairs: Sequence[tuple[Trace, Trace]]
-) -> dict[str, dict[str, float | None]]:
-    """Per output ``largest`` and ``mean`` difference, and ``noise``: its RMS over the signal's.
-
-    The head of both gets the patches of float32, so that errors do not add up. What is not finite,
-    as where float16 overflows, is None.
-    """
-    sums: dict[str, NDArray[np.float64]] = {}  # largest, error, both squares, count
-    for expected, got in pairs:
-        found = {name: got[name] for name in IMAGE_STAGES if name in got}
-        if patches := head_inputs(expected):
-            outputs = rounded.head(*patches.values())
-            found |= zip(("embeddings", "box_deltas"), outputs, strict=True)
-        for name, values in found.items():
-            truth = expected[name].astype(np.float64)
-            with np.errstate(invalid="ignore"):  # of two infinities
-                apart = np.abs(truth - values)
-            worst = float(apart.max(initial=0))
-            own = sums.setdefault(name, np.zeros(5))
-            own[0] = np.maximum(own[0], worst)  # NaN stays
-            own[1:] += apart.sum(), (apart**2).sum(), (truth**2).sum(), apart.size
-    return {
-        name: {
-            "largest": finite(float(s[0])),
-            "mean": finite(float(s[1] / max(s[4], 1))),
-            "noise": finite(float(np.sqrt(s[2] / max(s[3], 1e-30)))),
-        }
-        for name, s in sums.items()
     }
-
-
-def agreement(
-    bundle: Bundle, pairs: Sequence[tuple[Trace, Trace]], images: Sequence[NamedImage]
-) -> dict[str, Any]:
-    """How the best detections of an image agree, and mAP@0.5 with float32's best as the truth.
-
-    Scores of eq. 14 differ much between models, so the best ten are taken and no threshold.
-    """
-    config, names = bundle.model_config, (*bundle.seen, *bundle.unseen)
-    comparison = Comparison("", "", LIMITS, config)
-    records, predictions = [], []
-    for image, (expected, got) in zip(images, pairs, strict=True):
-        kept = _best(expected, BEST)
-        comparison.add_detections(kept, _best(got, BEST))
-        predictions.append((got["boxes"], got["scores"], got["columns"]))
-        records.append(as_truth(image, kept, names))
-    (row,) = (r for r in comparison.rows() if r["stage"].startswith("detections"))
-    result: dict[str, Any] = {
-        key: row[key] for key in ("expected", "got", "matched", "class_flips", "box_mean")
-    }
-    if row["expected"]:
-        report = metrics.report(match(records, predictions, names, bundle.seen), samples=0)
-        result["map_of_float32"] = report["values"]["mAP@0.5 area"]
-    return result
-
-
-def accuracy(
-    path: Path, precision: str, labels: Labels, *, backend: str = "onnxruntime",
-    threads: int | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Difference in mAP and recall on human labels, in points, by paired bootstrap.
-
-    Returns:
-        Per task ("zsd", "gzsd") what :func:`zsd_core.metrics.compare` gives: a negative difference
-        is a loss, seen and unseen classes apart.
-    """
-    bundle = open_bundle(path)
-    rounded, exact = (
-        labels.matches(*bundle_predictor(
-            bundle, labels.split, backend=backend, threads=threads, precision=name
-        )[:2])
-        for name in (precision, "float32")
-    )  # fmt: skip
-    return {
-        task: metrics.compare(rounded[task], exact[task], samples=labels.samples)
-        for task in exact
-    }  # fmt: skip
 
 
 def median_times(
@@ -234,131 +164,136 @@ def tradeoff_table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def agreement_lines(part: Mapping[str, Any]) -> list[str]:
-    """The error of every stage and the detections found again, of one backend."""
-    whole = part["end_to_end"]
-    return [
-        f"  {'stage':<16} {'largest':>9} {'mean':>9} {'noise':>10}",
-        *(
-            f"  {name:<16} {number(row['largest']):>9.2e} {number(row['mean']):>9.2e} "
-            f"{100 * number(row['noise']):>8.2g} %"
-            for name, row in part["stages"].items()
-        ),
-        f"  best detections: {whole['matched']} of {whole['expected']} matched, "
-        f"{whole['class_flips']} class flips",
-    ]
+def markdown(path: Path, reports: Sequence[Mapping[str, Any]]) -> str:
+    """Reports of several precisions as one table.
+
+    Args:
+        path: of the bundle, for the sizes of its networks.
+        reports: of :func:`tradeoff`; with "accuracy" where labels were given.
+    """
+    rows: list[list[str]] = []
+    heads = ["precision", "backend", "networks, MB", "noise of the worst output", "detections kept"]
+    tasks = dict.fromkeys(
+        f"{task} {group}"
+        for report in reports
+        for part in report["backends"]
+        for task, numbers in part.get("accuracy", {}).items()
+        for group in numbers["mAP@0.5 area"]
+        if numbers["mAP@0.5 area"][group]["difference"] is not None
+    )
+    for report in reports:
+        for part in report["backends"]:
+            whole = part["end_to_end"]
+            worst = max(number(row["noise"]) for row in part["stages"].values())
+            row = [
+                report["precision"],
+                part["backend"].split(",")[0],
+                f"{networks_size(path, report['precision'], part['family']) / 1e6:.1f}",
+                f"{100 * worst:.2g} %",
+                f"{whole['matched']} of {whole['expected']}",
+            ]
+            for name in tasks:
+                task, group = name.rsplit(" ", 1)
+                row.append(points(part["accuracy"][task]["mAP@0.5 area"][group]))
+            rows.append(row)
+    heads += [f"mAP@0.5, {name}" for name in tasks]
+    rules = ["---", "---", *(["---:"] * (len(heads) - 2))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rules, *rows))
 
 
-def number(value: float | None) -> float:
-    """What ``finite`` made None is infinite again, and so beyond every limit."""
-    return math.inf if value is None else value
-
-
-def accuracy_lines(task: str, groups: Mapping[str, Any]) -> list[str]:
-    """The difference in mAP of every group of classes."""
-    return [f"  {task} {group}: {points(entry)} mAP@0.5" for group, entry in groups.items()]
-
-
-def points(entry: Mapping[str, Any]) -> str:
-    """A difference with its interval."""
-    low, high = entry["interval"]
-    return f"{entry['difference']:+.2f} [{low:+.2f}, {high:+.2f}]"
-
-
-def traces(bundle: Bundle, networks: Networks, images: Sequence[NamedImage]) -> list[Trace]:
-    """What every stage gives for each image, at score threshold 0; ``images`` is the input."""
-    scorer, classes = class_table(bundle)
-    config, thresholds = bundle.model_config, np.zeros(len(classes.names), np.float32)
-    found = []
-    for image in images:
-        trace = pipeline_trace(networks, scorer, classes, config, [image.pixels], thresholds)
-        found.append(trace | {"images": inputs_of(config, [image.pixels])["images"]})
-    return found
-
-
-def photographs() -> list[NamedImage]:
-    """The packaged photographs: real ones only."""
-    return [image for image in sample_images() if image.name not in MADE_UP]
-
-
-def _packages(backends: Sequence[str]) -> list[str]:
-    """Distributions whose versions are recorded; TensorRT's are in the backend's description."""
-    return ["numpy", *(name for name in backends if name in ("onnxruntime", "openvino"))]
-
-
-def _best(trace: Trace, count: int) -> Trace:
-    """The first detections of one image; they are sorted."""
-    return {n: trace[n][:count] for n in ("boxes", "scores", "columns", "batch_indices")}
-
-
-def as_truth(image: NamedImage, trace: Trace, names: Sequence[str]) -> ImageRecord:
-    """Detections as if they were labels."""
-    count = len(trace["boxes"])
-    never = np.zeros(count, bool)
-    return ImageRecord(
-        path=Path(image.name), id=image.name, width=image.pixels.shape[1],
-        height=image.pixels.shape[0], boxes=trace["boxes"],
-        labels=tuple(names[c] for c in trace["columns"]), scores=np.ones(count, np.float32),
-        crowd=never, difficult=never, ignore=never,
-    )  # fmt: skip
+def networks_size(path: Path, precision: str, backend: str) -> int:
+    """Bytes of trunk and head in a precision, with the weights that lie in files of their own."""
+    bundle, onnx = open_bundle(path), require("onnx", "export")
+    total, parts = 0, dict[Path, set[range]]()  # both networks, and two tensors, may share bytes
+    for stage in STAGES:
+        file = bundle.network(stage, precision, backend)
+        total += file.stat().st_size
+        for tensor in onnx.load(file, load_external_data=False).graph.initializer:
+            if tensor.external_data:
+                entry = {item.key: item.value for item in tensor.external_data}
+                start = int(entry.get("offset", 0))
+                read = range(start, start + int(entry["length"]))
+                parts.setdefault(file.parent / entry["location"], set()).add(read)
+    for ranges in parts.values():
+        end = 0
+        for read in sorted(ranges, key=lambda part: (part.start, part.stop)):
+            total += max(0, read.stop - max(end, read.start))
+            end = max(end, read.stop)
+    return total
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m export.tradeoff", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = new_parser("export.tradeoff", __doc__)
     add = parser.add_argument
     add("bundle", type=Path, help="that holds the precision")
-    add("--precision", required=True, choices=PRECISIONS)
+    add("--precision", required=True, nargs="+", choices=PRECISIONS, help="one or more")
     add("--backend", nargs="+", default=["onnxruntime"], help="one or more (onnxruntime)")
-    add("--against", metavar="BACKEND", help="of float32 (the same one)")
     add("--compare-on", type=Path, metavar="DIR", help="images; default: packaged photographs")
-    add("--threads", type=int, metavar="N", help="of the backends (all cores)")
+    add("--threads", type=int, metavar="N", help="of the backends (all that the process may use)")
     add("--calls", type=int, default=0, metavar="N", help="measure the time of N calls (0: none)")
     add("--annotations", nargs="+", help="COCO JSON files, or VOC image sets: measure mAP")
     add("--images", nargs="+", help="image folder of each")
     add("--format", choices=("coco", "voc"), default="coco")
-    add("--split", help="coco_48_17, coco_65_15, voc_16_4, or a JSON/YAML file")
+    add("--split", help="coco_48_17, ..., or a JSON/YAML file; without: all categories are asked")
+    add("--subset", choices=SUBSETS, default="", help="only these photographs, by a hash (all)")
     add("--samples", type=int, default=1000, help="bootstrap samples over images (1000)")
     add("--json", type=Path, metavar="FILE", help="write everything here too")
+    add(
+        "--markdown", type=Path, metavar="FILE", help="fill its <!-- numbers: SLOT --> with a table"
+    )
+    add("--slot", default=SLOT, help=f"of --markdown ({SLOT})")
     args = parser.parse_args(argv)
-    if len({bool(given) for given in (args.annotations, args.images, args.split)}) > 1:
-        parser.error("--annotations, --images and --split are given together: they measure mAP")
+    if bool(args.annotations) != bool(args.images):
+        parser.error("--annotations and --images are given together: they measure mAP")
+    if (args.split or args.subset) and not args.annotations:
+        parser.error("--split and --subset need --annotations and --images")
     if args.calls < 0 or args.samples < 1:
         parser.error("--calls must not be negative, --samples at least 1")
     return args
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 1 with a sentence on stderr."""
     args = parse(argv)
-    try:
-        prepare_files(args.json)
-        labels = None
-        if args.annotations:
-            labels = Labels.read(
-                open_bundle(args.bundle), args.annotations, args.images, args.split, args.format,
-                args.samples,
-            )  # fmt: skip
+    prepare_files(args.json)
+    if args.markdown:
+        find_slot(args.markdown, args.slot)
+    labels = None
+    if args.annotations:
+        labels = Labels.read(
+            open_bundle(args.bundle),
+            args.annotations,
+            args.images,
+            args.split,
+            args.format,
+            args.samples,
+            args.subset,
+        )
+    reports = []
+    for precision in args.precision:
         report = tradeoff(
-            args.bundle, args.precision, images=args.compare_on, backends=args.backend,
-            against=args.against,
-            threads=args.threads, calls=args.calls,
-        )  # fmt: skip
+            args.bundle,
+            precision,
+            images=args.compare_on,
+            backends=args.backend,
+            threads=args.threads,
+            calls=args.calls,
+        )
         for part, name in zip(report["backends"], args.backend, strict=True):
             if labels is not None:
                 part["accuracy"] = accuracy(
-                    args.bundle, args.precision, labels, backend=name, threads=args.threads
+                    args.bundle, precision, labels, backend=name, threads=args.threads
                 )
-        if args.json:
-            text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
-            args.json.write_text(text, encoding="utf-8")
-    except (ZsdError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(tradeoff_table(report))
+        reports.append(report)
+        print("\n".join([f"{precision}:"] * (len(args.precision) > 1) + [tradeoff_table(report)]))
+    if args.json:
+        whole = reports[0] if len(reports) == 1 else reports
+        text = json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+        args.json.write_text(text, encoding="utf-8")
+    if args.markdown:
+        fill_slot(args.markdown, args.slot, markdown(args.bundle, reports))
     return 0
 
 

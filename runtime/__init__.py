@@ -8,8 +8,10 @@
 Needs numpy, OpenCV, safetensors and one backend; never torch.
 """
 
-from runtime.bundle import default_bundle
+from runtime.bundle import bundled, default_bundle
 from runtime.detections import Detections
 from runtime.detector import Detector
+from runtime.examples import Example
+from runtime.stream import Stream
 
-__all__ = ["Detections", "Detector", "default_bundle"]
+__all__ = ["Detections", "Detector", "Example", "Stream", "bundled", "default_bundle"]

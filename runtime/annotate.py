@@ -75,8 +75,16 @@ class _Label:
 
         cv2.rectangle(canvas, (self.left, self.top), (self.right, self.bottom), self.color, -1)
         origin = (self.left + self.baseline[0], self.top + self.baseline[1])
-        cv2.putText(canvas, self.text, origin, cv2.FONT_HERSHEY_SIMPLEX, self.scale,
-                    (255, 255, 255), self.stroke, cv2.LINE_AA)  # fmt: skip
+        cv2.putText(
+            canvas,
+            self.text,
+            origin,
+            cv2.FONT_HERSHEY_SIMPLEX,
+            self.scale,
+            (255, 255, 255),
+            self.stroke,
+            cv2.LINE_AA,
+        )
 
 
 def _place(label: _Label, placed: list[_Label], height: int) -> _Label:
@@ -111,7 +119,12 @@ def _label(canvas: Image, detection: Detection, corner: tuple[int, int], line: i
     """Above a box's corner, or inside where there is no room."""
     import cv2
 
-    text = f"{_drawable(detection.class_name)} {detection.score:.2g}"
+    track = (
+        f" #{detection.track_id}"
+        if detection.track_id is not None and detection.track_id >= 0
+        else ""
+    )
+    text = f"{_drawable(detection.class_name)}{track} {detection.score:.2g}"
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, max(0.5, min(canvas.shape[:2]) / 900)
     stroke = max(1, round(scale * 1.5))
     (width, height), base = cv2.getTextSize(text, font, scale, stroke)
@@ -125,6 +138,13 @@ def _label(canvas: Image, detection: Detection, corner: tuple[int, int], line: i
     top = corner[1] - high if corner[1] >= high else max(corner[1], 0)
     top = max(min(top, canvas.shape[0] - high), 0)
     return _Label(
-        text, left, top, left + width + 2 * pad, top + high, (pad, height + pad // 2 + 1),
-        scale, stroke, COLORS[detection.role],
-    )  # fmt: skip
+        text,
+        left,
+        top,
+        left + width + 2 * pad,
+        top + high,
+        (pad, height + pad // 2 + 1),
+        scale,
+        stroke,
+        COLORS[detection.role],
+    )

@@ -3,20 +3,47 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from runtime.signature import SIGNATURE, SIGNATURE_BYTES
 from zsd_core.errors import BundleError
+from zsd_core.files import shown
 
-__all__ = ["MANIFEST", "replacing", "safe_name", "sha256", "unpack", "verify"]
+__all__ = [
+    "MANIFEST",
+    "manifest_text",
+    "replacing",
+    "safe_name",
+    "safe_names",
+    "sha256",
+    "unpack",
+    "verify",
+]
 
 MANIFEST = "manifest.json"
+MANIFEST_BYTES = 16 << 20  # most; those that ship have some ten thousand
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others take memory that a header asks for
+# How many times as large as in the zip a file may be. Text shrinks to a twentieth, weights hardly.
+INFLATED = 100
+SMALL = 1 << 20  # bytes of a file that is never too large
+PLAIN = frozenset(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+=@,()[]{}!#$%&'~^ /"
+)
+DEVICES = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(10)),
+}
 
 
 @contextmanager
@@ -68,23 +95,40 @@ def unpack(
 
     Raises:
         BundleError: it is no zip, damaged, or holds no manifest.
+        OSError: a file cannot be read or written.
     """
     try:
         with zipfile.ZipFile(archive) as source:
             entries = {info.filename: info for info in source.infolist()}
+            if len(entries) < len(source.infolist()):
+                raise BundleError(
+                    f"{archive}: the zip holds two files of one name; do not use this bundle."
+                )
             tops = {entry.split("/")[0] for entry in entries}
             prefix = "" if MANIFEST in entries or len(tops) != 1 else f"{tops.pop()}/"
             if prefix + MANIFEST not in entries:
                 raise BundleError(f"{archive}: the zip holds no {MANIFEST}; is it a bundle?")
+            if entries[prefix + MANIFEST].file_size > MANIFEST_BYTES:
+                raise _endless(archive, entries[prefix + MANIFEST].file_size)
+            _check_packed(archive, entries[prefix + MANIFEST])
             text = source.read(prefix + MANIFEST)
             (destination / MANIFEST).write_bytes(text)
             listed = check(archive, text.decode("utf-8"))["files"]
-            for name, record in listed.items():
-                info = entries.get(prefix + name)
-                if info is None:
-                    continue  # reported, with its name, when the files are verified
-                if info.file_size != record["bytes"]:
-                    raise _damaged(archive, name, info.file_size, record["bytes"])
+            packed_files = [(name, entries.get(prefix + name)) for name in listed]
+            there = [(name, info) for name, info in packed_files if info is not None]
+            for name, info in there:  # of all files, before the first is written
+                if info.file_size != listed[name]["bytes"]:
+                    raise _damaged(archive, name, info.file_size, listed[name]["bytes"])
+                _check_packed(archive, info)
+            if sum(info.compress_size for _, info in there) > archive.stat().st_size:
+                raise BundleError(
+                    f"{archive}: files of the zip share their bytes; do not use this bundle."
+                )
+            signature = entries.get(prefix + SIGNATURE)
+            if signature is not None and signature.file_size <= SIGNATURE_BYTES:
+                _check_packed(archive, signature)
+                there.append((SIGNATURE, signature))
+            for name, info in there:  # one that is not is reported when the files are verified
                 place = destination / name
                 place.parent.mkdir(parents=True, exist_ok=True)
                 with source.open(info) as packed, place.open("wb") as unpacked:
@@ -92,22 +136,96 @@ def unpack(
     except BundleError:
         raise
     # A wrong password or method is a RuntimeError, a broken stream a zlib.error.
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError) as error:
         raise BundleError(f"{archive} cannot be unpacked ({error}); copy it again.") from error
 
 
+def _check_packed(archive: Path, info: zipfile.ZipInfo) -> None:
+    """Refuse a file of a zip that would fill memory or disk, whatever its size says."""
+    if info.compress_type not in METHODS:
+        raise BundleError(
+            f"{archive}: {info.filename} is packed by method {info.compress_type}; pack the bundle "
+            "again, stored or deflated."
+        )
+    if info.file_size > max(SMALL, INFLATED * info.compress_size):
+        raise BundleError(
+            f"{archive}: {info.filename} has {info.compress_size} bytes in the zip and would "
+            f"unpack to {info.file_size}; do not use this bundle."
+        )
+
+
+def manifest_text(given: Path, root: Path) -> str:
+    """Text of the manifest of a bundle directory.
+
+    Args:
+        given: the bundle, for messages.
+        root: its directory.
+
+    Raises:
+        BundleError: there is no such file, or it is no text, or far too large.
+    """
+    try:
+        with open(root / MANIFEST, "rb", opener=_without_waiting) as file:
+            data = file.read(MANIFEST_BYTES + 1)  # /dev/zero has no size, and no end
+    except OSError as error:
+        raise BundleError(
+            f"{given}: {MANIFEST} cannot be read ({error.strerror}); is this a bundle, that is, "
+            "what export.onnx wrote?"
+        ) from error
+    if len(data) > MANIFEST_BYTES:
+        raise _endless(given, (root / MANIFEST).stat().st_size)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{given}/{MANIFEST} is not text: {error}") from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe that nobody writes to is empty."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _endless(given: Path, size: int) -> BundleError:
+    return BundleError(
+        f"{given}: {MANIFEST} has {size} bytes, more than {MANIFEST_BYTES}; do not use this bundle."
+    )
+
+
+def safe_names(path: Path, names: Iterable[str]) -> None:
+    """Check the names of all files of a bundle, alone and beside each other.
+
+    Raises:
+        BundleError: as ``safe_name``, or two are one file where case does not count.
+    """
+    folded: dict[str, str] = {MANIFEST: MANIFEST}
+    for name in names:
+        other = folded.setdefault(safe_name(path, name).casefold(), name)
+        if other != name:
+            raise BundleError(
+                f"{path}: the manifest lists {name!r} beside {other!r}, one file on many systems; "
+                "do not use this bundle."
+            )
+
+
 def safe_name(path: Path, name: str) -> str:
-    """Return a relative name that stays inside the bundle.
+    """Return a relative name that stays inside the bundle, on every file system.
+
+    Plain ASCII, so that no letter looks like another; no name that Windows cuts or means a device
+    by; at most 200 characters.
 
     Raises:
         BundleError: it would leave the bundle, or is not spelt plainly.
     """
     parts = PurePosixPath(name).parts
-    bad = not parts or name.startswith("/") or ".." in parts or any(c in name for c in "\\:\0")
-    if bad or PurePosixPath(name).as_posix() != name or name == MANIFEST:
+    bad = not parts or len(name) > 200 or name.startswith("/") or ".." in parts
+    bad = bad or not PLAIN.issuperset(name) or PurePosixPath(name).as_posix() != name
+    for part in parts:
+        bad = bad or part[-1] in ". " or part[0] == " "
+        bad = bad or part.partition(".")[0].rstrip(" ").lower() in DEVICES
+    if bad or name.lower() in (MANIFEST, SIGNATURE):
         raise BundleError(
-            f"{path}: the manifest lists {name!r}, which is not a plain path inside the bundle; "
-            "do not use this bundle."
+            f"{path}: the manifest lists {shown(name)}, which is not a plain path inside the "
+            "bundle; do not use this bundle."
         )
     return name
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any, Literal
 
@@ -12,15 +12,21 @@ from numpy.typing import NDArray
 
 from runtime.bundle import Bundle
 from runtime.detections import Detections
-from zsd_core.errors import ClassError, ConfigError, DataError, did_you_mean
+from runtime.text import TextEncoder
+from zsd_core.errors import (
+    ClassError,
+    ConfigError,
+    DataError,
+    did_you_mean,
+    join_sentences,
+)
 from zsd_core.pipeline import ImageResult
-from zsd_core.scoring import ClassRows, ClassSet, Scorer
+from zsd_core.scoring import ClassRows, ClassSet, VectorScorer
 from zsd_core.semantics import fold_name
 
 __all__ = ["ActiveClasses", "ClassTable", "Mode"]
 
 Mode = Literal["zsd", "gzsd", "seen"]
-ENCODER = "MiniLM"
 MODES = ("zsd", "gzsd", "seen")
 BLOCK = 256  # words prepared at a time
 Classes = Sequence[str] | Mapping[str, Any]
@@ -28,7 +34,7 @@ Classes = Sequence[str] | Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ActiveClasses:
-    """What a detector looks for; never changed once made.
+    """Classes that a detector looks for; never changed once made.
 
     Attributes:
         names: in the caller's order and spelling; a class id is a position here.
@@ -38,6 +44,8 @@ class ActiveClasses:
         class_set: what scoring reads; holds all seen classes of the bundle, asked for or not,
             because the softmax of eq. 14 runs over them.
         mode: "zsd", "gzsd" or "seen".
+        own: vectors of classes that are the caller's, the text encoder's or from examples, by
+            folded name; it may hold classes that were removed.
     """
 
     names: tuple[str, ...]
@@ -46,6 +54,7 @@ class ActiveClasses:
     columns: Mapping[str, int]
     class_set: ClassSet
     mode: Mode
+    own: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -72,23 +81,24 @@ class ActiveClasses:
 
 
 class ClassTable:
-    """Makes active classes from names, with the bundle's table and vocabulary behind it."""
+    """Makes active classes from names.
 
-    def __init__(self, bundle: Bundle, scorer: Scorer, phrases: bool = False) -> None:
-        self._bundle, self._scorer, self._phrases = bundle, scorer, phrases
-        self._encoder = str(bundle.vocabulary_info.get("encoder", ""))
-        if phrases and ENCODER not in self._encoder:
-            raise ConfigError(
-                f"phrases: bundle {bundle.name!r} was made with {self._encoder or 'no encoder'}, "
-                f"and only {ENCODER} can be run here; give classes vectors: {{name: vector}}."
-            )
+    A name is looked up in the bundle's class table, then in its vocabulary; any other phrase is
+    encoded by the bundle's text encoder.
+
+    Args:
+        bundle: of the detector.
+        scorer: of the bundle.
+        encoder: of the bundle; None makes one.
+    """
+
+    def __init__(
+        self, bundle: Bundle, scorer: VectorScorer, encoder: TextEncoder | None = None
+    ) -> None:
+        self._bundle, self._scorer = bundle, scorer
+        self._encoder = TextEncoder(bundle) if encoder is None else encoder
         self._seen = {fold_name(name): column for column, name in enumerate(bundle.seen)}
         self._unseen = {fold_name(name): row for row, name in enumerate(bundle.unseen)}
-        self._hint = (
-            " Any phrase works with phrases=True (pip install 'contrastzsd[text]')."
-            if ENCODER in self._encoder
-            else ""
-        )
         # What every set begins with: computed once, and shared by all.
         self._known = scorer.class_set(
             bundle.seen, bundle.class_vectors[: len(bundle.seen)], (), np.empty((0, 0), np.float32)
@@ -145,15 +155,15 @@ class ClassTable:
 
     def removed(self, old: ActiveClasses, names: Sequence[str]) -> ActiveClasses:
         """Active classes without some."""
-        gone = []  # columns
-        for folded, name in _named(names)[0].items():
-            column = old.columns.get(folded, -1)
-            if column < 0 or old.ids[column] < 0:
-                raise ClassError(
-                    f"class {name!r} is not active, so it cannot be removed"
-                    f"{did_you_mean(name, old.names)}"
-                )
-            gone.append(column)
+        wanted = _named(names)[0]
+        gone = [old.columns.get(folded, -1) for folded in wanted]
+        absent = [
+            f"class {name!r} is not active, so it cannot be removed{did_you_mean(name, old.names)}"
+            for name, column in zip(wanted.values(), gone, strict=True)
+            if column < 0 or old.ids[column] < 0
+        ]
+        if absent:
+            raise ClassError(join_sentences(absent))
         gone_ids = np.sort(old.ids[gone])
         ids = old.ids - np.searchsorted(gone_ids, old.ids)  # those behind move up
         ids[gone] = -1
@@ -167,61 +177,122 @@ class ClassTable:
         kept = np.ones(len(old.names), bool)
         kept[gone_ids] = False
         names = tuple(compress(old.names, kept.tolist()))
-        return _sealed(names, ids[stay], columns, class_set, old.mode)
+        return _sealed(names, ids[stay], columns, class_set, old.mode, old.own)
 
     def _grown(
         self, old: ActiveClasses, classes: Classes, mode: Mode, version: int
     ) -> ActiveClasses:
         wanted, vectors = _named(classes)
+        refused = []
         for folded in [folded for folded in wanted if folded in old.columns]:
             if old.ids[old.columns[folded]] >= 0:
-                raise ClassError(f"class {wanted[folded]!r} is already active; remove it first.")
-            if folded in vectors:
-                raise ClassError(
+                refused.append(f"class {wanted[folded]!r} is already active; remove it first.")
+            elif folded in vectors:
+                refused.append(
                     f"class {wanted[folded]!r} is a seen class of this bundle, whose vector "
                     "training fixed; give your own vector another name."
                 )
+        if refused:
+            raise ClassError(join_sentences(refused))
         unseen = {folded: name for folded, name in wanted.items() if folded not in old.columns}
         names, before, first = tuple(unseen.values()), len(old.names), len(old.columns)
-        rows = self._rows(unseen, vectors)
+        own = self._own(unseen, vectors)
+        rows = self._rows(unseen, own)
         class_set = self._scorer.append(old.class_set, names, rows, version)
         columns = dict(old.columns)
         columns.update(zip(unseen, range(first, first + len(names)), strict=True))
         ids = np.empty(len(columns), np.int64)
         ids[:first], ids[first:] = old.ids, -1
         ids[[columns[folded] for folded in wanted]] = np.arange(before, before + len(wanted))
-        return _sealed(old.names + tuple(wanted.values()), ids, columns, class_set, mode)
+        names = old.names + tuple(wanted.values())
+        return _sealed(names, ids, columns, class_set, mode, {**old.own, **own})
 
-    def _rows(self, unseen: Mapping[str, str], vectors: Mapping[str, Any]) -> ClassRows:
-        """What unseen classes become; names and vectors are by folded name."""
-        if self._prepared is not None and not vectors:
+    def vectors_of(self, active: ActiveClasses) -> dict[str, NDArray[np.float32] | None]:
+        """Origin of each active class: its vector, or None for a seen class."""
+        vectors: dict[str, NDArray[np.float32] | None] = {}
+        for name in active.names:
+            folded = fold_name(name)
+            if folded in active.own:
+                vectors[name] = active.own[folded].copy()
+            elif folded in self._seen:
+                vectors[name] = None
+            else:
+                vectors[name] = self._vectors(np.array([self._place(folded)]))[0]
+        return vectors
+
+    def _rows(self, unseen: Mapping[str, str], own: Mapping[str, Any]) -> ClassRows:
+        """Rows of unseen classes; names and their own vectors are by folded name."""
+        if self._prepared is not None and not own:
             found = [*map(self._prepared.words.get, unseen)]
             if None not in found:
                 return self._prepared.rows.take(np.array(found, np.intp))
-        places: list[int] = []  # among the known words; -1: none of them
-        own: dict[int, NDArray[np.float32]] = {}  # vectors of those, by their position in places
-        for folded, name in unseen.items():
-            place = -1 if folded in vectors else self._place(folded, name)
-            if place < 0:
-                own[len(places)] = self._vector(name, vectors.get(folded))
-            places.append(place)
-        rows = self._vectors(np.array(places, np.intp))
-        for index, vector in own.items():
-            rows[index] = vector
-        return self._scorer.rows(self._known, tuple(unseen.values()), rows)
+        width = self._bundle.model_config.scoring.vector_dim
+        told = [name for name, vector in own.items() if len(vector) != width]  # from examples
+        named = {folded: name for folded, name in unseen.items() if folded not in told}
+        rows = self._vectors(np.array([-1 if f in own else self._place(f) for f in named], np.intp))
+        for index, folded in enumerate(named):
+            if folded in own:
+                rows[index] = own[folded]
+        by_name = self._scorer.rows(self._known, tuple(named.values()), rows)
+        if not told:
+            return by_name
+        shown = self._scorer.example_rows(
+            self._known, [unseen[name] for name in told], np.stack([own[name] for name in told])
+        )
+        order = {folded: index for index, folded in enumerate([*named, *told])}
+        both = ClassRows(
+            np.concatenate(
+                [by_name.prototypes.reshape(-1, shown.prototypes.shape[1]), shown.prototypes]
+            ),
+            np.concatenate([by_name.cosines.reshape(-1, shown.cosines.shape[1]), shown.cosines]),
+        )
+        return both.take([order[folded] for folded in unseen])
 
-    def _place(self, folded: str, name: str) -> int:
-        """Where a known word stands: unseen classes of the table first, then the vocabulary.
+    def _own(
+        self, unseen: Mapping[str, str], vectors: Mapping[str, Any]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Vectors that are the caller's or the text encoder's, by folded name."""
+        given = {name: vectors[folded] for folded, name in unseen.items() if folded in vectors}
+        self._check_vectors(given)
+        own = {fold_name(name): np.asarray(v).astype(np.float32) for name, v in given.items()}
+        phrases = {
+            folded: name
+            for folded, name in unseen.items()
+            if folded not in own and self._place(folded) < 0
+        }
+        if phrases:
+            own.update(zip(phrases, self._encoded(tuple(phrases.values())), strict=True))
+        return own
 
-        -1: nowhere, so that it needs the text encoder.
+    def _place(self, folded: str) -> int:
+        """Place of a known word: unseen classes of the table first, then the vocabulary.
+
+        -1: nowhere.
         """
         place = self._unseen.get(folded, -1)
         if place < 0:
             row = self._bundle.vocabulary.rows.get(folded, -1)
-            if row < 0 and not self._phrases:
-                self._bundle.vocabulary.lookup(name, self._hint)  # says which are near
             place = row if row < 0 else len(self._unseen) + row
         return place
+
+    def _encoded(self, names: Sequence[str]) -> NDArray[np.float32]:
+        """The text encoder's vectors of names that neither table nor vocabulary holds."""
+        if not self._encoder:
+            raise self._bundle.vocabulary.unknown(
+                names,
+                " Or give the bundle a text encoder, and any phrase works: "
+                f"python -m export.text {self._bundle.path}",
+            )
+        slips = {name: self._encoder.spelling.correction(name) for name in names}
+        meant = [f"{name!r} (did you mean {right!r}?)" for name, right in slips.items() if right]
+        if meant:
+            first = next(name for name, right in slips.items() if right)
+            raise ClassError(
+                f"{len(meant)} class name{'s look' if len(meant) > 1 else ' looks'} misspelt: "
+                f"{', '.join(meant)}. If a name is meant as it stands, give its vector: "
+                f"{{{first!r}: detector.encode([{first!r}])[0]}}."
+            )
+        return self._encoder.encode(names)
 
     def _vectors(self, places: NDArray[np.intp]) -> NDArray[np.float32]:
         """Vectors of known words; rows whose place is -1 are the caller's to fill."""
@@ -234,23 +305,22 @@ class ClassTable:
             vectors[words] = bundle.vocabulary.unit_vectors(places[words] - count)
         return vectors
 
-    def _vector(self, name: str, vector: Any) -> NDArray[np.float32]:
-        """A vector of the caller's, or the text encoder's."""
-        if vector is None:
-            from zsd_core.text import TEMPLATE, encode_names  # imports torch once it is called
-
-            template = str(self._bundle.vocabulary_info.get("template") or TEMPLATE)
-            encoded: NDArray[np.float32] = encode_names([name], template=template)[0]
-            return encoded
-        width = self._bundle.model_config.scoring.vector_dim
-        array = np.asarray(vector)
-        if array.shape != (width,) or array.dtype.kind not in "fiu":
-            raise ClassError(
-                f"the vector of class {name!r} has shape {array.shape} and dtype {array.dtype}, "
-                f"must be ({width},) numbers from the bundle's encoder"
-                f"{f', {self._encoder}' if self._encoder else ''}."
-            )
-        return array.astype(np.float32)
+    def _check_vectors(self, vectors: Mapping[str, Any]) -> None:
+        """Refuse vectors of the caller's that cannot be a class of this bundle."""
+        width, shown = self._bundle.model_config.scoring.vector_dim, self._scorer.example_width
+        made = self._bundle.vocabulary_info.get("encoder", "")
+        wrong = []
+        for name, vector in vectors.items():
+            array = np.asarray(vector)
+            if array.shape not in ((width,), (shown,)) or array.dtype.kind not in "fiu":
+                wrong.append(
+                    f"the vector of class {name!r} has shape {array.shape} and dtype "
+                    f"{array.dtype}, must be ({width},) numbers from the bundle's encoder"
+                    f"{f', {made}' if made else ''}"
+                    f"{f', or ({shown},) from examples' if shown else ''}."
+                )
+        if wrong:
+            raise ClassError(join_sentences(wrong))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -263,7 +333,7 @@ def _named(classes: Classes) -> tuple[dict[str, str], dict[str, Any]]:
     """Names, blanks trimmed, and the vectors that are given, by folded name.
 
     Raises:
-        ClassError: no list of names; or a name is blank or given twice, or there is none.
+        ClassError: not a list of names; or the list is empty, or a name is blank or given twice.
     """
     if isinstance(classes, str):
         raise ClassError(
@@ -276,17 +346,22 @@ def _named(classes: Classes) -> tuple[dict[str, str], dict[str, Any]]:
         )
     names: dict[str, str] = {}
     vectors: dict[str, Any] = {}
+    wrong = []
     given: Mapping[str, Any] = classes if isinstance(classes, Mapping) else {}
     for name in classes:
         folded = fold_name(name) if isinstance(name, str) else ""
         if not folded:
-            raise ClassError(f"class name {name!r} must be a text that is not blank.")
+            wrong.append(f"class name {name!r} must be a text that is not blank.")
+            continue
         if folded in names:
-            raise ClassError(f"class {name!r} is given twice (case and blanks do not count).")
+            wrong.append(f"class {name!r} is given twice (case and blanks do not count).")
+            continue
         names[folded] = " ".join(name.split())
         vector = given.get(name)
         if vector is not None:
             vectors[folded] = vector
+    if wrong:
+        raise ClassError(join_sentences(wrong))
     if not names:
         raise ClassError("no classes are given; name at least one, or pass None for the bundle's.")
     return names, vectors
@@ -298,6 +373,7 @@ def _sealed(
     columns: Mapping[str, int],
     class_set: ClassSet,
     mode: Mode,
+    own: Mapping[str, NDArray[np.float32]],
 ) -> ActiveClasses:
     reported = ids >= 0
     if mode == "zsd":
@@ -311,4 +387,4 @@ def _sealed(
             f"mode {mode!r} needs at least one {role}, and the {len(names)} active classes hold "
             f"none; name one{other}."
         )
-    return ActiveClasses(names, ids, reported, columns, class_set, mode)
+    return ActiveClasses(names, ids, reported, columns, class_set, mode, own)

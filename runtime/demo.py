@@ -4,24 +4,26 @@
 
 The photographs are in scikit-image's wheel, so nothing is downloaded. All colour photographs there
 that their authors put under CC0 or into the public domain are used, and the results are shown as
-they are. Two of them show a class the model was never trained on: chelsea a cat, coffee a cup.
+they are. First come the bundle's own classes; then names, phrases and a class from one example are
+added while the detector runs.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from runtime.detect import make_folder
 from runtime.detections import Detections
 from runtime.detector import Detector
+from runtime.examples import Example
 from runtime.results import StageTimes, explain, keep_inputs, write_json, write_picture
-from zsd_core.errors import MissingPackageError, ZsdError
-from zsd_core.progress import Steps
+from zsd_core.commands import Steps, command, new_parser
+from zsd_core.errors import ClassError, ConfigError, MissingPackageError
 
 __all__ = ["PHOTOGRAPHS", "main", "photograph"]
 
@@ -31,45 +33,41 @@ PHOTOGRAPHS = {
     "coffee.png": "Rachel Michetti, CC0",
     "rocket.jpg": "SpaceX, public domain",
 }
-# Words of the vocabulary, none of them in the bundle's table: open classes for the same pictures.
-OPEN_CLASSES = ("kitten", "teacup", "astronaut", "rocket", "flag", "saucer")
+NAMES = ("space shuttle", "missile", "espresso", "tabby")  # words of the vocabulary
+PHRASES = ("flag with stars and stripes", "astronaut in an orange space suit")
+# A box that somebody could draw: the spoon beside the cup.
+EXAMPLE = ("my spoon", "coffee.png", (322.0, 190.0, 412.0, 330.0))
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demonstration; return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m runtime.demo",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("runtime.demo", __doc__)
     add = parser.add_argument
     add("--output", type=Path, default=Path("out/demo"), metavar="DIR", help="default: out/demo")
     add("--bundle", type=Path, help="directory or zip; default: the bundle that ships")
     args = parser.parse_args(argv)
-    step = Steps(3)
-    try:
-        with step("find the photographs"):
-            photographs = [photograph(name) for name in PHOTOGRAPHS]
-            keep_inputs([args.output / f"{path.stem}.jpg" for path in photographs], photographs)
-        with step("open the bundle"):
-            detector = Detector(args.bundle)
-            detector.warmup()
-        with step("search the photographs"):
-            folder = make_folder(args.output)
-            found = {path.stem: detector(path) for path in photographs}
-            words, milliseconds = _add_open_classes(detector)
-            if words:
-                found |= {f"{path.stem}-open": detector(path) for path in photographs}
-            for path in photographs:
-                for name in (path.stem, f"{path.stem}-open"):
-                    if name in found:
-                        write_picture(folder, name, path, found[name])
-            write_json(folder / "detections.json", {n: d.to_list() for n, d in found.items()})
-    except ZsdError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    _report(detector, found, words, milliseconds)
-    print(f"\npictures and detections.json are in {folder}/ (seen classes red, unseen green)")
+    step = Steps(4)
+    with step("find the photographs"):
+        photographs = {Path(name).stem: photograph(name) for name in PHOTOGRAPHS}
+        keep_inputs(
+            [args.output / f"{name}.jpg" for name in photographs], list(photographs.values())
+        )
+    with step("open the bundle"):
+        detector = Detector(args.bundle)
+        detector.warmup()
+    with step("search the photographs"):
+        found = {name: detector(path) for name, path in photographs.items()}
+    with step("add classes, and search again"):
+        added = _add_classes(detector, photographs)
+        if added:
+            found |= {f"{name}-open": detector(path) for name, path in photographs.items()}
+    folder = make_folder(args.output)
+    for name, detections in found.items():
+        write_picture(folder, name, photographs[name.removesuffix("-open")], detections)
+    write_json(folder / "detections.json", {n: d.to_list() for n, d in found.items()})
+    _report(detector, found, added)
+    print(f"\npictures and detections.json are in {folder}/")
     return 0
 
 
@@ -89,18 +87,28 @@ def photograph(name: str) -> Path:
     return path
 
 
-def _add_open_classes(detector: Detector) -> tuple[tuple[str, ...], float]:
-    """Add the open classes that this bundle's vocabulary knows; return them and milliseconds."""
-    known, active = detector.bundle.vocabulary, set(detector.classes)
-    words = tuple(word for word in OPEN_CLASSES if word in known and word not in active)
-    start = time.perf_counter()
-    if words:
-        detector.add_classes(words)
-    return words, 1e3 * (time.perf_counter() - start)
+def _add_classes(detector: Detector, photographs: Mapping[str, Path]) -> dict[str, float]:
+    """Add what this bundle can take, and return the milliseconds each addition took."""
+    name, file, box = EXAMPLE
+    additions: dict[str, Any] = {
+        f"names {', '.join(NAMES)}": NAMES,
+        f"phrases {', '.join(map(repr, PHRASES))}": PHRASES,
+        f"an example, {name!r}": {name: Example(photographs[Path(file).stem], box)},
+    }
+    times = {}
+    for what, classes in additions.items():
+        start = time.perf_counter()
+        try:
+            detector.add_classes(classes)
+        except (ClassError, ConfigError) as error:  # a bundle without these words, or a second look
+            print(f"not added, {what}: {error}", file=sys.stderr)
+        else:
+            times[what] = 1e3 * (time.perf_counter() - start)
+    return times
 
 
 def _report(
-    detector: Detector, found: Mapping[str, Detections], words: Sequence[str], milliseconds: float
+    detector: Detector, found: Mapping[str, Detections], added: Mapping[str, float]
 ) -> None:
     """Print what was found in which picture, and how long it took."""
     table = len(detector.bundle.seen), len(detector.bundle.unseen)
@@ -111,11 +119,11 @@ def _report(
         times.add(detections)
         if not name.endswith("-open"):
             print(f"  {name}: {explain(detections)}")
-    if words:
-        print(f"with {', '.join(words)} added to the running detector ({milliseconds:.1f} ms):")
+    for what, milliseconds in added.items():
+        print(f"added to the running detector in {milliseconds:.1f} ms: {what}")
     for name, detections in found.items():
         if name.endswith("-open"):
-            print(f"  {name}: {explain(detections)}")
+            print(f"  {name.removesuffix('-open')}: {explain(detections)}")
     print(f"\n{times}")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, overload
 
 import numpy as np
@@ -12,11 +13,15 @@ from numpy.typing import NDArray
 
 from runtime.backends import open_backend
 from runtime.bundle import Bundle, open_bundle
-from runtime.classes import ActiveClasses, ClassTable, Mode
+from runtime.classes import ClassTable, Mode
 from runtime.detections import Detections
-from runtime.images import PillowImage, as_image
-from runtime.thresholds import Limits, ScoreThreshold
-from zsd_core import kernels, pipeline
+from runtime.examples import can_learn, with_examples
+from runtime.images import MAX_PIXELS, PillowImage, as_image, check_max_pixels
+from runtime.processes import check_process
+from runtime.reopening import reopening
+from runtime.text import TextEncoder
+from runtime.thresholds import Limits, ScoreChange, ScoreThreshold, State
+from zsd_core import kernels
 from zsd_core.errors import ConfigError
 from zsd_core.kernels.preprocess import Color
 from zsd_core.scoring import scorer_for
@@ -34,28 +39,32 @@ class Detector:
         detector.add_classes(["zebra", "fire truck"])  # the next image is searched for these too
 
     A detector may be shared by threads. Classes and thresholds change atomically: an image that is
-    being searched keeps those it started with.
+    being searched keeps those it started with. Pickled or copied, it opens its bundle again where
+    it arrives, with its classes and limits; a forked child cannot use it.
 
     Args:
         bundle: directory or zip; None opens the one that ships.
         backend: "auto" (the first installed; ``detector.backend`` says which), or its name.
-        classes: names, or {name: vector}; None takes the bundle's table. A name of the table keeps
-            its role; any other is unseen, and its vector is looked up in the bundle's vocabulary
-            unless it is given (a vector of None means: look it up).
+        classes: names, or {name: vector or examples}; None takes the bundle's table. Examples are
+            images, or ``Example(image, box)``, one or a list. A name of the table keeps
+            its role; any other is unseen. A vector that is not given, or is None, is looked up in
+            the bundle's vocabulary, or comes from its text encoder. Every phrase works, "dented red
+            pallet"; a word that looks misspelt is an error, by the rule of ``runtime.spelling``.
         mode: which of the classes are reported: "gzsd" all, "zsd" the unseen, "seen" the seen.
         score_threshold: what a detection's score must exceed: one number, a pair (seen, unseen),
             {"seen": a, "unseen": b}, or {class name: number} with the two roles as optional further
             keys. None, and what a mapping leaves out: the bundle's.
         nms_threshold: IoU above which the worse of two boxes of one class is dropped.
         max_detections: most detections of an image.
-        phrases: encode names that the vocabulary lacks with the bundle's text encoder; needs
-            ``contrastzsd[text]``, and torch with it, once such a name comes.
         precision: of the networks: "float32", or "fp16" or "int8" where the bundle holds them
-            (``python -m export.precision`` and ``export.quantize`` make them).
+            (``python -m export.fp16`` and ``export.quantize`` make them).
         scoring_precision: "float32", or "int8", which is faster where classes are many and moves
             scores a little.
-        threads: CPU threads of the backend, and of the kernels in this process.
+        threads: CPU threads of the backend, and of the kernels in this process; None takes those
+            that the process may use (``OMP_NUM_THREADS``, affinity, the quota of its cgroup).
+        max_pixels: largest width times height of an image file or a PIL image, not of arrays.
         backend_options: of the backend, such as {"providers": ["CUDAExecutionProvider"]}.
+        require_signature: public key (PEM) by which the bundle must be signed (``export.sign``).
 
     Raises:
         BundleError: the bundle cannot be used.
@@ -65,11 +74,22 @@ class Detector:
         MissingPackageError: the backend is not installed.
     """
 
-    # None but these: what looks like a setting and is none, such as score_threshold, is refused.
+    # Only these: assigning to another name, such as score_threshold, is refused.
     __slots__ = (
-        "__weakref__", "_backend", "_config", "_frames", "_scorer", "_state", "_table", "_write",
+        "__weakref__",
+        "_backend",
+        "_config",
+        "_encoder",
+        "_options",
+        "_pipeline",
+        "_process",
+        "_scorer",
+        "_state",
+        "_table",
+        "_write",
         "bundle",
-    )  # fmt: skip
+        "max_pixels",
+    )
 
     def __init__(
         self,
@@ -81,26 +101,34 @@ class Detector:
         score_threshold: ScoreThreshold | None = None,
         nms_threshold: float | None = None,
         max_detections: int | None = None,
-        phrases: bool = False,
         precision: str = "float32",
         scoring_precision: str = "float32",
         threads: int | None = None,
         backend_options: Mapping[str, Any] | None = None,
+        max_pixels: int = MAX_PIXELS,
+        require_signature: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.bundle = open_bundle(bundle)
+        self.bundle = open_bundle(bundle, require_signature=require_signature)
+        self.max_pixels = check_max_pixels(max_pixels)
         self._config = self.bundle.model_config
         self._scorer = scorer_for(
             self._config.scoring, self.bundle.scorer_tensors(), precision=scoring_precision
         )
-        self._table = ClassTable(self.bundle, self._scorer, phrases)
-        self._write = threading.Lock()
-        active = self._table.activate(classes, mode, version=1)
+        self._encoder = TextEncoder(self.bundle, threads)
+        self._table = ClassTable(self.bundle, self._scorer, self._encoder)
+        self._write, self._process = threading.Lock(), os.getpid()
         limits = Limits.of(self._config.detection, score_threshold, nms_threshold, max_detections)
-        limits.check_names(active.names)
-        self._state = _State(active, limits)
         self._backend = open_backend(backend, self.bundle, threads, backend_options, precision)
+        self._options: dict[str, Any] = dict(backend=self._backend.name, precision=precision)
+        self._options |= dict(scoring_precision=scoring_precision, max_pixels=max_pixels)
+        self._options |= dict(threads=threads, backend_options=backend_options)
+        key = None if require_signature is None else os.path.abspath(require_signature)
+        self._options |= dict(require_signature=key)
         try:
-            self._frames = self._backend.frames(self._config, self._scorer)
+            active = self._table.activate(self._seen_examples(classes), mode, version=1)
+            limits.check_names(active.names)
+            self._state = State(active, limits)
+            self._pipeline = self._backend.pipeline(self._config, self._scorer)
             if threads is not None:
                 kernels.set_threads(threads)
         except BaseException:
@@ -119,8 +147,13 @@ class Detector:
 
     @property
     def mode(self) -> str:
-        """Which of the active classes are reported."""
+        """Return "gzsd", "zsd" or "seen": the active classes that are reported."""
         return self._state.active.mode
+
+    @property
+    def limits(self) -> Limits:
+        """The thresholds in force; they never change, ``set_thresholds`` makes others."""
+        return self._state.limits
 
     @property
     def class_set_version(self) -> int:
@@ -136,6 +169,11 @@ class Detector:
     def description(self) -> str:
         """Bundle, backend, its version and device, on one line."""
         return f"{self.bundle.name} on {self._backend.description}"
+
+    @property
+    def learns_from_examples(self) -> bool:
+        """Whether classes can be made from examples: the bundle's model has a second look."""
+        return can_learn(self._config, self._scorer)
 
     @overload
     def __call__(
@@ -158,8 +196,9 @@ class Detector:
 
         Args:
             image: a path, or an array ``(H, W, 3)`` uint8 of any size; grey ``(H, W)`` and
-                ``(H, W, 4)`` (alpha is ignored) too, and PIL images of 8 bits a channel. A list is
-                a batch of these, sizes mixed, all of them read before the first is searched.
+                ``(H, W, 4)`` (alpha is ignored) too, and PIL images. Files and PIL images are
+                turned as their EXIF says. A list is a batch of these, sizes mixed, all of them read
+                before the first is searched.
             color: channel order of arrays; OpenCV's are "bgr".
             max_batch: most images of a batch that go through the networks together.
 
@@ -168,28 +207,26 @@ class Detector:
 
         Raises:
             ConfigError: ``color`` is neither "rgb" nor "bgr", or ``max_batch`` is below 1.
-            DeviceError: the detector is closed.
-            ImageError: an image cannot be read, or is none.
+            DeviceError: the detector is closed, or was opened before this process was forked.
+            ImageError: an image cannot be read, or its array is not an image.
         """
+        check_process(self._process, "detector")
         state = self._state  # one read: later changes of classes are for the next call
         batch = isinstance(image, (list, tuple))
         items = image if batch else [image]
         images = [
-            as_image(item, color, f"image {index}" if batch else "image")
+            as_image(item, color, f"image {index}" if batch else "image", self.max_pixels)
             for index, item in enumerate(items)
         ]
-        classes = state.active.class_set
-        limits: dict[str, Any] = {
-            "nms_threshold": state.limits.nms_threshold,
-            "max_detections": state.limits.max_detections,
-        }
-        if self._frames is not None:
-            results = self._frames.run(classes, images, state.thresholds, color=color, **limits)
-        else:
-            results = pipeline.run(
-                self._backend, self._scorer, classes, self._config, images, state.thresholds,
-                color=color, max_batch=max_batch, **limits,
-            )  # fmt: skip
+        results = self._pipeline.run(
+            state.active.class_set,
+            images,
+            state.thresholds,
+            nms_threshold=state.limits.nms_threshold,
+            max_detections=state.limits.max_detections,
+            color=color,
+            max_batch=max_batch,
+        )
         found = [state.active.detections(result) for result in results]
         return found if batch else found[0]
 
@@ -197,25 +234,36 @@ class Detector:
         """Replace the classes (None: the bundle's table), and the mode if it is given.
 
         Raises:
-            ClassError: a class is unknown, repeated, or none is left; nothing has changed then.
+            ClassError: classes are unknown or misspelt (all of them are listed), repeated, or none
+                is left; nothing has changed then.
             ConfigError: there is no such mode; nothing has changed then.
         """
-        with self._write:
-            old = self._state
+        with self._changing() as old:
             active = self._table.activate(
-                classes, mode or old.active.mode, old.active.class_set.version + 1
+                self._seen_examples(classes),
+                mode or old.active.mode,
+                old.active.class_set.version + 1,
             )
-            self._state = _State(active, old.limits)
+            self._state = State(active, old.limits)
 
     def add_classes(self, classes: Classes) -> None:
         """Add classes at the end; those before keep their ids, and no more than a row is computed.
 
+            detector.add_classes(["zebra", "dented red pallet"])  # words and phrases
+            detector.add_classes({"bracket": [crop, crop]})  # one to ten examples
+            detector.add_classes({"bracket": Example(photograph, box), "nut": vector})
+
+        A name of the vocabulary is one lookup; another phrase takes the text encoder some
+        milliseconds. A phrase one of whose words looks misspelt is refused with the spelling that
+        is near; ``{name: detector.encode([name])[0]}`` takes it as it is.
+
         Raises:
-            ClassError: a class is unknown or already there; nothing has changed then.
+            ClassError: classes are unknown or misspelt (all of them are listed), or one is already
+                there; nothing has changed then.
         """
-        with self._write:
-            old = self._state
-            self._state = _State(self._table.added(old.active, classes), old.limits)
+        with self._changing() as old:
+            active = self._table.added(old.active, self._seen_examples(classes))
+            self._state = State(active, old.limits)
 
     def remove_classes(self, names: Sequence[str]) -> None:
         """Remove classes; the ids of those behind move up.
@@ -223,27 +271,81 @@ class Detector:
         Raises:
             ClassError: a class is not there, or none would be left; nothing has changed then.
         """
-        with self._write:
-            old = self._state
-            self._state = _State(self._table.removed(old.active, names), old.limits)
+        with self._changing() as old:
+            self._state = State(self._table.removed(old.active, names), old.limits)
 
     def set_thresholds(
         self,
         *,
-        score_threshold: ScoreThreshold | None = None,
+        score_threshold: ScoreChange | None = None,
         nms_threshold: float | None = None,
         max_detections: int | None = None,
     ) -> None:
-        """Replace all three limits from the next call on; None is the bundle's value.
+        """Change some limits from the next call on; those that are not given stay.
+
+        A number or a pair is for all classes, and ends thresholds of single classes. A mapping
+        changes what it names; {"cup": None} ends the threshold of a single class.
 
         Raises:
             ClassError: a threshold is for a class that is not active; nothing has changed then.
             ConfigError: a number is out of range; nothing has changed then.
         """
-        limits = Limits.of(self._config.detection, score_threshold, nms_threshold, max_detections)
+        with self._changing() as old:
+            limits = old.limits.among(old.active.names).changed(
+                score_threshold, nms_threshold, max_detections
+            )
+            limits.check_names(old.active.names)
+            self._state = State(old.active, limits)
+
+    def encode(self, phrases: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of words and phrases, by the bundle's text encoder.
+
+        Args:
+            phrases: any texts, known to the vocabulary or not.
+
+        Returns:
+            ``(len(phrases), E)`` float32 rows of unit length.
+
+        Raises:
+            BundleError: the bundle has no text encoder.
+            ClassError: ``phrases`` is no list of texts, or one is blank.
+            MissingPackageError: neither onnxruntime nor openvino is installed.
+        """
+        return self._encoder.encode(phrases)
+
+    def spelling_hints(self, names: Sequence[str]) -> dict[str, str]:
+        """Return likelier spellings of phrases that are classes as they stand.
+
+        A word that the bundle does not know may be a name of your own, or a slip: for "dentd red
+        pallet" the hint is "dented red pallet". Nothing is refused or changed.
+
+        Args:
+            names: of classes, such as ``detector.classes``.
+
+        Returns:
+            The likelier phrase by the name given. Names without a hint are left out.
+        """
+        return self._encoder.spelling_hints(names)
+
+    def class_vectors(self) -> dict[str, NDArray[np.float32] | None]:
+        """Return the source of each active class, to be saved and given to a detector again.
+
+            detector.set_classes(vectors)  # on this or another device, with the same bundle
+
+        Returns:
+            The vector of every class by its name: ``(E,)`` of a name or phrase, ``(V,)`` of
+            examples, None for a seen class.
+        """
+        return self._table.vectors_of(self._state.active)
+
+    @contextmanager
+    def _changing(self) -> Iterator[State]:
+        check_process(self._process, "detector")
         with self._write:
-            limits.check_names(self._state.active.names)
-            self._state = _State(self._state.active, limits)
+            yield self._state
+
+    def _seen_examples(self, classes: Any) -> Any:
+        return with_examples(classes, self._backend, self._config, self._scorer)
 
     def search(self, text: str, count: int = 10) -> list[str]:
         """The nearest names by spelling that ``classes`` accepts without a vector."""
@@ -275,11 +377,16 @@ class Detector:
         noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
         for _ in range(count):
             self(noise)
-        self.prepare_vocabulary()
+        if self._scorer.PREPARED:
+            self.prepare_vocabulary()
 
     def close(self) -> None:
-        """Free the networks; the detector finds nothing more, and closing it again is harmless."""
-        self._backend.close()
+        """Free the networks; closing again is harmless. A forked child leaves them alone."""
+        if os.getpid() == self._process:
+            self._backend.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reopening(type(self), self.bundle, self._options, self._state)
 
     def __enter__(self) -> Detector:
         return self
@@ -289,13 +396,3 @@ class Detector:
 
     def __repr__(self) -> str:
         return f"Detector({self.description}; {len(self.classes)} classes, mode {self.mode!r})"
-
-
-class _State:
-    """Classes and limits that belong together; replaced whole, never changed."""
-
-    __slots__ = ("active", "limits", "thresholds")
-
-    def __init__(self, active: ActiveClasses, limits: Limits) -> None:
-        self.active, self.limits = active, limits
-        self.thresholds = limits.per_column(active)

@@ -1,44 +1,72 @@
-"""Turn what a caller passes (a path, an array) into ``(H, W, 3)`` uint8, or say what is wrong."""
+"""Turn what a caller passes (a path, an array) into ``(H, W, 3)`` uint8, or say what is wrong.
+
+One rule for every entry: a picture is upright, as its EXIF says (of an AVIF, its ``irot`` and
+``imir``), and has 8 bits a channel. Where a channel has 16 bits, the file says what white is (the
+``sBIT`` of a PNG, a PNM's maximum below 65535, the depth of an AVIF), or white is the largest
+number of 10, 12, 14 or 16 bits, the least that holds the brightest value. Numbers of any other
+type, such as float32, are an error, because nothing says what white is. Alpha is ignored.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import struct
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zsd_core.errors import ImageError
+from runtime.avif import is_avif, upright
+from runtime.picture_size import picture_size, tells_size
+from zsd_core.errors import ConfigError, ImageError
 from zsd_core.kernels.preprocess import Color, check_color
 
-__all__ = ["PillowImage", "as_image", "read_image"]
+__all__ = [
+    "MAX_PIXELS",
+    "PillowImage",
+    "as_image",
+    "check_max_pixels",
+    "decode_image",
+    "read_image",
+]
+
+MAX_PIXELS = 200_000_000  # of a file, by default: 600 MB once decoded
 
 Image = NDArray[np.uint8]
+EXIF_ORIENTATION = 0x0112
+DEPTHS = (10, 12, 14, 16)  # bits of cameras that fill two bytes
+_PNM = re.compile(rb"P[2356]\s+(?:#[^\n]*\n\s*)*\d+\s+\d+\s+(\d{1,9})\s")
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # not a stuffed zero, a restart or padding
 
 
 class PillowImage(Protocol):
-    """What is read of a ``PIL.Image.Image``, so that PIL need not be there."""
+    """The part of ``PIL.Image.Image`` that is read, so that PIL need not be there."""
 
     @property
     def mode(self) -> str:
         """Such as "RGB", "P" or "CMYK"."""
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+
     def convert(self, mode: str) -> Any:
         """The image in another mode."""
 
 
-def as_image(image: Any, color: Color, where: str = "image") -> Image:
+def as_image(image: Any, color: Color, where: str = "image", max_pixels: int = MAX_PIXELS) -> Image:
     """``(H, W, 3)`` uint8 in the channel order ``color``; shares memory where it can.
 
     Args:
         image: a path, or an array ``(H, W)``, ``(H, W, 1)``, ``(H, W, 3)`` or ``(H, W, 4)`` of
             uint8 whose channels are in order ``color``; alpha is ignored. Or a PIL image, whatever
-            its mode says its channels are; it is taken as it stands, not turned by its EXIF.
+            its mode says its channels are, turned as its EXIF says. Of 16-bit colour PIL itself
+            keeps the upper 8 bits; pass the path of such a file.
         color: "rgb" or "bgr".
         where: what to call it in a message.
+        max_pixels: largest width times height of a file or a PIL image.
 
     Raises:
         ConfigError: ``color`` is neither "rgb" nor "bgr".
@@ -46,8 +74,9 @@ def as_image(image: Any, color: Color, where: str = "image") -> Image:
     """
     check_color(where, color)
     if isinstance(image, (str, os.PathLike)):
-        return read_image(image, color)
+        return read_image(image, color, max_pixels)
     if isinstance(getattr(image, "mode", None), str) and hasattr(image, "convert"):
+        _check_size(tuple(image.size), max_pixels, where)
         return _from_pillow(image, color, where)
     if not isinstance(image, np.ndarray):
         raise ImageError(
@@ -81,57 +110,149 @@ def as_image(image: Any, color: Color, where: str = "image") -> Image:
 
 def _from_pillow(image: Any, color: Color, where: str) -> Image:
     """The pixels of a PIL image: a palette, CMYK or grey with alpha is no array of ours."""
-    if image.mode.startswith(("I", "F")):
+    if image.mode in ("I", "F"):
         raise ImageError(
             f"{where} is a PIL image of mode {image.mode!r}, more than 8 bits a channel, whose "
             "range PIL does not know; scale it to 0 to 255 and convert it to mode 'L'."
         )
     try:
-        pixels = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError) as error:  # a file is decoded only now, and may end early
-        raise ImageError(f"{where} is a PIL image that cannot be converted: {error}.") from error
+        from PIL import ImageOps
+
+        image.load()  # a file is decoded only now, and a TIFF is turned by it
+        if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16"):
+            pixels = _eight_bits(np.asarray(image), None)[:, :, None].repeat(3, axis=2)
+        else:
+            pixels = np.asarray(image.convert("RGB"))
+    except Exception as error:  # its decoders raise SyntaxError, AssertionError, struct.error, ...
+        said = str(error).rstrip(".") or "it gives no reason"
+        raise ImageError(
+            f"{where} is a PIL image that cannot be converted: {type(error).__name__}: {said}."
+        ) from error
     if not pixels.size:
         raise ImageError(f"{where} is empty, its size is {image.size}.")
     return np.ascontiguousarray(pixels if color == "rgb" else pixels[:, :, ::-1])
 
 
 def _scaled(image: NDArray[Any]) -> str:
-    """What brings an array's values to 0 to 255, in its caller's words."""
+    """Advice that brings an array's values to 0 to 255, in its caller's words."""
     if image.dtype.kind == "f":
         unit = np.fmax.reduce(image, axis=None, initial=0) <= 1
         return "(image * 255).round()" if unit else "image.clip(0, 255).round()"
-    scales = {"b": "(image * 255)", "u": "(image // 257)"}
+    white = _white(image) if image.dtype == np.uint16 else 65535
+    step = 257 if white == 65535 else (white + 1) // 256
+    scales = {"b": "(image * 255)", "u": f"(image // {step})"}
     return scales.get(image.dtype.kind, "image.clip(0, 255)")
 
 
-def read_image(path: str | os.PathLike[str], color: Color) -> Image:
+def read_image(path: str | os.PathLike[str], color: Color, max_pixels: int = MAX_PIXELS) -> Image:
     """Read an image file, upright as its EXIF says, 8 bits a channel.
 
     Raises:
-        ImageError: it cannot be read, is damaged, or is no image.
+        ImageError: it cannot be read, is damaged, too large, or no image.
     """
-    import cv2
-
     try:
         data = Path(path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: no name of a file
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{path}: cannot be read: {reason}.") from error
+    return decode_image(data, color, str(path), max_pixels)
+
+
+def decode_image(data: bytes, color: Color, where: str, max_pixels: int = MAX_PIXELS) -> Image:
+    """Decode the bytes of an image file, upright as its EXIF says, 8 bits a channel.
+
+    Args:
+        data: the whole file.
+        color: channel order of the result, "rgb" or "bgr".
+        where: what to call the file in a message.
+        max_pixels: largest width times height, asked of the header before anything is decoded.
+
+    Raises:
+        ImageError: the file is empty, damaged, too large, or no image.
+    """
+    import cv2
+
     if not data:
-        raise ImageError(f"{path}: the file is empty.")
+        raise ImageError(f"{where}: the file is empty.")
     if data[:2] == b"\xff\xd8" and not _jpeg_is_whole(data):
-        raise ImageError(f"{path}: the JPEG ends early; copy or save it again.")
+        raise ImageError(f"{where}: the JPEG ends early; copy or save it again.")
+    size = picture_size(data)
+    if size is None and tells_size(data):  # it could ask for any memory
+        raise ImageError(f"{where}: is damaged: its header does not say how large the picture is.")
+    _check_size(size, max_pixels, where)
+    stored = is_avif(data)
+    depth = 0 if stored else cv2.IMREAD_ANYDEPTH  # an AVIF knows its own white
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | depth)
     except cv2.error as error:
-        raise ImageError(f"{path}: cannot be decoded: {error.err or error}.") from error
+        raise ImageError(f"{where}: cannot be decoded: {error.err or error}.") from error
     if image is None:
         raise ImageError(
-            f"{path}: is damaged or not an image that OpenCV reads (JPEG, PNG, WebP, BMP, TIFF)."
+            f"{where}: is damaged or not an image that OpenCV reads (JPEG, PNG, WebP, BMP, TIFF)."
         )
+    _check_size((image.shape[1], image.shape[0]), max_pixels, where)  # not every header is read
+    if image.dtype == np.uint16:
+        image = _eight_bits(image, _declared_white(data))
+    if image.dtype != np.uint8:
+        raise ImageError(
+            f"{where}: holds numbers of type {image.dtype}, and nothing says what white is; scale "
+            "them to 0 to 255 and save the picture with 8 bits a channel."
+        )
+    if stored:
+        image = _turned(np.asarray(image, np.uint8), data, where)
     if color == "rgb":
         cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
     return np.asarray(image, np.uint8)
+
+
+def check_max_pixels(number: int) -> int:
+    """Return a largest number of pixels.
+
+    Raises:
+        ConfigError: it is no whole number above 0.
+    """
+    if not isinstance(number, int) or number < 1:
+        raise ConfigError(f"max_pixels is {number!r}, must be a whole number > 0.")
+    return number
+
+
+def _check_size(size: tuple[int, int] | None, max_pixels: int, where: str) -> None:
+    if size is not None and size[0] * size[1] > max_pixels:
+        raise ImageError(
+            f"{where}: has {size[0]} x {size[1]} pixels, more than {max_pixels:,}, the most that "
+            "are read. Make it smaller, or allow more: Detector(max_pixels=...), --max-pixels."
+        )
+
+
+def _turned(image: Image, data: bytes, where: str) -> Image:
+    try:
+        return upright(image, data)
+    except (IndexError, struct.error) as error:
+        raise ImageError(f"{where}: is a damaged AVIF file; copy or save it again.") from error
+
+
+def _eight_bits(image: NDArray[Any], white: int | None) -> Image:
+    """Pixels of 16 bits as 8; ``white`` becomes 255, None takes ``_white``."""
+    scaled = image.astype(np.float32) * (255 / (white or _white(image)))
+    return np.asarray(np.clip(scaled.round(), 0, 255), np.uint8)
+
+
+def _white(image: NDArray[Any]) -> int:
+    """The largest number of the least usual bits that hold the brightest value."""
+    brightest = int(image.max(initial=0))
+    return next((1 << bits) - 1 for bits in DEPTHS if brightest < 1 << bits)
+
+
+def _declared_white(data: bytes) -> int | None:
+    """The number that means white, where a PNG or PNM file says it."""
+    if data[:4] == b"\x89PNG":
+        at = data.find(b"sBIT", 8, data.find(b"IDAT", 8))
+        bits = max(data[at + 4 : at + 4 + min(3, data[at - 1])], default=0) if at > 0 else 0
+        return (1 << bits) - 1 if 8 <= bits <= 16 else None
+    header = _PNM.match(data)
+    return int(header[1]) if header and 255 < int(header[1]) < 65535 else None
 
 
 def _jpeg_is_whole(data: bytes) -> bool:

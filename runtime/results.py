@@ -1,9 +1,10 @@
-"""What a command writes: annotated pictures and videos, JSON, and a summary of times."""
+"""Output of a command: annotated pictures, JSON, and a summary of times."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,15 @@ from runtime.detections import Detections
 from runtime.images import read_image
 from zsd_core.errors import ImageError
 
-__all__ = ["StageTimes", "VideoWriter", "explain", "keep_inputs", "write_json", "write_picture"]
+__all__ = [
+    "Lines",
+    "StageTimes",
+    "explain",
+    "keep_inputs",
+    "write_json",
+    "write_picture",
+    "writing",
+]
 
 Image = NDArray[np.uint8]
 
@@ -42,8 +51,14 @@ def _identity(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def write_picture(folder: Path, name: str, original: Path, detections: Detections) -> Path:
+def write_picture(folder: Path, name: str, original: Path | Image, detections: Detections) -> Path:
     """Write ``name.jpg`` and ``name.json`` into ``folder``; return the picture's path.
+
+    Args:
+        folder: where to.
+        name: of both files.
+        original: path of the image, or its pixels, ``(H, W, 3)`` uint8 BGR.
+        detections: in pixels of the original.
 
     Raises:
         ImageError: the original cannot be read, or a file cannot be written.
@@ -52,8 +67,9 @@ def write_picture(folder: Path, name: str, original: Path, detections: Detection
 
     target = folder / f"{name}.jpg"
     write_json(target.with_suffix(".json"), detections.to_list())  # it has no widest
-    picture = annotate(read_image(original, "bgr"), detections)
-    with _writing(target):
+    image = read_image(original, "bgr") if isinstance(original, Path) else original
+    picture = annotate(image, detections)
+    with writing(target):
         done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
         if not done:
             raise OSError("OpenCV cannot encode it")
@@ -67,13 +83,13 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         ImageError: the file cannot be written.
     """
-    with _writing(path):
+    with writing(path):
         text = json.dumps(value, indent=1, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Turn what the system says into an error of ours."""
     try:
         yield
@@ -81,75 +97,44 @@ def _writing(path: Path) -> Iterator[None]:
         raise ImageError(f"{path}: cannot be written: {error.strerror or error}.") from error
 
 
-class VideoWriter:
-    """Writes ``name.mp4`` and ``name.json`` frame by frame: complete whenever it is closed.
+class Lines:
+    """Writes one JSON object a line, each at once: whoever follows the file never waits.
 
     Args:
-        folder: where to.
-        name: of both files.
-        rate: frames per second.
+        target: path of a file, which is replaced, or "-" for standard output.
 
     Raises:
-        ImageError: the JSON cannot be written.
+        ImageError: the file cannot be written.
     """
 
-    def __init__(self, folder: Path, name: str, rate: float) -> None:
-        self.path, self._rate = folder / f"{name}.mp4", rate
-        self._video: Any = None
-        self._size = (0, 0)
-        self._json_path = self.path.with_suffix(".json")
-        with _writing(self._json_path):
-            self._json: IO[str] = self._json_path.open("w", encoding="utf-8")
-        self._json.write("[")
-        self.frames = 0
+    def __init__(self, target: str) -> None:
+        self._path = Path(target)
+        self.on_output = target == "-"
+        self._file: IO[str] = sys.stdout
+        if not self.on_output:
+            with writing(self._path):
+                self._file = self._path.open("w", encoding="utf-8")
 
-    def add(self, seconds: float, frame: Image, detections: Detections) -> None:
-        """Write one frame; one of another size than the first is resized to it.
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Write one object.
 
         Raises:
-            ImageError: the video or the JSON cannot be written.
+            ImageError: the file cannot be written.
+            BrokenPipeError: nobody reads standard output any more.
         """
-        import cv2
-
-        picture: Any = annotate(frame, detections)
-        if self._video is None:
-            self._size = (picture.shape[1], picture.shape[0])
-            self._video = self._open()
-        if picture.shape[1::-1] != self._size:  # OpenCV would leave it out and say nothing
-            picture = cv2.resize(picture, self._size)
-        self._video.write(picture)
-        record = {
-            "frame": self.frames,
-            "seconds": round(seconds, 3),
-            "detections": detections.to_list(),
-        }
-        text = json.dumps(record, ensure_ascii=False)
-        with _writing(self._json_path):
-            self._json.write((",\n" if self.frames else "\n") + text)
-        self.frames += 1
+        # What the terminal cannot show must be escaped as JSON does it.
+        text = json.dumps(record, ensure_ascii=self.on_output)
+        if self.on_output:
+            print(text, flush=True)
+            return
+        with writing(self._path):
+            self._file.write(text + "\n")
+            self._file.flush()
 
     def close(self) -> None:
-        """Finish both files.
-
-        Raises:
-            ImageError: the JSON cannot be written.
-        """
-        if self._video is not None:
-            self._video.release()
-        with _writing(self._json_path), self._json:
-            self._json.write("\n]\n")
-
-    def _open(self) -> Any:
-        import cv2
-
-        code = cv2.VideoWriter.fourcc(*"mp4v")
-        video = cv2.VideoWriter(str(self.path), code, self._rate, self._size)
-        if not video.isOpened():
-            raise ImageError(
-                f"{self.path}: OpenCV cannot write this video; is the folder writable, and was "
-                "OpenCV built with a video codec (the wheels of opencv-python-headless are)?"
-            )
-        return video
+        """Close the file; standard output stays open."""
+        if not self.on_output:
+            self._file.close()
 
 
 class StageTimes:
@@ -177,7 +162,7 @@ class StageTimes:
 
 
 def explain(detections: Detections) -> str:
-    """What was found, or why nothing was."""
+    """Say what was found, or why nothing was."""
     if detections:
         return str(detections)
     if detections.near_miss is None:

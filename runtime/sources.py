@@ -1,208 +1,238 @@
-"""Where pictures come from: image files and folders, videos, cameras, network streams."""
+"""Inputs that a caller names, sorted: image files, folders of them, videos, cameras, streams."""
 
 from __future__ import annotations
 
 import os
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-import numpy as np
-from numpy.typing import NDArray
-
+from runtime.redact import hide_credentials, printable
 from zsd_core.errors import ImageError
 
-__all__ = ["LatestFrame", "Source", "Video", "find_sources"]
+__all__ = ["IMAGES", "VIDEOS", "Kind", "Place", "Source", "find_sources", "source_of"]
 
-Image = NDArray[np.uint8]
-IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"}
-VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv"}
+# The suffixes of what OpenCV decodes. A file of another name is an image where its content says so.
+IMAGES = {
+    ".avif",
+    ".bmp",
+    ".dib",
+    ".gif",
+    ".hdr",
+    ".jp2",
+    ".jpe",
+    ".jpeg",
+    ".jpg",
+    ".pbm",
+    ".pgm",
+    ".pic",
+    ".png",
+    ".pnm",
+    ".ppm",
+    ".pxm",
+    ".ras",
+    ".sr",
+    ".tif",
+    ".tiff",
+    ".webp",
+}
+VIDEOS = {
+    ".3gp",
+    ".avi",
+    ".flv",
+    ".m2ts",
+    ".m4v",
+    ".mkv",
+    ".mov",
+    ".mp4",
+    ".mpeg",
+    ".mpg",
+    ".mts",
+    ".ogv",
+    ".ts",
+    ".webm",
+    ".wmv",
+}
+FILE_SCHEMES = {"http", "https", "ftp"}  # of addresses that may lead to a file
+
+Kind = Literal["image", "video", "live"]
+Place = str | int | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One input of the command line.
+    """One input.
 
     Attributes:
-        kind: "image", "video" (every frame counts) or "live" (only the newest frame counts).
-        place: path, camera number as text, or address.
-        name: for output files, unique among the sources.
+        kind: "image", "video" (a file, which has an end) or "live" (a camera or a stream).
+        place: path, camera number as text, address, or GStreamer pipeline. It may hold a password;
+            never print it.
+        name: for output files and messages: without credentials, unique among the sources.
     """
 
-    kind: Literal["image", "video", "live"]
-    place: str
+    kind: Kind
+    place: str = field(repr=False)
     name: str
 
 
-def find_sources(arguments: Sequence[str]) -> list[Source]:
-    """Sort out what the command line names; a folder stands for the images in it, hidden ones not.
+def source_of(place: Place | Source, name: str | None = None) -> Source:
+    """Sort out one input of a stream.
+
+    Args:
+        place: a path, a camera number, an address, or a GStreamer pipeline (with " ! ").
+            ``file://`` and addresses of files (``http://host/clip.mp4``) are files. A ``Source``
+            is taken as it is.
+        name: what to call it; by default the place without its credentials.
+
+    Raises:
+        ImageError: nothing is there, or it is neither image nor video.
+    """
+    if isinstance(place, Source):
+        return place if name is None else Source(place.kind, place.place, name)
+    text = os.fspath(place) if isinstance(place, os.PathLike) else str(place)
+    shown = printable(hide_credentials(text)) if name is None else name
+    path = _local_path(text)
+    if path is None:
+        return Source(_address_kind(text), text, shown)
+    if os.path.isfile(path):
+        return Source(_file_kind(path), path, printable(path) if name is None else name)
+    if path.isdecimal():
+        return Source("live", path, shown)
+    if path.startswith("/dev/") and os.path.exists(path):
+        return Source("live", path, shown)
+    if os.path.isdir(path):
+        raise ImageError(f"{printable(path)}: is a folder; name the files in it.")
+    raise ImageError(
+        f"{printable(hide_credentials(text))}: no such file or folder; a camera is a number, a "
+        "stream an address such as rtsp://host/path."
+    )
+
+
+def find_sources(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
+    """Sort out what a command line names; a folder stands for the images in it.
+
+    Returns:
+        The sources, and one sentence for every folder in which something was passed over.
 
     Raises:
         ImageError: something is not there, or is neither image nor video.
     """
     sources: list[Source] = []
+    notes: list[str] = []
     taken: set[str] = set()
 
-    def add(kind: Literal["image", "video", "live"], place: str, name: str) -> None:
+    def add(source: Source, name: str) -> None:
         unique, number = name, 1
         while unique in taken:
             number += 1
             unique = f"{name}-{number}"
         taken.add(unique)
-        sources.append(Source(kind, place, unique))
+        sources.append(Source(source.kind, source.place, unique))
 
     for argument in arguments:
-        path = Path(argument)
-        if "://" in argument:  # asked first: an address may be too long for the name of a file
-            add("live", argument, "stream")
-        elif os.path.isdir(path):  # pathlib's raises where a name is too long or a folder closed
-            try:
-                files = sorted(
-                    p for p in path.iterdir()
-                    if p.suffix.lower() in IMAGES and p.name[0] != "." and p.is_file()
-                )  # fmt: skip
-            except OSError as error:
-                raise ImageError(f"{argument}: cannot be listed: {error.strerror}.") from error
-            if not files:
-                raise ImageError(
-                    f"{argument}: the folder holds no image ({', '.join(sorted(IMAGES))})."
-                )
+        path = _local_path(argument)
+        if path is not None and os.path.isdir(path):  # pathlib's raises where a name is too long
+            files, passed = _images_of(path)
             for file in files:
-                add("image", str(file), file.stem)
-        elif os.path.isfile(path):
-            suffix = path.suffix.lower()
-            if suffix not in IMAGES | VIDEOS:
-                raise ImageError(
-                    f"{argument}: {suffix or 'no suffix'} is neither an image "
-                    f"({', '.join(sorted(IMAGES))}) nor a video ({', '.join(sorted(VIDEOS))})."
-                )
-            add("image" if suffix in IMAGES else "video", argument, path.stem)
-        elif argument.isdecimal():
-            add("live", argument, f"camera{argument}")
+                add(Source("image", file, file), _stem(file))
+            if passed:
+                notes.append(f"{printable(path)}: passed over {passed}.")
+            continue
+        source = source_of(argument)
+        if path is None:
+            add(source, _stem(urlsplit(argument).path) if source.kind != "live" else "stream")
+        elif source.kind == "live":
+            add(source, f"camera{Path(path).name.removeprefix('video')}")
         else:
-            raise ImageError(
-                f"{argument}: no such file or folder; a camera is a number, a stream an address "
-                "such as rtsp://host/path."
-            )
-    return sources
+            add(source, _stem(path))
+    return sources, notes
 
 
-class LatestFrame:
-    """Reads a capture in a thread and keeps the newest frame only: a slow reader drops frames.
-
-    Args:
-        read: returns (True, frame) or (False, None) at the end, as ``cv2.VideoCapture.read``.
-        release: frees the capture; the thread calls it after its last read, since a capture must
-            not be freed while it is being read.
-    """
-
-    def __init__(self, read: Callable[[], tuple[bool, Any]], release: Callable[[], object]) -> None:
-        self._read, self._release, self._new = read, release, threading.Condition()
-        self._frame: Image | None = None
-        self._ended = False
-        self._error: BaseException | None = None
-        self.dropped = 0
-        self._thread = threading.Thread(target=self._run, name="latest-frame", daemon=True)
-        self._thread.start()
-
-    def __iter__(self) -> Iterator[Image]:
-        while (frame := self._take()) is not None:
-            yield frame
-
-    def close(self) -> None:
-        """Stop reading, and end the iteration of a reader that waits in another thread.
-
-        A camera that answers no more is released when its read returns.
-        """
-        self._end()
-        self._thread.join(timeout=5)
-
-    def _end(self) -> None:
-        with self._new:
-            self._ended = True
-            self._new.notify_all()
-
-    def _take(self) -> Image | None:
-        with self._new:
-            self._new.wait_for(lambda: self._frame is not None or self._ended)
-            frame, self._frame = self._frame, None
-        if frame is None and self._error is not None:
-            raise ImageError(f"reading the stream failed: {self._error}") from self._error
-        return frame
-
-    def _run(self) -> None:
-        try:
-            while not self._ended:
-                there, frame = self._read()
-                if not there:
-                    break
-                with self._new:
-                    self.dropped += self._frame is not None
-                    self._frame = frame
-                    self._new.notify()
-        except Exception as error:  # handed to the reader, who would wait for ever otherwise
-            self._error = error
-        finally:
-            self._end()
-            self._release()
+def _local_path(text: str) -> str | None:
+    """Path of what lies on this machine; None for an address or a pipeline."""
+    if text.lower().startswith("file://"):
+        return url2pathname(urlsplit(text).path)
+    return None if "://" in text or " ! " in text else text
 
 
-class Video:
-    """Frames of a video file, in order and all of them, or of a live source, the newest only.
+def _stem(path: str) -> str:
+    """Name of the outputs of a file."""
+    name = printable(Path(path).stem) or "stream"
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:  # a system whose file names are ASCII
+        return name.encode("ascii", "replace").decode().replace("?", "_")
+    return name
 
-    Iterate over ``(seconds, frame)``; frames are ``(H, W, 3)`` uint8 BGR.
-    """
 
-    def __init__(self, source: Source) -> None:
-        import cv2
+def _address_kind(address: str) -> Kind:
+    """Kind of what an address leads to, by its scheme and the suffix of its path."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # such as an open bracket: OpenCV is to say whether it can be opened
+        return "live"
+    suffix = Path(parts.path).suffix.lower()
+    if parts.scheme.lower() not in FILE_SCHEMES:
+        return "live"
+    return "image" if suffix in IMAGES else "video" if suffix in VIDEOS else "live"
 
-        self.source = source
-        place = int(source.place) if source.place.isdecimal() else source.place
-        try:
-            self._capture = cv2.VideoCapture(place)
-            there = self._capture.isOpened()
-        except cv2.error:  # no number a camera could have
-            there = False
-        if not there:
-            fix = {
-                "video": "is it whole, and of a codec OpenCV reads? Try: ffmpeg -i FILE new.mp4",
-                "live": "is it connected, and free of other programs?",
-            }
-            raise ImageError(f"{source.place}: cannot be opened; {fix[source.kind]}")
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
-        self.rate = float(rate) if 1 <= rate <= 240 else 25.0
-        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.count = int(count) if source.kind == "video" and count > 0 else None
-        self._latest: LatestFrame | None = None
 
-    @property
-    def dropped(self) -> int:
-        """Frames of a live source that were never looked at."""
-        return self._latest.dropped if self._latest else 0
+def _file_kind(path: str) -> Kind:
+    """Kind of a file, by its suffix or its content."""
+    suffix = Path(path).suffix.lower()
+    if suffix in VIDEOS:
+        return "video"
+    if suffix in IMAGES or _is_image(path):
+        return "image"
+    raise ImageError(
+        f"{printable(path)}: {suffix or 'no suffix'} is neither an image "
+        f"({', '.join(sorted(IMAGES))}) nor a video ({', '.join(sorted(VIDEOS))})."
+    )
 
-    def __iter__(self) -> Iterator[tuple[float, Image]]:
-        if self.source.kind == "live":
-            start = time.perf_counter()
-            self._latest = LatestFrame(self._capture.read, self._capture.release)
-            for frame in self._latest:
-                yield time.perf_counter() - start, frame
-            return
-        index = 0
-        while True:
-            there, picture = self._capture.read()
-            if not there:
-                break
-            yield index / self.rate, np.asarray(picture, np.uint8)
-            index += 1
-        if index == 0:
-            raise ImageError(f"{self.source.place}: holds no frame that can be decoded.")
 
-    def close(self) -> None:
-        """Free the file or the camera."""
-        if self._latest:
-            self._latest.close()  # and its thread releases the capture
+def _is_image(path: str) -> bool:
+    """Whether OpenCV knows the content of a file, whatever the file is called."""
+    import cv2
+
+    try:
+        return bool(cv2.haveImageReader(path))
+    except (cv2.error, UnicodeError):  # a name that is no UTF-8
+        return False
+
+
+def _images_of(folder: str) -> tuple[list[str], str]:
+    """Paths of the images in a folder, by name, and what else there is in words."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise ImageError(f"{printable(folder)}: cannot be listed: {error.strerror}.") from error
+    images: list[str] = []
+    passed: dict[str, list[str]] = {"hidden": [], "folders": [], "videos": [], "no images": []}
+    for entry in entries:
+        suffix = Path(entry.name).suffix.lower()
+        if entry.name.startswith("."):
+            passed["hidden"].append(entry.name)
+        elif entry.is_dir():
+            passed["folders"].append(entry.name)
+        elif suffix in VIDEOS:
+            passed["videos"].append(entry.name)
+        elif entry.is_file() and (suffix in IMAGES or _is_image(entry.path)):
+            images.append(entry.path)
         else:
-            self._capture.release()
+            passed["no images"].append(entry.name)
+    words = ", ".join(f"{_some(names)} ({what})" for what, names in passed.items() if names)
+    if not images:
+        raise ImageError(
+            f"{printable(folder)}: the folder holds no image ({', '.join(sorted(IMAGES))})"
+            f"{f'; it holds {words}' if words else ''}."
+        )
+    return images, words
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    """The first few names, and how many more there are."""
+    shown = " ".join(printable(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -1,10 +1,10 @@
-"""Which detections are kept: one score threshold, one per role, or one per class."""
+"""Thresholds that detections must pass: one score threshold, one per role, or one per class."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from runtime.classes import ActiveClasses
 from zsd_core.config import DetectionConfig
-from zsd_core.errors import ClassError, ConfigError, did_you_mean
+from zsd_core.errors import ClassError, ConfigError, did_you_mean, join_sentences
 from zsd_core.semantics import fold_name
 
-__all__ = ["Limits", "ScoreThreshold"]
+__all__ = ["Limits", "ScoreChange", "ScoreThreshold", "State"]
 
 ScoreThreshold = float | tuple[float, float] | Mapping[str, float]
+ScoreChange = ScoreThreshold | Mapping[str, float | None]
 ROLES = ("seen", "unseen")
 
 
@@ -51,20 +52,50 @@ class Limits:
             ConfigError: a number is out of range or not a number.
         """
         by_role = dict.fromkeys(ROLES, default.score_threshold)
-        by_class: dict[str, float] = {}
+        if default.unseen_threshold is not None:
+            by_role["unseen"] = default.unseen_threshold
+        limits = cls(
+            by_role=by_role,
+            nms_threshold=default.nms_threshold,
+            max_detections=default.max_detections,
+        )
+        return limits.changed(score, nms_threshold, max_detections)
+
+    def changed(
+        self,
+        score: ScoreChange | None = None,
+        nms_threshold: float | None = None,
+        max_detections: int | None = None,
+    ) -> Limits:
+        """Limits of which some are others; what is None, or what a mapping leaves out, stays.
+
+        Args:
+            score: one number or a pair for all classes, which ends thresholds of single classes;
+                or a mapping, in which None ends the threshold of a single class.
+            nms_threshold: IoU, in [0, 1].
+            max_detections: at least 1.
+
+        Raises:
+            ConfigError: a number is out of range or not a number.
+        """
+        by_role, by_class = dict(self.by_role), dict(self.by_class)
         if isinstance(score, Mapping):
+            given: set[str] = set()
             for name, value in score.items():
-                value = _share(f"score_threshold[{name!r}]", value)
-                if name in ROLES:
-                    by_role[name] = value
-                    continue
                 folded = fold_name(name) if isinstance(name, str) else ""
-                if not folded or folded in by_class:
+                if not folded or folded in given:
                     why = (
                         "given twice (case and blanks do not count)" if folded else "no class name"
                     )
                     raise ConfigError(f"score_threshold: {name!r} is {why}.")
-                by_class[folded] = value
+                if name in ROLES:
+                    by_role[name] = _share(f"score_threshold[{name!r}]", value)
+                    continue
+                given.add(folded)
+                if value is None:
+                    by_class.pop(folded, None)
+                else:
+                    by_class[folded] = _share(f"score_threshold[{name!r}]", value)
         elif isinstance(score, (tuple, list)):
             if len(score) != 2:
                 raise ConfigError(
@@ -73,34 +104,42 @@ class Limits:
                 )
             for role, value in zip(ROLES, score, strict=True):
                 by_role[role] = _share(f"score_threshold of {role} classes", value)
+            by_class = {}
         elif score is not None:
-            by_role = dict.fromkeys(ROLES, _share("score_threshold", score))
+            by_role, by_class = dict.fromkeys(ROLES, _share("score_threshold", score)), {}
         if nms_threshold is not None:
             nms_threshold = _share("nms_threshold", nms_threshold)
         if max_detections is not None and not (
             isinstance(max_detections, (int, np.integer)) and max_detections > 0
         ):
             raise ConfigError(f"max_detections is {max_detections!r}, must be a whole number > 0.")
-        return cls(
+        return Limits(
             by_role=by_role,
             by_class=by_class,
-            nms_threshold=default.nms_threshold if nms_threshold is None else nms_threshold,
-            max_detections=int(max_detections or default.max_detections),
+            nms_threshold=self.nms_threshold if nms_threshold is None else nms_threshold,
+            max_detections=int(max_detections or self.max_detections),
         )
+
+    def among(self, names: Sequence[str]) -> Limits:
+        """The same without thresholds of classes that are not among ``names`` any more."""
+        active = {fold_name(name) for name in names} if self.by_class else set()
+        return replace(self, by_class={n: t for n, t in self.by_class.items() if n in active})
 
     def check_names(self, names: Sequence[str]) -> None:
         """Refuse a threshold for a class that is not there: most likely it is misspelt.
 
         Raises:
-            ClassError: it names the threshold and the nearest class.
+            ClassError: it names every such threshold and the nearest class.
         """
         folded = {fold_name(name) for name in names} if self.by_class else set()
-        for name in self.by_class:
-            if name not in folded:
-                raise ClassError(
-                    f"score_threshold has a number for {name!r}, which is none of the "
-                    f"{len(names)} active classes{did_you_mean(name, folded)}"
-                )
+        absent = [
+            f"score_threshold has a number for {name!r}, which is none of the "
+            f"{len(names)} active classes{did_you_mean(name, folded)}"
+            for name in self.by_class
+            if name not in folded
+        ]
+        if absent:
+            raise ClassError(join_sentences(absent))
 
     def per_column(self, active: ActiveClasses) -> NDArray[np.float32]:
         """``(C,)`` score thresholds in the order of the class set; infinity hides a class."""
@@ -113,6 +152,16 @@ class Limits:
             if column is not None and active.reported[column]:
                 result[column] = value
         return result
+
+
+class State:
+    """Classes and limits that belong together; replaced whole, never changed."""
+
+    __slots__ = ("active", "limits", "thresholds")
+
+    def __init__(self, active: ActiveClasses, limits: Limits) -> None:
+        self.active, self.limits = active, limits
+        self.thresholds = limits.per_column(active)
 
 
 def _share(where: str, value: Any) -> float:

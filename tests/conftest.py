@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,30 @@ settings.register_profile(
 settings.load_profile("repeatable")
 
 
+def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Mode and bytes of every file below a folder."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(p.relative_to(folder)): (p.stat().st_mode, p.read_bytes()) for p in files}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory) -> Iterator[Path]:
+    """A cache of the run's own, so that tests leave nothing in the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        cache = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        yield cache
+
+
 @pytest.fixture(scope="session")
-def bundle_path(tmp_path_factory) -> Path:
-    """A tiny bundle with random weights, not to be changed."""
+def bundle_path(tmp_path_factory) -> Iterator[Path]:
+    """A tiny bundle with random weights; a test that changes it fails the run."""
     import tiny  # here, so that tests without a bundle need no onnx
 
-    return tiny.tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
+    path = tiny.tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
+    before = contents(path)
+    yield path
+    assert contents(path) == before, "a test changed the shared bundle; use fresh_bundle_path"
 
 
 @pytest.fixture
@@ -34,18 +53,13 @@ def fresh_bundle_path(tmp_path) -> Path:
     return tiny.tiny_bundle(tmp_path / "tiny")
 
 
-@pytest.fixture(scope="session")
-def _shared_detector(bundle_path):
-    with Detector(bundle_path, backend="onnxruntime", threads=1) as detector:
-        yield detector
-
-
 @pytest.fixture
-def detector(_shared_detector) -> Detector:
-    """A tiny detector at the bundle's classes that reports nearly everything."""
-    _shared_detector.set_classes(None, mode="gzsd")
-    _shared_detector.set_thresholds(score_threshold=0.0)
-    return _shared_detector
+def detector(bundle_path) -> Iterator[Detector]:
+    """A tiny detector of the test's own, at the bundle's classes, that reports nearly all."""
+    with Detector(
+        bundle_path, backend="onnxruntime", mode="gzsd", threads=1, score_threshold=0.0
+    ) as detector:
+        yield detector
 
 
 @pytest.fixture

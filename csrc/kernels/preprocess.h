@@ -49,6 +49,11 @@ ZSD_HD ResizeSample resize_sample(const ResizeAxis& axis, std::int64_t index) {
   return {low, low < axis.blocks - 1 ? low + 1 : low, float(position - double(low))};
 }
 
+// A channel's mean over a block, 0 .. 255, as the network reads it.
+ZSD_HD float normalised(float value, float mean, float std) {
+  return (value / 255.0f - mean) / std;
+}
+
 void preprocess(const PreprocessParams& params, const std::uint8_t* image, float* output);
 
 }  // namespace zsd

@@ -11,6 +11,8 @@
 // Zeros       an entry of a prototype that is exactly 0 is skipped, exactly.
 // Order       the sums over d of one (r, k, m) and over m of one (r, k) do not depend on the
 //             number of threads nor on the other regions and classes.
+// Shared      this contract and its twin, but no code: the loops of a CPU (cpu/product_mlp.cpp) and
+//             of tensor cores (cuda/product_mlp.cuh) have nothing scalar in common.
 // Twin        zsd_core/kernels/reference.py::product_mlp; change both in one commit.
 #pragma once
 

@@ -9,45 +9,35 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from runtime.bundle import PRECISIONS, Bundle
+from runtime.processes import never_freed_in_a_fork
 from zsd_core import kernels
 from zsd_core.config import ModelConfig
 from zsd_core.errors import ConfigError, DeviceError, MissingPackageError, did_you_mean
-from zsd_core.pipeline import Color, ImageResult, Networks
-from zsd_core.scoring import ClassSet, Scorer
+from zsd_core.pipeline import Pipeline
+from zsd_core.scoring import Scorer
+from zsd_core.stages import Networks
 
 __all__ = [
-    "BACKENDS", "Backend", "Frames", "check_weights", "installed_backends", "open_backend",
-    "opened", "thread_count",
-]  # fmt: skip
+    "BACKENDS",
+    "Backend",
+    "check_weights",
+    "installed_backends",
+    "open_backend",
+    "opened",
+    "thread_count",
+]
 
 T = TypeVar("T")
 
 # "auto" takes the first that is installed; the last two need an engine built for the machine.
 BACKENDS = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx")
-
-
-class Frames(Protocol):
-    """What runs whole images where the networks run, rather than the networks alone."""
-
-    def run(
-        self,
-        classes: ClassSet,
-        images: Sequence[NDArray[np.uint8]],
-        thresholds: NDArray[np.float32],
-        *,
-        nms_threshold: float | None = None,
-        max_detections: int | None = None,
-        color: Color = "rgb",
-    ) -> list[ImageResult]:
-        """Detect in images, as ``zsd_core.pipeline.run`` does."""
 
 
 class Backend(Networks, Protocol):
@@ -61,11 +51,15 @@ class Backend(Networks, Protocol):
     name: str
     description: str
 
-    def frames(self, config: ModelConfig, scorer: Scorer) -> Frames | None:
-        """What runs whole images there; None: the pipeline runs the networks from the host."""
+    def pipeline(self, config: ModelConfig, scorer: Scorer) -> Pipeline:
+        """Make what runs whole images: on the backend's device, or its networks from the host.
+
+        Raises:
+            ConfigError: the model or the scoring method cannot run there.
+        """
 
     def close(self) -> None:
-        """Free the networks; running them afterwards is a DeviceError, closing again is none."""
+        """Free the networks; calls after it raise ``DeviceError``, and it may be repeated."""
 
 
 def installed_backends() -> tuple[str, ...]:
@@ -87,7 +81,8 @@ def open_backend(
     Args:
         name: one of ``BACKENDS``, or "auto" for the first that is installed.
         bundle: whose networks.
-        threads: CPU threads; None leaves the choice to the backend.
+        threads: CPU threads; None takes ``kernels.thread_limit()``, and where that is no limit it
+            leaves the choice to the backend.
         options: of the backend, keyword arguments of its ``load``.
         precision: one of ``runtime.bundle.PRECISIONS``; the bundle must hold it.
 
@@ -128,8 +123,9 @@ def open_backend(
                 f"backend {name!r} has no option {option!r}, only {', '.join(map(repr, known))}"
                 f"{did_you_mean(option, known)}"
             )
+    threads = kernels.thread_limit() if threads is None else int(threads)
     backend: Backend = module.load(bundle, threads, precision, **(options or {}))
-    return backend
+    return never_freed_in_a_fork(backend)
 
 
 def check_weights(bundle: Bundle, precision: str, family: str) -> None:
@@ -138,7 +134,7 @@ def check_weights(bundle: Bundle, precision: str, family: str) -> None:
     Raises:
         DeviceError: the int8 weights have 8 bits, and this CPU has no VNNI.
     """
-    entry = bundle.manifest.get("precisions", {}).get(precision, {})
+    entry = (bundle.manifest.get("precisions") or {}).get(precision, {})
     if entry.get("weight_levels", {}).get(family, 0) > 64 and not kernels.sums_int8_exactly():
         raise DeviceError(
             f"{bundle.path}: its int8 weights have 8 bits, and sums of their products overflow on "

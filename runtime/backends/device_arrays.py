@@ -19,7 +19,7 @@ Layout = Mapping[str, tuple[tuple[int, ...], DTypeLike]]
 
 
 class DeviceArray:
-    """Where an array lies, its shape and type; its memory belongs to a block."""
+    """Address, shape and type of an array; its memory belongs to a block."""
 
     def __init__(self, address: int, shape: tuple[int, ...], dtype: DTypeLike) -> None:
         self.address, self.shape, self.dtype = address, shape, np.dtype(dtype)
@@ -27,9 +27,12 @@ class DeviceArray:
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
         return {
-            "data": (self.address, False), "shape": self.shape, "typestr": self.dtype.str,
-            "strides": None, "version": 3,
-        }  # fmt: skip
+            "data": (self.address, False),
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "strides": None,
+            "version": 3,
+        }
 
     def entry(self, index: int) -> DeviceArray:
         """One entry of the first axis."""

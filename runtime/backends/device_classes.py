@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from runtime.backends.cuda_driver import Device
 from runtime.backends.device_arrays import Block
@@ -16,9 +16,9 @@ __all__ = ["ClassBuffers"]
 
 
 class ClassBuffers:
-    """What scoring reads of the classes, at addresses that stay; one stream's own.
+    """Buffers of the classes that scoring reads, at fixed addresses; one stream's own.
 
-    Columns are those of a class set, background first, and room for more unseen classes behind.
+    Columns are as in a class set, background first, with room for more unseen classes behind.
     How many are in use is a number on the device, and the thresholds of the rest are infinite.
 
     Args:
@@ -26,19 +26,24 @@ class ClassBuffers:
         width: of a prototype.
         seen: classes; every class set has them all.
         unseen: room for so many unseen ones.
+        similarity: whether scoring reads ``ClassSet.seen_similarity``.
 
     Attributes:
-        block: the arrays ``prototypes``, ``similarity``, ``thresholds`` and ``in_use``.
+        block: the arrays ``prototypes``, ``thresholds``, ``in_use`` and, if asked for,
+            ``similarity``.
     """
 
-    def __init__(self, device: Device, width: int, seen: int, unseen: int) -> None:
+    def __init__(
+        self, device: Device, width: int, seen: int, unseen: int, *, similarity: bool = True
+    ) -> None:
         self._seen, self._unseen = seen, unseen
-        layout = {
+        layout: dict[str, tuple[tuple[int, ...], DTypeLike]] = {
             "prototypes": ((1 + seen + unseen, width), np.float32),
-            "similarity": ((seen, unseen), np.float32),
             "thresholds": ((seen + unseen,), np.float32),
             "in_use": ((2,), np.int32),
         }
+        if similarity:
+            layout["similarity"] = ((seen, unseen), np.float32)
         self.block = Block(device, layout, mirrored=True)
         self._written: tuple[ClassSet, NDArray[np.float32]] | None = None
 
@@ -66,8 +71,9 @@ class ClassBuffers:
         self._written = None  # should the copy fail, what the device holds is nobody's
         host["prototypes"][: 1 + columns] = classes.prototypes
         host["prototypes"][1 + columns :] = 0
-        host["similarity"][:, :unseen] = classes.seen_similarity
-        host["similarity"][:, unseen:] = 0
+        if "similarity" in host:
+            host["similarity"][:, :unseen] = classes.seen_similarity
+            host["similarity"][:, unseen:] = 0
         host["thresholds"][:columns] = thresholds
         host["thresholds"][columns:] = np.inf
         host["in_use"][:] = seen, unseen

@@ -1,9 +1,10 @@
-"""What TensorRT-RTX compiled on the device, kept for the next process.
+"""Kernels that TensorRT-RTX compiled on the device, kept for the next process.
 
-Not run on a GPU yet: exercised with a double (tests/test_kernel_cache.py). TensorRT-RTX finishes an
-engine where it runs, shape by shape, and offers the result as a runtime cache. It is kept in the
-user's cache and not beside the plan: a bundle is hashed, copied, and may be read-only. Nothing is
-refused because of it; what cannot be read or written is a warning, and is compiled again.
+Not run on a GPU yet: exercised with a double (tests/runtime/test_kernel_cache.py). TensorRT-RTX
+finishes an engine where it runs, shape by shape, and offers the result as a runtime cache. It is
+kept in the user's cache and not beside the plan: a bundle is hashed, copied, and may be read-only.
+Nothing is refused because of it; what cannot be read or written is a warning, and is compiled
+again.
 """
 
 from __future__ import annotations

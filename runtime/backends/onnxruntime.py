@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends import check_weights, opened, thread_count
+from runtime.backends.shares import Shares
 from runtime.bundle import Bundle
+from zsd_core import kernels
 from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, ConfigError, DeviceError, require
+from zsd_core.pipeline import HostPipeline, Pipeline
 from zsd_core.scoring import Scorer
 
 __all__ = ["CPU", "CPU_OFF", "EXTRA", "PACKAGE", "OnnxRuntimeBackend", "load"]
@@ -33,7 +36,7 @@ def load(
 
     Args:
         bundle: whose networks.
-        threads: of one operator; None takes all cores.
+        threads: None takes all that the process may use.
         precision: of the networks.
         providers: execution providers, best first; None takes CUDA where this ONNX Runtime has it,
             and the CPU. A provider that is named and cannot be used is an error.
@@ -42,7 +45,7 @@ def load(
 
 
 class OnnxRuntimeBackend:
-    """Trunk and head as two inference sessions."""
+    """Trunk and head as two inference sessions; threads share the regions between them."""
 
     name = "onnxruntime"
 
@@ -69,17 +72,16 @@ class OnnxRuntimeBackend:
         wanted = list(providers or [p for p in ("CUDAExecutionProvider", CPU) if p in available])
         if wanted[0] == CPU:
             check_weights(bundle, precision, "onnxruntime")
-        options = ort.SessionOptions()
-        options.log_severity_level = 3  # errors; warnings would be about our own graph
-        # A network's idle workers must not spin while the kernels or the other network run.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        self._sessions = {
-            stage: _Session(ort, bundle, stage, precision, options, wanted)
-            for stage in ("trunk", "head")
+        count = threads or kernels.usable_threads()
+        shares = _shares(bundle, count) if wanted[0] == CPU else 1
+        trunk = _Session(ort, bundle, "trunk", precision, wanted, threads or 0)
+        head = _Session(ort, bundle, "head", precision, wanted, count // shares)
+        self._head = Shares(head.run, shares)
+        self._networks: dict[str, Callable[..., Sequence[Floats]]] = {
+            "trunk": trunk.run,
+            "head": self._head,
         }
-        used = self._sessions["trunk"].providers
+        used = trunk.providers
         if providers and used[0] != wanted[0]:
             raise DeviceError(
                 f"onnxruntime could not start {wanted[0]} and would run on {used[0]}; check the "
@@ -91,35 +93,54 @@ class OnnxRuntimeBackend:
 
     def trunk(self, images: Floats) -> tuple[Floats, ...]:
         """Run the backbone and the proposal network."""
-        return tuple(opened(self._sessions, "trunk").run(images))
+        return tuple(opened(self._networks, "trunk")(images))
 
     def head(self, *region_features: Floats) -> tuple[Floats, Floats]:
         """Run the region network."""
-        embeddings, deltas = opened(self._sessions, "head").run(*region_features)
+        embeddings, deltas = opened(self._networks, "head")(*region_features)
         return embeddings, deltas
 
-    def frames(self, config: ModelConfig, scorer: Scorer) -> None:
-        """None: the kernels of the host run between the networks."""
-        return None
+    def pipeline(self, config: ModelConfig, scorer: Scorer) -> Pipeline:
+        """Make the host's pipeline: the kernels of the CPU run between the networks."""
+        return HostPipeline(self, config, scorer)
 
     def close(self) -> None:
         """Free both sessions."""
-        self._sessions.clear()
+        self._networks.clear()
+        self._head.close()
+
+
+def _shares(bundle: Bundle, threads: int) -> int:
+    """Threads of a call of the head that take a share of the regions each."""
+    model = bundle.model_config
+    return min(threads, model.regions.look or model.proposals.post_nms_top)
 
 
 class _Session:
+    """An inference session of a stage.
+
+    Args:
+        threads: of one operator; 0 takes all cores.
+    """
+
     def __init__(
         self,
         ort: Any,
         bundle: Bundle,
         stage: str,
         precision: str,
-        options: Any,
         providers: list[str],
+        threads: int,
     ) -> None:
         entry, path = bundle.stage(stage), bundle.network(stage, precision, "onnxruntime")
         self._inputs = [value["name"] for value in entry["inputs"]]
         self._outputs = [output["name"] for output in entry["outputs"]]
+        options = ort.SessionOptions()
+        options.log_severity_level = 3  # errors; warnings would be about our own graph
+        # A network's idle workers must not spin while the kernels or the other network run.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        options.intra_op_num_threads = threads
+        self._name = f"{bundle.path}/{path.name}"
         off = CPU_OFF if providers[0] == CPU else None
         try:
             self._session = ort.InferenceSession(
@@ -133,5 +154,10 @@ class _Session:
 
     def run(self, *arrays: Floats) -> list[Floats]:
         feeds = dict(zip(self._inputs, arrays, strict=True))
-        outputs: list[Floats] = self._session.run(self._outputs, feeds)
+        try:
+            outputs: list[Floats] = self._session.run(self._outputs, feeds)
+        except Exception as error:  # its own exceptions share no base class
+            raise BundleError(
+                f"{self._name} cannot be run: {error} Check the bundle: contrastzsd verify"
+            ) from error
         return outputs

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from runtime.backends import check_weights, opened, thread_count
 from runtime.bundle import Bundle
+from runtime.openvino_core import EXTRA, PACKAGE, core
 from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, DeviceError, require
+from zsd_core.pipeline import HostPipeline, Pipeline
 from zsd_core.scoring import Scorer
 
 __all__ = ["EXTRA", "PACKAGE", "OpenVinoBackend", "load"]
 
-PACKAGE, EXTRA = "openvino", "openvino"
 Floats = NDArray[np.float32]
 
 
@@ -30,7 +31,7 @@ def load(
 
     Args:
         bundle: whose networks.
-        threads: of the device CPU; None takes all cores.
+        threads: of the device CPU; None takes all that the process may use.
         precision: of the networks; OpenVINO computes in float32 where they are not int8.
         device: OpenVINO's name of a device, such as "CPU", "GPU" or "NPU".
     """
@@ -44,13 +45,11 @@ class OpenVinoBackend:
 
     def __init__(self, bundle: Bundle, threads: int | None, precision: str, device: str) -> None:
         openvino = require(PACKAGE, EXTRA)
-        core = openvino.Core()
+        devices = core().available_devices
         # Of several GPUs, GPU.0 and GPU.1 are listed, and GPU means the first.
-        known = {name.partition(".")[0] for name in core.available_devices} | {"AUTO"}
-        if device not in known | set(core.available_devices):
-            raise DeviceError(
-                f"openvino has no device {device!r} here, only {', '.join(core.available_devices)}."
-            )
+        known = {name.partition(".")[0] for name in devices} | {"AUTO"}
+        if device not in known | set(devices):
+            raise DeviceError(f"openvino has no device {device!r} here, only {', '.join(devices)}.")
         # float32 as exported: on some CPUs the default would be bfloat16.
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
         on_cpu = device.partition(".")[0] == "CPU"
@@ -62,7 +61,7 @@ class OpenVinoBackend:
         for stage in ("trunk", "head"):
             entry, path = bundle.stage(stage), bundle.network(stage, precision, "openvino")
             try:
-                model = core.compile_model(str(path), device, settings)
+                model = core().compile_model(str(path), device, settings)
             except RuntimeError as error:
                 raise BundleError(
                     f"{bundle.path}: openvino cannot load {path.name}: {error}"
@@ -82,9 +81,9 @@ class OpenVinoBackend:
         embeddings, deltas = self._run("head", *region_features)
         return embeddings, deltas
 
-    def frames(self, config: ModelConfig, scorer: Scorer) -> None:
-        """None: the kernels of the host run between the networks."""
-        return None
+    def pipeline(self, config: ModelConfig, scorer: Scorer) -> Pipeline:
+        """Make the host's pipeline: the kernels of the CPU run between the networks."""
+        return HostPipeline(self, config, scorer)
 
     def close(self) -> None:
         """Free both models."""
@@ -97,5 +96,8 @@ class OpenVinoBackend:
         if request is None:
             request = model.create_infer_request()
             setattr(self._requests, stage, request)
-        results = request.infer(list(arrays), share_inputs=True)
+        try:
+            results = request.infer(list(arrays), share_inputs=True)
+        except RuntimeError as error:
+            raise BundleError(f"openvino cannot run the {stage} of the bundle: {error}") from error
         return [np.array(results[name]) for name in names]  # the request reuses its own memory

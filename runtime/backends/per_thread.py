@@ -26,7 +26,7 @@ T = TypeVar("T", bound=_Closable)
 
 
 class PerThread(Generic[T]):
-    """What threads must not share, made when a thread first asks.
+    """A value that threads must not share, made when a thread first asks.
 
     Args:
         device: that is made current for the thread whenever it asks.

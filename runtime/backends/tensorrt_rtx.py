@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from runtime.backends.trt_engines import UNSEEN_CAPACITY, EngineBackend
+from runtime.backends.trt_backend import EngineBackend
+from runtime.backends.trt_engines import UNSEEN_CAPACITY
 from runtime.bundle import Bundle
 
 __all__ = ["EXTRA", "PACKAGE", "load"]

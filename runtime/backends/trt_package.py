@@ -1,4 +1,4 @@
-"""What the packages ``tensorrt`` and ``tensorrt_rtx`` do differently, in one place.
+"""Differences between the packages ``tensorrt`` and ``tensorrt_rtx``, in one place.
 
 Both offer one interface under two names. TensorRT-RTX compiles ahead of time for any of its
 targets, without a GPU, and finishes the engine on the device, shape by shape; TensorRT compiles for
@@ -60,7 +60,7 @@ class Package:
 
     @property
     def logger(self) -> Any:
-        """What builders and runtimes are made with."""
+        """Logger for builders and runtimes."""
         return self._log
 
     @contextmanager

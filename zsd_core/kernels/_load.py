@@ -49,9 +49,10 @@ def integers(array: ArrayLike) -> NDArray[np.int32]:
     with np.errstate(invalid="ignore"):  # NaN, found below
         result = given.astype(np.int32, order="C", copy=False)
     check(
-        result is given or np.array_equal(result, given), "indices",
+        result is given or np.array_equal(result, given),
+        "indices",
         "they must be whole numbers of 32 bits.",
-    )  # fmt: skip
+    )
     return result
 
 

@@ -8,9 +8,11 @@ handle, 0 the default stream), write into arrays of the caller and wait for noth
     kernels.product_mlp(regions, prototypes, weight1, bias1, weight2, bias2, output,
                         stream=torch.cuda.current_stream().cuda_stream)
 
-``propose`` and ``detect`` also take a ``workspace`` of as many bytes as ``propose_workspace`` and
-``detect_workspace`` say, fill arrays of a fixed capacity and write how many rows are meant to
-``count``; the batch index of the others is -1, which ``roi_align`` and ``detect`` pass over.
+``propose``, ``detect``, ``top_regions`` and ``second_look`` also take a ``workspace`` of as many
+bytes as ``propose_workspace`` and the like say, fill arrays of a fixed capacity and write how many
+rows are meant to ``count``; the batch index of the others is -1, which ``roi_align`` and ``detect``
+pass over. ``second_look`` gives the positions of the regions to look at and copies their boxes;
+``spoken_for`` says which look holds for which region, and ``score_prototypes`` reads that.
 ``fuse`` takes logits of both scorers, the sigmoid of the unseen ones being its own, and with
 ``in_use`` (how many of the seen and of the unseen columns are classes) columns may be room for
 classes to come. So a whole pipeline of them can be captured in a CUDA graph.

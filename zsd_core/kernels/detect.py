@@ -49,10 +49,15 @@ def detect(
     scores, offsets, regions = floats(class_scores), floats(deltas), floats(rois)
     indices, sizes, limits = integers(batch_indices), floats(image_sizes), floats(thresholds)
     shape = expect_shapes(
-        "detect", "All arguments but the last two have one row per region.",
-        class_scores=(scores, "R C"), deltas=(offsets, "R 4"), rois=(regions, "R 4"),
-        batch_indices=(indices, "R"), image_sizes=(sizes, "B 2"), thresholds=(limits, "C"),
-    )  # fmt: skip
+        "detect",
+        "All arguments but the last two have one row per region.",
+        class_scores=(scores, "R C"),
+        deltas=(offsets, "R 4"),
+        rois=(regions, "R 4"),
+        batch_indices=(indices, "R"),
+        image_sizes=(sizes, "B 2"),
+        thresholds=(limits, "C"),
+    )
     check_batch_indices("detect", indices, shape["B"])
     check(
         max_detections >= 0,
@@ -60,7 +65,14 @@ def detect(
         f"max_detections is {max_detections}, must not be negative.",
     )
     boxes, best, columns, images = compiled().detect(
-        scores, offsets, regions, indices, sizes, limits, float(nms_threshold),
-        int(max_detections), float(min_size),
-    )  # fmt: skip
+        scores,
+        offsets,
+        regions,
+        indices,
+        sizes,
+        limits,
+        float(nms_threshold),
+        int(max_detections),
+        float(min_size),
+    )
     return boxes, best, columns, images

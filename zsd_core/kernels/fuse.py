@@ -17,7 +17,7 @@ def check_fusion(where: str, fusion: str) -> None:
     """Refuse what is no activation of o_s.
 
     Raises:
-        ConfigError: ``fusion`` is none of "softmax", "sigmoid" and "raw".
+        ConfigError: ``fusion`` is not "softmax", "sigmoid" or "raw".
     """
     if fusion not in ("softmax", "sigmoid", "raw"):
         raise ConfigError(f"{where}: fusion is {fusion!r}, must be 'softmax', 'sigmoid' or 'raw'.")
@@ -65,13 +65,16 @@ def fuse(
     logits, probabilities = floats(seen_logits), floats(unseen_probabilities)
     similarity = floats(seen_similarity)
     sizes = expect_shapes(
-        "fuse", "Columns are background, seen classes, unseen classes.",
-        unseen_probabilities=(probabilities, "R U"), seen_similarity=(similarity, "Ks U"),
-    )  # fmt: skip
+        "fuse",
+        "Columns are background, seen classes, unseen classes.",
+        unseen_probabilities=(probabilities, "R U"),
+        seen_similarity=(similarity, "Ks U"),
+    )
     expect_shapes(
-        "fuse", "Columns are background, seen classes, unseen classes.",
+        "fuse",
+        "Columns are background, seen classes, unseen classes.",
         seen_logits=(logits, f"{sizes['R']} {1 + sizes['Ks'] + sizes['U']}"),
-    )  # fmt: skip
+    )
     check_fusion("fuse", fusion)
     if objectness_power > 0:
         if objectness is None:
@@ -83,7 +86,13 @@ def fuse(
     else:
         objectness = None
     result: NDArray[np.float32] = compiled().fuse(
-        logits, probabilities, similarity, fusion, float(seen_scale), objectness,
-        float(objectness_power), seen_evidence,
-    )  # fmt: skip
+        logits,
+        probabilities,
+        similarity,
+        fusion,
+        float(seen_scale),
+        objectness,
+        float(objectness_power),
+        seen_evidence,
+    )
     return result

@@ -1,4 +1,4 @@
-"""What was compiled, what of it runs on this CPU, and how many threads it uses."""
+"""Facts about the compiled module: what runs on this CPU, and how many threads it uses."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ from typing import Any
 from zsd_core.errors import ConfigError
 from zsd_core.kernels._load import compiled
 
-__all__ = ["build_info", "get_threads", "set_simd", "set_threads", "sums_int8_exactly"]
+__all__ = [
+    "build_info",
+    "get_threads",
+    "set_simd",
+    "set_threads",
+    "sums_int8_exactly",
+    "thread_limit",
+    "usable_threads",
+]
 
 
 def build_info() -> dict[str, Any]:
-    """What the compiled module is.
+    """Describe the compiled module.
 
     Returns:
         ``compiler``, ``simd`` (the path in use), ``simd_paths`` (those compiled that this CPU
@@ -40,8 +48,23 @@ def set_threads(count: int) -> None:
 
 
 def get_threads() -> int:
-    """Threads in use; at first one per core this process may run on."""
+    """Threads in use; at first ``usable_threads()``."""
     return int(compiled().get_threads())
+
+
+def usable_threads() -> int:
+    """Threads that this process may keep busy: ``thread_limit``, or all of the machine."""
+    return int(compiled().usable_threads())
+
+
+def thread_limit() -> int | None:
+    """Threads that this process may keep busy, or None where that is the whole machine.
+
+    ``OMP_NUM_THREADS`` where it is set. Otherwise the cores that the process may run on
+    (its affinity), and no more than the whole cores of the quota of its cgroup, but at least one.
+    Kernels, backends and training use no more by default; a number that is asked for goes before.
+    """
+    return int(compiled().thread_limit()) or None
 
 
 def set_simd(path: str) -> None:

@@ -80,7 +80,11 @@ def preprocess(
         f"size is {tuple(size)}, must be at least (1, 1) and fit into padded, {tuple(padded)}.",
     )
     result: NDArray[np.float32] = compiled().preprocess(
-        np.ascontiguousarray(pixels), tuple(size), tuple(padded), tuple(mean), tuple(std),
+        np.ascontiguousarray(pixels),
+        tuple(size),
+        tuple(padded),
+        tuple(mean),
+        tuple(std),
         color == "bgr",
-    )  # fmt: skip
+    )
     return result

@@ -41,9 +41,13 @@ class PackedMlp:
     ) -> None:
         arrays = [floats(a) for a in (weight1, bias1, weight2, bias2)]
         expect_shapes(
-            "PackedMlp", _FIX, weight1=(arrays[0], "M D"), bias1=(arrays[1], "M"),
-            weight2=(arrays[2], "M"), bias2=(arrays[3], "1"),
-        )  # fmt: skip
+            "PackedMlp",
+            _FIX,
+            weight1=(arrays[0], "M D"),
+            bias1=(arrays[1], "M"),
+            weight2=(arrays[2], "M"),
+            bias2=(arrays[3], "1"),
+        )
         if precision not in ("float32", "int8"):
             raise ConfigError(
                 f"PackedMlp: precision is {precision!r}, must be 'float32' or 'int8'."
@@ -103,10 +107,15 @@ def product_mlp(
     rows, classes = floats(regions), floats(prototypes)
     arrays = [floats(a) for a in (weight1, bias1, weight2, bias2)]
     expect_shapes(
-        "product_mlp", _FIX, regions=(rows, "R D"), prototypes=(classes, "K D"),
-        weight1=(arrays[0], "M D"), bias1=(arrays[1], "M"), weight2=(arrays[2], "M"),
+        "product_mlp",
+        _FIX,
+        regions=(rows, "R D"),
+        prototypes=(classes, "K D"),
+        weight1=(arrays[0], "M D"),
+        bias1=(arrays[1], "M"),
+        weight2=(arrays[2], "M"),
         bias2=(arrays[3], "1"),
-    )  # fmt: skip
+    )
     return PackedMlp(*arrays)(rows, classes)
 
 
@@ -145,9 +154,11 @@ def product_mlps(
     )
     for scorer, first in scorers:
         sizes = expect_shapes(
-            "product_mlps", _FIX, regions=(rows, f"R {scorer.joint}"),
+            "product_mlps",
+            _FIX,
+            regions=(rows, f"R {scorer.joint}"),
             prototypes=(classes, f"K {scorer.joint}"),
-        )  # fmt: skip
+        )
         check(
             0 <= first <= sizes["K"],
             "product_mlps",
@@ -167,9 +178,13 @@ def product_mlps(
         results = [scorer.estimate(rows, classes[first:]) for scorer, first in scorers]
         wanted = _best(results, [first for _, first in scorers], shortlist)
     scores: list[NDArray[np.float32]] = compiled().product_mlp(
-        rows, classes, [scorer.handle for scorer, _ in scorers], [first for _, first in scorers],
-        wanted, results,
-    )  # fmt: skip
+        rows,
+        classes,
+        [scorer.handle for scorer, _ in scorers],
+        [first for _, first in scorers],
+        wanted,
+        results,
+    )
     return scores
 
 

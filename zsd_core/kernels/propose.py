@@ -48,21 +48,31 @@ def propose(
     objectness, deltas, anchors = floats(objectness), floats(deltas), floats(anchors)
     image_sizes = floats(image_sizes)
     sizes = expect_shapes(
-        "propose", "objectness and deltas come from one trunk, anchors from its configuration.",
-        objectness=(objectness, "B A H W"), anchors=(anchors, "A 4"),
+        "propose",
+        "objectness and deltas come from one trunk, anchors from its configuration.",
+        objectness=(objectness, "B A H W"),
+        anchors=(anchors, "A 4"),
         image_sizes=(image_sizes, "B 2"),
-    )  # fmt: skip
+    )
     expect_shapes(
-        "propose", "Four channels per anchor.",
+        "propose",
+        "Four channels per anchor.",
         deltas=(deltas, f"{sizes['B']} {4 * sizes['A']} {sizes['H']} {sizes['W']}"),
-    )  # fmt: skip
+    )
     check(
         pre_nms_top >= 0 and post_nms_top >= 0,
         "propose",
         f"pre_nms_top is {pre_nms_top} and post_nms_top {post_nms_top}, must not be negative.",
     )
     rois, indices, scores = compiled().propose(
-        objectness, deltas, anchors, image_sizes, int(stride), int(pre_nms_top), int(post_nms_top),
-        float(nms_threshold), float(min_size),
-    )  # fmt: skip
+        objectness,
+        deltas,
+        anchors,
+        image_sizes,
+        int(stride),
+        int(pre_nms_top),
+        int(post_nms_top),
+        float(nms_threshold),
+        float(min_size),
+    )
     return rois, indices, scores

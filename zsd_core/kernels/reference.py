@@ -1,4 +1,4 @@
-"""What every operator means, in plain numpy: the twins that tests, documentation and export mean.
+"""Definitions of every operator in plain numpy: the twins of tests, documentation and export.
 
 Results have the dtype of the first floating argument, so float64 in is float64 all the way. The
 compiled kernels in ``csrc/kernels`` compute the same; change both in one commit.
@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zsd_core.kernels import offered
+
 __all__ = [
     "PackedLinear",
     "PackedMlp",
+    "calibrate_scores",
     "clip_boxes",
     "decode_boxes",
     "detect",
@@ -31,7 +35,10 @@ __all__ = [
     "quantize_weights",
     "roi_align",
     "roi_align_backward",
+    "second_look",
     "split_weights",
+    "spoken_for",
+    "top_regions",
 ]
 
 Floats = NDArray[np.floating[Any]]
@@ -120,6 +127,11 @@ def nms(boxes: Floats, scores: Floats, *, threshold: float) -> NDArray[np.int64]
             kept.append(int(index))
             alive &= ~(iou(boxes[index], boxes) > np.float64(threshold))
     return np.asarray(kept, np.int64)
+
+
+top_regions = offered.top_regions  # numpy already
+second_look = partial(offered.second_look, nms=nms)
+spoken_for = offered.spoken_for
 
 
 def propose(
@@ -404,6 +416,15 @@ def _softmax(logits: Floats) -> Floats:
 def _sigmoid(logits: Floats) -> Floats:
     with np.errstate(over="ignore"):
         return np.asarray(1 / (1 + np.exp(-logits)))
+
+
+def calibrate_scores(scores: Floats, parameters: Floats, floors: Floats | None = None) -> Floats:
+    """Beta calibration by column, 0 where a score is not above its floor."""
+    a, b, c = parameters.T
+    above = (scores > (0 if floors is None else floors)) & (scores > 0)
+    safe = np.where(above, scores, scores.dtype.type(0.5))
+    rest = np.maximum(1 - safe, scores.dtype.type(2.0**-24))
+    return np.where(above, _sigmoid(a * np.log(safe) - b * np.log(rest) + c), 0)
 
 
 def detect(

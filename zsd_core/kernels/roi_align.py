@@ -52,9 +52,12 @@ def roi_align(
     """
     features, rois, batch_indices = floats(features), floats(rois), integers(batch_indices)
     sizes = expect_shapes(
-        "roi_align", _FIX, features=(features, "B C H W"), rois=(rois, "R 4"),
+        "roi_align",
+        _FIX,
+        features=(features, "B C H W"),
+        rois=(rois, "R 4"),
         batch_indices=(batch_indices, "R"),
-    )  # fmt: skip
+    )
     check_batch_indices("roi_align", batch_indices, sizes["B"])
     _check_map("roi_align", sizes["H"], sizes["W"])
     check(
@@ -62,9 +65,14 @@ def roi_align(
     )
     check(bin_step > 0, "roi_align", f"bin_step is {bin_step}, must be positive.")
     result: NDArray[np.float32] = compiled().roi_align(
-        features, rois, batch_indices, tuple(output_size), float(spatial_scale),
-        int(sampling_ratio), int(bin_step),
-    )  # fmt: skip
+        features,
+        rois,
+        batch_indices,
+        tuple(output_size),
+        float(spatial_scale),
+        int(sampling_ratio),
+        int(bin_step),
+    )
     return result
 
 
@@ -94,14 +102,21 @@ def roi_align_backward(
     batch, channels, height, width = features_shape
     _check_map("roi_align_backward", height, width)
     expect_shapes(
-        "roi_align_backward", _FIX, rois=(rois, "R 4"), batch_indices=(batch_indices, "R"),
+        "roi_align_backward",
+        _FIX,
+        rois=(rois, "R 4"),
+        batch_indices=(batch_indices, "R"),
         gradient=(gradient, f"R {channels} PH PW"),
-    )  # fmt: skip
+    )
     check_batch_indices("roi_align_backward", batch_indices, batch)
     result: NDArray[np.float32] = compiled().roi_align_backward(
-        gradient, rois, batch_indices, tuple(features_shape), float(spatial_scale),
+        gradient,
+        rois,
+        batch_indices,
+        tuple(features_shape),
+        float(spatial_scale),
         int(sampling_ratio),
-    )  # fmt: skip
+    )
     return result
 
 

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsd_core.errors import BundleError
-from zsd_core.scoring.classes import ClassSet, Needed, VectorScorer
+from zsd_core.scoring.base import VectorScorer, softmax
+from zsd_core.scoring.classes import ClassSet, Needed
 
 __all__ = ["ConseScorer", "make"]
 
@@ -45,10 +46,6 @@ class ConseScorer(VectorScorer):
     def prototypes_of(self, vectors: Floats) -> Floats:
         """The vectors as they are."""
         return vectors
-
-    def similarity_of(self, cosines: Floats) -> Floats:
-        """The cosines as they are."""
-        return cosines
 
     def class_set(
         self,
@@ -79,22 +76,28 @@ class ConseScorer(VectorScorer):
         needed: Needed | None = None,
     ) -> Floats:
         """Scores ``(R, Ks + U)``; see ``Scorer``."""
-        config, known = self.config, classes.seen_count
-        logits = embeddings @ self.tensors["classifier.weight"].T + self.tensors["classifier.bias"]
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities = powers / powers.sum(axis=1, keepdims=True)  # (R, 1 + Ks)
-        seen = probabilities[:, 1:]
-        top = np.argsort(-seen, axis=1, kind="stable")[:, : config.conse_top]
-        kept = np.zeros_like(seen)
-        np.put_along_axis(kept, top, np.take_along_axis(seen, top, axis=1), axis=1)
-        combined = kept @ classes.prototypes[1 : 1 + known]  # (R, E)
+        probabilities, kept = self.classified(embeddings)
+        combined = kept @ classes.prototypes[1 : 1 + classes.seen_count]  # (R, E)
         lengths = np.linalg.norm(combined, axis=1, keepdims=True)
         cosines = kept @ classes.seen_similarity / np.maximum(lengths, TINY)  # (R, U)
         unseen = np.maximum(cosines, 0) * (1 - probabilities[:, :1])
-        scores = np.concatenate([seen * np.float32(config.seen_scale), unseen], axis=1)
-        if config.objectness_power > 0:
-            scores *= (objectness**config.objectness_power)[:, None]
-        return np.asarray(scores, np.float32)
+        scores = np.concatenate([probabilities[:, 1:], unseen], axis=1)
+        return self.weighed(scores, objectness, classes)
+
+    def classified(self, embeddings: Floats) -> tuple[Floats, Floats]:
+        """Probabilities of embeddings ``(R, D)``.
+
+        Returns:
+            ``(R, 1 + Ks)``, background first; and ``(R, Ks)``, with all but the ``conse_top`` most
+            probable seen classes at 0.
+        """
+        logits = embeddings @ self.tensors["classifier.weight"].T + self.tensors["classifier.bias"]
+        probabilities = softmax(logits)  # (R, 1 + Ks)
+        seen = probabilities[:, 1:]
+        top = np.argsort(-seen, axis=1, kind="stable")[:, : self.config.conse_top]
+        kept = np.zeros_like(seen)
+        np.put_along_axis(kept, top, np.take_along_axis(seen, top, axis=1), axis=1)
+        return probabilities, kept
 
 
 make = ConseScorer

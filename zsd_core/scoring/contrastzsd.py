@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from zsd_core import kernels as compiled_kernels
 from zsd_core.config import ScoringConfig
-from zsd_core.scoring.classes import ClassSet, Needed, VectorScorer
+from zsd_core.scoring.base import VectorScorer
+from zsd_core.scoring.classes import ClassSet, Needed
 from zsd_core.semantics import similarity_of_cosines
 
 __all__ = ["ContrastScorer", "make"]
@@ -47,8 +48,9 @@ class ContrastScorer(VectorScorer):
         packing = {} if precision == "float32" else {"precision": precision}
         weight1, bias1, weight2, bias2 = self._mlp("project_semantic")
         self._project = [
-            (kernels.PackedLinear(weight1), bias1), (kernels.PackedLinear(weight2), bias2),
-        ]  # fmt: skip
+            (kernels.PackedLinear(weight1), bias1),
+            (kernels.PackedLinear(weight2), bias2),
+        ]
         self._seen_mlp = kernels.PackedMlp(*self._mlp("score_seen"), **packing)
         self._unseen_mlp = kernels.PackedMlp(*self._mlp("score_unseen"), **packing)
 

@@ -26,13 +26,14 @@ float dot(const float* a, const float* b, std::int64_t count) {
 void activate_row(Fusion fusion, const float* logits, std::int64_t classes, float* activated) {
   if (fusion != Fusion::kSoftmax) {
     for (std::int64_t k = 0; k < classes; ++k)
-      activated[k] = fusion == Fusion::kSigmoid ? sigmoid(logits[1 + k]) : logits[1 + k];
+      activated[k] = activate(fusion, logits[1 + k], 0.0f, 1.0f);
     return;
   }
   float highest = logits[0];
   for (std::int64_t k = 1; k <= classes; ++k) highest = larger(highest, logits[k]);
-  float total = expf(logits[0] - highest);
-  for (std::int64_t k = 0; k < classes; ++k) total += activated[k] = expf(logits[1 + k] - highest);
+  float total = softmax_term(logits[0], highest);
+  for (std::int64_t k = 0; k < classes; ++k)
+    total += activated[k] = softmax_term(logits[1 + k], highest);
   for (std::int64_t k = 0; k < classes; ++k) activated[k] /= total;
 }
 
@@ -42,9 +43,9 @@ void read_evidence(const FuseParams& p, const float* logits, const float* simila
   std::fill(evidence, evidence + p.unseen, p.seen == 0 ? 1.0f : 0.0f);
   float highest = p.seen == 0 ? 0.0f : logits[0], total = 0.0f;
   for (std::int64_t k = 0; k < p.seen; ++k) highest = larger(highest, logits[k]);
-  for (std::int64_t k = 0; k < p.seen; ++k) total += expf(logits[k] - highest);
+  for (std::int64_t k = 0; k < p.seen; ++k) total += softmax_term(logits[k], highest);
   for (std::int64_t k = 0; k < p.seen; ++k) {
-    const float share = expf(logits[k] - highest) / total;
+    const float share = softmax_term(logits[k], highest) / total;
     const float* row = similarity + k * p.unseen;
     for (std::int64_t u = 0; u < p.unseen; ++u) evidence[u] += share * row[u];
   }
@@ -56,23 +57,21 @@ void fuse(const FuseParams& p, const float* seen_logits, const float* unseen_pro
           const float* seen_similarity, const float* objectness, float* output) {
   const std::int64_t classes = p.seen + p.unseen;
   parallel_for(p.regions, 32, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<float> evidence(std::size_t(p.seen_evidence ? p.unseen : 0));
+    std::vector<float> evidence(std::size_t(p.unseen), 1.0f);
     for (std::int64_t r = begin; r < end; ++r) {
       const float* logits = seen_logits + r * (1 + classes);
       const float* probabilities = unseen_probabilities + r * p.unseen;
       float *seen = output + r * classes, *unseen = seen + p.seen;
       activate_row(p.fusion, logits, classes, seen);
-      const float confidence =
-          objectness && p.objectness_power > 0 ? powf(objectness[r], p.objectness_power) : 1.0f;
+      const float weight = region_weight(p, objectness, r);
       for (std::int64_t k = 0; k < p.seen; ++k) {
         const float* row = seen_similarity + k * p.unseen;
         const float factor = p.unseen == 0 ? 1.0f : dot(probabilities, row, p.unseen);
-        seen[k] *= factor * p.seen_scale * confidence;
+        seen[k] = seen_score(p, seen[k], factor, weight);
       }
-      for (std::int64_t u = 0; u < p.unseen; ++u) unseen[u] *= probabilities[u] * confidence;
-      if (!p.seen_evidence) continue;
-      read_evidence(p, logits + 1, seen_similarity, evidence.data());
-      for (std::int64_t u = 0; u < p.unseen; ++u) unseen[u] *= evidence[u];
+      if (p.seen_evidence) read_evidence(p, logits + 1, seen_similarity, evidence.data());
+      for (std::int64_t u = 0; u < p.unseen; ++u)
+        unseen[u] = unseen_score(unseen[u], probabilities[u], evidence[std::size_t(u)], weight);
     }
   });
 }

@@ -53,7 +53,7 @@ ZSD_CLONES void blend_rows(const float* low, const float* high, float fraction, 
                            float std, std::int64_t count, float* output) {
   for (std::int64_t x = 0; x < count; ++x) {
     const float value = low[x] * (1.0f - fraction) + high[x] * fraction;
-    output[x] = (value / 255.0f - mean) / std;
+    output[x] = normalised(value, mean, std);
   }
 }
 

@@ -83,7 +83,17 @@ std::vector<std::int64_t> images_of(const RoiAlignParams& p, const std::int32_t*
   return images;
 }
 
-// (B, C, H, W) of some images to (images, blocks, H, W, L); channels past the last are 0.
+// Floats of a cell of the forward pass's copy of the map, the same for all of its blocks.
+int cell_floats(const RoiAlignParams& p) { return p.channels > kRoiFew ? L : kRoiFew; }
+
+// Planes of at most kRoiFew channels to (count, kRoiFew).
+void few_to_cells(const float* planes, std::int64_t count, int channels, float* cells) {
+  for (std::int64_t i = 0; i < count; ++i)
+    for (int c = 0; c < kRoiFew; ++c)
+      cells[i * kRoiFew + c] = c < channels ? planes[c * count + i] : 0.0f;
+}
+
+// (B, C, H, W) of some images to (images, blocks, H, W, cell); channels past the last are 0.
 void to_blocks(const RoiAlignParams& p, const std::vector<std::int64_t>& images,
                const float* planes, float* blocks) {
   const std::int64_t cells = p.height * p.width, per_image = channel_blocks(p);
@@ -93,7 +103,10 @@ void to_blocks(const RoiAlignParams& p, const std::vector<std::int64_t>& images,
           const std::int64_t image = images[std::size_t(i / per_image)], first = i % per_image * L,
                              count = std::min<std::int64_t>(L, p.channels - first);
           const float* from = planes + (image * p.channels + first) * cells;
-          simd().planes_to_cells(from, cells, int(count), blocks + i * cells * L);
+          if (cell_floats(p) == L)
+            simd().planes_to_cells(from, cells, int(count), blocks + i * cells * L);
+          else
+            few_to_cells(from, cells, int(count), blocks + i * cells * kRoiFew);
         }
       });
 }
@@ -109,7 +122,7 @@ void roi_align(const RoiAlignParams& p, int bin_step, const float* features, con
   const std::vector<std::int64_t> images = images_of(p, batch_indices);
   std::vector<std::int64_t> place(std::size_t(p.batch), 0);
   for (std::size_t i = 0; i < images.size(); ++i) place[std::size_t(images[i])] = std::int64_t(i);
-  const std::int64_t per_image = blocks * cells * L;
+  const std::int64_t per_image = blocks * cells * cell_floats(p);
   const Borrowed maps(sizeof(float) * images.size() * std::size_t(per_image));
   to_blocks(p, images, features, maps.floats());
   parallel_for(p.num_rois, 1, [&](std::int64_t begin, std::int64_t end) {
@@ -119,7 +132,7 @@ void roi_align(const RoiAlignParams& p, int bin_step, const float* features, con
       const AxisTaps rows = worker.rows.view(), columns = worker.columns.view();
       const float* map = maps.floats() + place[std::size_t(batch_indices[r])] * per_image;
       for (std::int64_t b = 0; b < blocks; ++b)
-        kernels.roi_forward(map + b * cells * L, p.width, rows, columns,
+        kernels.roi_forward(map + b * cells * L, p.width, cell_floats(p), rows, columns,
                             int(std::min<std::int64_t>(L, p.channels - b * L)),
                             worker.scratch.data(), output + (r * p.channels + b * L) * bins);
     }

@@ -13,6 +13,8 @@ namespace zsd {
 
 // Channels that roi_align handles together, and the innermost axis of its copy of the map.
 constexpr int kRoiChannels = 16;
+// Maps of no more channels, such as images, have cells of so many floats in the forward pass.
+constexpr int kRoiFew = 4;
 
 // Per output bin of one axis the cells it reads: entries begin[b] .. begin[b + 1] of the others.
 struct AxisTaps {
@@ -83,9 +85,9 @@ struct SimdKernels {
   void (*cells_to_planes)(const float* cells, std::int64_t count, int channels, float* planes);
   void (*planes_to_cells)(const float* planes, std::int64_t count, int channels, float* cells);
 
-  // map (height, width, kRoiChannels) to output (channels, PH PW), channels <= kRoiChannels;
-  // scratch holds (rows.last - rows.first + PH) PW kRoiChannels floats.
-  void (*roi_forward)(const float* map, std::int64_t width, const AxisTaps& rows,
+  // map (height, width, cell) to output (channels, PH PW), channels <= cell, which is kRoiFew or
+  // kRoiChannels. Scratch holds (rows.last - rows.first + PH) PW cell floats.
+  void (*roi_forward)(const float* map, std::int64_t width, int cell, const AxisTaps& rows,
                       const AxisTaps& columns, int channels, float* scratch, float* output);
   // The transpose: adds to the map.
   void (*roi_backward)(const float* gradient, const AxisTaps& rows, const AxisTaps& columns,

@@ -165,11 +165,13 @@ void planes_to_cells(const float* planes, std::int64_t count, int channels, floa
     for (int c = 0; c < L; ++c) cells[i * L + c] = c < channels ? planes[c * count + i] : 0.0f;
 }
 
-// output[b] = sum over taps of weight * input[cell - origin], each `vectors` vectors long.
+// output[b] = sum over taps of weight * input[cell - origin], each `length` floats long, a multiple
+// of 4. The sum of one float is the same whatever lies beside it.
 inline void gather(const AxisTaps& taps, int bin, const float* input, std::int64_t stride,
                    std::int64_t length, float* output) {
   const std::int32_t begin = taps.begin[bin], end = taps.begin[bin + 1];
-  for (std::int64_t i = 0; i < length; i += L) {
+  std::int64_t i = 0;
+  for (; i + L <= length; i += L) {
     V sum[N] = {};
     for (std::int32_t t = begin; t < end; ++t) {
       const float* from = input + taps.cell[t] * stride + i;
@@ -180,18 +182,38 @@ inline void gather(const AxisTaps& taps, int bin, const float* input, std::int64
 #pragma GCC unroll 4
     for (int n = 0; n < N; ++n) store(output + i + n * W, sum[n]);
   }
+  for (; i < length; i += 4) {
+    V4 sum = {};
+    for (std::int32_t t = begin; t < end; ++t)
+      sum += load<V4>(input + taps.cell[t] * stride + i) * (taps.weight[t] - V4{});
+    store(output + i, sum);
+  }
 }
 
-void roi_forward(const float* map, std::int64_t width, const AxisTaps& rows,
-                 const AxisTaps& columns, int channels, float* scratch, float* output) {
-  const std::int64_t line = std::int64_t(columns.bins) * L;
-  float* lines = scratch - rows.first * line;  // (rows, PW, L), only rows that are read
-  float* patch = scratch + (rows.last - rows.first) * line;
+// Cells of C floats, as roi_forward has them.
+template <int C>
+inline void roi_cells(const float* map, std::int64_t width, const AxisTaps& rows,
+                      const AxisTaps& columns, float* scratch, float* patch) {
+  const std::int64_t line = std::int64_t(columns.bins) * C;
+  float* lines = scratch - rows.first * line;  // (rows, PW, C), only rows that are read
   for (std::int32_t y = rows.first; y < rows.last; ++y)
     for (int b = 0; b < columns.bins; ++b)
-      gather(columns, b, map + y * width * L, L, L, lines + y * line + b * L);
+      gather(columns, b, map + y * width * C, C, C, lines + y * line + b * C);
   for (int b = 0; b < rows.bins; ++b) gather(rows, b, lines, line, line, patch + b * line);
-  cells_to_planes(patch, std::int64_t(rows.bins) * columns.bins, channels, output);
+}
+
+void roi_forward(const float* map, std::int64_t width, int cell, const AxisTaps& rows,
+                 const AxisTaps& columns, int channels, float* scratch, float* output) {
+  const std::int64_t bins = std::int64_t(rows.bins) * columns.bins;
+  float* patch = scratch + std::int64_t(rows.last - rows.first) * columns.bins * cell;
+  if (cell != kRoiFew) {
+    roi_cells<L>(map, width, rows, columns, scratch, patch);
+    cells_to_planes(patch, bins, channels, output);
+    return;
+  }
+  roi_cells<kRoiFew>(map, width, rows, columns, scratch, patch);
+  for (int c = 0; c < channels; ++c)
+    for (std::int64_t i = 0; i < bins; ++i) output[c * bins + i] = patch[i * kRoiFew + c];
 }
 
 // output[cell] += weight * input[b] for every tap of bin b.

@@ -141,10 +141,9 @@ void pack_products_int8(const float* regions, std::int64_t joint, std::int64_t c
     const V factor = spread(factors[r]);
     for (std::int64_t i = 0; i < groups; i += N) {
       const std::int64_t d = 4 * i, present = r < count ? depth - d : 0;
-      V product = load_some(from + d, present) * load_some(values + begin + d, present);
-      product = product * factor + 0.5f;
-      product = product < kInt8Levels + 0.5f ? product : spread(kInt8Levels);  // NaN too
-      product = product > 0.0f ? product : V{};
+      const V product =
+          round_product(load_some(from + d, present) * load_some(values + begin + d, present),
+                        factor, spread(kInt8Levels));
       Pairs pairs = Pairs(__builtin_convertvector(product, I) << shift);
       pairs |= pairs >> 32;
       std::uint64_t halves[2 * N];  // of words

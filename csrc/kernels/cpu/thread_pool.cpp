@@ -11,6 +11,8 @@
 #include <thread>
 #include <vector>
 
+#include "usable_threads.h"
+
 namespace zsd {
 namespace {
 
@@ -129,7 +131,7 @@ struct State {
 State& state() {
   static State* const instance = [] {
     auto* fresh = new State;
-    fresh->threads = std::max(1, int(std::thread::hardware_concurrency()));
+    fresh->threads = usable_threads();
     return fresh;
   }();
   static const int registered = pthread_atfork(nullptr, nullptr, [] {

@@ -4,6 +4,7 @@
 //             result with any number of threads.
 // Reentry     a loop inside a loop, or a second caller while one runs, runs in its own thread.
 // Fork        a child process starts its own pool on first use.
+// Size        usable_threads(), until set_num_threads.
 #pragma once
 
 #include <cstdint>

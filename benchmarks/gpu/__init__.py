@@ -1,0 +1,1 @@
+"""Proofs and times on an NVIDIA GPU, in parts of a minute: ``scripts/gpu-proof``."""

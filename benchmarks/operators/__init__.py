@@ -1,0 +1,1 @@
+"""The kernels against other libraries, and against the best GEMM of the machine."""

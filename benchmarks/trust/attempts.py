@@ -1,0 +1,125 @@
+"""Try many hostile inputs in a process of their own, which may crash, hang or run out of memory."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import resident_mb
+from benchmarks.trust.table import Advance, Result
+from zsd_core.errors import ZsdError
+
+__all__ = ["Attempt", "Prepare", "WrongResultError", "refusal", "tried"]
+
+Attempt = Callable[[random.Random], None]  # makes one input, and loads it
+Prepare = Callable[[Path], Attempt]  # given an empty folder of its own
+
+HANG = 20.0  # seconds for one input; the slowest takes a fraction of one
+MEMORY = 3 << 30  # bytes of address space beyond those of the prepared process
+SHARED_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # disks take longer than inputs
+LOOK = 0.05  # seconds between two looks at a process
+
+
+class WrongResultError(Exception):
+    """An input was taken, and what came of it is not right."""
+
+
+def refusal(attempt: Attempt, rng: random.Random) -> str | None:
+    """Make one attempt; return None if it succeeds or an error of ours refuses it, or the fault."""
+    try:
+        attempt(rng)
+    except ZsdError as error:
+        return None if str(error).strip() else f"{type(error).__name__} without a sentence"
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # Rust's panics are no Exception
+        last = error.__traceback__
+        while last and last.tb_next:
+            last = last.tb_next
+        place = f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}" if last else ""
+        return f"{type(error).__name__} at {place}: {str(error)[:200]}"
+    return None
+
+
+def tried(prepare: Prepare, budget: float, seed: int, advance: Advance) -> Result:
+    """Try ``budget`` inputs of a loader; input i depends on the seed and i only.
+
+    Args:
+        prepare: a function of a module, so that another process can import it.
+        budget: number of inputs.
+        seed: of the inputs.
+        advance: told of inputs that are done.
+    """
+    total, spawn = int(budget), multiprocessing.get_context("spawn")
+    done: Synchronized[int] = spawn.Value("q", 0)
+    peak: Synchronized[float] = spawn.Value("d", 0.0)
+    ready = spawn.Event()  # imports come before the first input, and take their time
+    reader, writer = spawn.Pipe(duplex=False)
+    faults: list[str] = []
+    shown = 0
+    while done.value < total:
+        place = (prepare.__module__, prepare.__name__)
+        child = spawn.Process(target=_work, args=(place, seed, total, done, peak, ready, writer))
+        ready.clear()
+        child.start()
+        before, since = -1, time.monotonic()
+        while child.is_alive():
+            child.join(LOOK)
+            while reader.poll():
+                faults.append(reader.recv())
+            now = done.value
+            advance(now - shown)
+            shown = now
+            if now != before:
+                before, since = now, time.monotonic()
+            elif time.monotonic() - since > (HANG if ready.is_set() else 6 * HANG):
+                child.kill()
+                child.join()
+                faults.append(f"input {now}: not done after {HANG:g} s")
+                done.value = now + 1
+        while reader.poll():
+            faults.append(reader.recv())
+        if child.exitcode and child.exitcode != -9 and done.value < total:
+            faults.append(f"input {done.value}: the process ended with {child.exitcode}")
+            done.value += 1
+    advance(total - shown)
+    load = f"1 process, {peak.value:,.0f} MB at most"
+    return Result(inputs=total, load=load, faults=faults)
+
+
+def _work(
+    place: tuple[str, str],
+    seed: int,
+    total: int,
+    done: Synchronized[int],
+    peak: Synchronized[float],
+    ready: Any,
+    faults: Any,
+) -> None:
+    """Try inputs from ``done`` on; runs in a process of its own."""
+    prepare: Prepare = getattr(importlib.import_module(place[0]), place[1])
+    with tempfile.TemporaryDirectory(prefix="trust-", dir=SHARED_MEMORY) as folder:
+        cache = Path(folder) / "cache"  # where zip bundles are unpacked
+        os.environ["XDG_CACHE_HOME"] = str(cache)
+        attempt = prepare(Path(folder))
+        refusal(attempt, random.Random(0))  # imports what it needs before memory is limited
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
+        ready.set()
+        while done.value < total:
+            index = done.value
+            if fault := refusal(attempt, random.Random(f"{seed} {index}")):
+                faults.send(f"input {index}: {fault}")
+            shutil.rmtree(cache, ignore_errors=True)
+            done.value = index + 1
+        peak.value = max(peak.value, resident_mb("VmHWM"))

@@ -1,0 +1,248 @@
+"""Hostile bundles: every file whose bytes a stranger may have written, hashes included."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.trust.attempts import Attempt, Prepare, WrongResultError, tried
+from benchmarks.trust.mutate import mutated_bytes, mutated_json, written_json
+from benchmarks.trust.small import helper
+from benchmarks.trust.table import Part
+from runtime.archive import MANIFEST
+from runtime.bundle import Bundle, open_bundle
+from runtime.classes import ClassTable
+from runtime.detector import Detector
+from runtime.manifest import SCORER, VOCABULARY
+from runtime.text import TextEncoder
+from zsd_core.scoring import Needed, scorer_for
+
+__all__ = ["PARTS", "damage", "manifest", "networks", "tensors", "tokenizer"]
+
+EDGES = (np.nan, np.inf, -np.inf, 0.0, 1e38, -1e38, 3e38, 1e-40)
+IMAGE = np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)
+
+
+def manifest(folder: Path) -> Attempt:
+    """Manifests with other values, names and structure; one that is taken must also run."""
+    path = helper("tiny").tiny_bundle(folder / "bundle")
+    good = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+
+    def attempt(rng: random.Random) -> None:
+        (path / MANIFEST).write_bytes(written_json(mutated_json(good, rng), rng))
+        bundle = open_bundle(path)
+        _ = bundle.class_vectors, bundle.vocabulary.rows, bundle.scorer_tensors(), bundle.engines
+        if rng.random() < 0.3:
+            _run(bundle)
+
+    return attempt
+
+
+def damage(folder: Path) -> Attempt:
+    """Files whose bytes changed while the hashes of the manifest stayed: all must be refused."""
+    path = helper("tiny").tiny_bundle(folder / "bundle")
+    contents = {p: p.read_bytes() for p in sorted(path.iterdir()) if p.name != MANIFEST}
+
+    def attempt(rng: random.Random) -> None:
+        file = rng.choice(list(contents))
+        changed = mutated_bytes(contents[file], rng)
+        file.write_bytes(changed)
+        try:
+            open_bundle(path)
+            if changed != contents[file]:
+                raise WrongResultError(f"a changed {file.name} is taken")
+        finally:
+            file.write_bytes(contents[file])
+
+    return attempt
+
+
+def tensors(folder: Path) -> Attempt:
+    """Weights and vectors: headers that lie, other shapes and types, NaN, infinity, huge values."""
+    path = helper("tiny").tiny_bundle(folder / "bundle")
+    contents = {name: (path / name).read_bytes() for name in (SCORER, VOCABULARY)}
+
+    def attempt(rng: random.Random) -> None:
+        name = rng.choice(list(contents))
+        data = contents[name]
+        kind = rng.random()
+        if kind < 0.35:
+            data = _other_header(data, rng)
+        elif kind < 0.55:
+            data = mutated_bytes(data, rng)
+        else:
+            data = _other_values(data, rng)
+        _put(path, name, data)
+        try:
+            _score(open_bundle(path), rng)
+        finally:
+            _put(path, name, contents[name])
+
+    return attempt
+
+
+def _other_header(data: bytes, rng: random.Random) -> bytes:
+    size = int.from_bytes(data[:8], "little")
+    header = written_json(mutated_json(json.loads(data[8 : 8 + size]), rng), rng)
+    length = len(header) if rng.random() < 0.9 else rng.choice((0, 2**31, 2**63, len(data)))
+    return length.to_bytes(8, "little") + header + data[8 + size :]
+
+
+def _other_values(data: bytes, rng: random.Random) -> bytes:
+    from safetensors.numpy import load, save
+
+    arrays = load(data)
+    name = rng.choice(sorted(arrays))
+    array = np.array(arrays[name])
+    kind = rng.randrange(5)
+    if kind == 0 and array.size and array.dtype.kind == "f":
+        array.flat[rng.randrange(array.size)] = rng.choice(EDGES)
+    elif kind == 1 and array.dtype.kind == "f":
+        array[...] = rng.choice(EDGES)
+    elif kind == 2:
+        array = array.reshape(array.shape[::-1] if rng.random() < 0.5 else (1, *array.shape))
+    elif kind == 3:
+        array = array[: rng.randrange(len(array) + 1)]
+    else:
+        array = array.astype(rng.choice(["float16", "float64", "int64", "uint8", "bool"]))
+    arrays[name] = np.ascontiguousarray(array)
+    return bytes(save(arrays))
+
+
+def _score(bundle: Bundle, rng: random.Random) -> None:
+    """Make classes of a bundle and score regions: refused, or numbers in [0, 1]."""
+    config = bundle.model_config.scoring
+    with np.errstate(all="ignore"):
+        scorer = scorer_for(config, bundle.scorer_tensors())
+        table = ClassTable(bundle, scorer)
+        active = table.activate([*bundle.seen, *bundle.unseen, "zebra", "teapot"], "gzsd", 1)
+        if not np.isfinite(active.class_set.prototypes).all():
+            raise WrongResultError("a class has a prototype that is not finite")
+        table.prepare()
+        regions = np.random.default_rng(rng.randrange(9)).normal(size=(5, config.joint_dim))
+        floors = np.full(len(active.names), 0.01, np.float32)
+        scores = scorer.score(
+            regions.astype(np.float32),
+            np.full(5, 0.5, np.float32),
+            active.class_set,
+            Needed(floors, np.zeros(5, np.int32)),
+        )
+    if ((scores < 0) | (scores > 1)).any():  # NaN, of absurd weights, passes no threshold
+        raise WrongResultError(f"scores between {scores.min()} and {scores.max()}")
+
+
+def networks(folder: Path) -> Attempt:
+    """Networks: bytes, weights that are not finite, sizes that lie, files outside, other nodes."""
+    path = helper("tiny").tiny_bundle(folder / "bundle")
+    contents = {name: (path / name).read_bytes() for name in ("trunk.onnx", "head.onnx")}
+
+    def attempt(rng: random.Random) -> None:
+        name = rng.choice(list(contents))
+        data = contents[name]
+        _put(
+            path, name, mutated_bytes(data, rng) if rng.random() < 0.4 else _other_graph(data, rng)
+        )
+        try:
+            _run(open_bundle(path))
+        finally:
+            _put(path, name, contents[name])
+
+    return attempt
+
+
+def _other_graph(data: bytes, rng: random.Random) -> bytes:
+    import onnx
+
+    model = onnx.load_from_string(data)
+    graph = model.graph
+    weight, node = rng.choice(graph.initializer), rng.choice(graph.node)
+    kind = rng.randrange(9)
+    if kind == 0:
+        values = np.array(onnx.numpy_helper.to_array(weight))
+        values.flat[rng.randrange(values.size)] = rng.choice(EDGES)
+        weight.raw_data = values.tobytes()
+    elif kind == 1:
+        weight.dims[rng.randrange(len(weight.dims))] = rng.choice((-1, 0, 1, 2**31, 2**62, 10**9))
+    elif kind == 2:
+        place = rng.choice(("/etc/passwd", "../outside", "weights.bin", "scorer.safetensors", ""))
+        weight.ClearField("raw_data")
+        weight.data_location = 1
+        for key, value in (("location", place), ("offset", "0"), ("length", str(2**40))):
+            if key == "location" or rng.random() < 0.5:
+                weight.external_data.add(key=key, value=value)
+    elif kind == 3:
+        weight.data_type = rng.randrange(30)
+    elif kind == 4:
+        node.op_type = rng.choice(("Relu", "Sigmoid", "Log", "Sqrt", "Conv", "Shape", "Nothing"))
+    elif kind == 5:
+        side = rng.choice((node.input, node.output))
+        side[rng.randrange(len(side))] = rng.choice([*graph.node[0].input, "nothing", ""])
+    elif kind == 6:
+        value = rng.choice([*graph.input, *graph.output])
+        value.type.tensor_type.elem_type = rng.randrange(20)
+    elif kind == 7:
+        model.opset_import[0].version = rng.choice((0, 1, 7, 99, 2**31 - 1))
+    else:
+        del graph.node[rng.randrange(len(graph.node))]
+    return bytes(model.SerializeToString())
+
+
+def _run(bundle: Bundle) -> None:
+    """Search an image: refused, or boxes and scores that are numbers."""
+    with np.errstate(all="ignore"):
+        with Detector(bundle, backend="onnxruntime", threads=1, score_threshold=0.0) as detector:
+            found = detector(IMAGE)
+    if not np.isfinite(found.boxes).all():
+        raise WrongResultError("a box is not finite")
+    if not ((found.scores >= 0) & (found.scores <= 1)).all():
+        raise WrongResultError("a score is not in [0, 1]")
+
+
+def tokenizer(folder: Path) -> Attempt:
+    """Tokenizers: other values, names and structure; one that is taken must encode a phrase."""
+    tiny, text = helper("tiny"), helper("tiny_text")
+    path = text.with_text(tiny.tiny_bundle(folder / "bundle"))
+    good = json.loads((path / "tokenizer.json").read_text(encoding="utf-8"))
+
+    def attempt(rng: random.Random) -> None:
+        _put(path, "tokenizer.json", written_json(mutated_json(good, rng), rng))
+        vectors = TextEncoder(open_bundle(path), 1, "onnxruntime").encode(["dented red pallet"])
+        if vectors.shape != (1, tiny.VECTOR) or abs(np.linalg.norm(vectors) - 1) > 1e-3:
+            raise WrongResultError("a phrase has no vector of unit length")
+
+    return attempt
+
+
+def _put(path: Path, name: str, data: bytes) -> None:
+    """Replace a file of a bundle, and its hash: an attacker writes both."""
+    (path / name).write_bytes(data)
+    record = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    content: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    content["files"][name] = record
+    (path / MANIFEST).write_text(json.dumps(content), encoding="utf-8")
+
+
+def _part(prepare: Prepare, text: str, full: int, short: int) -> Part:
+    return Part(
+        name=prepare.__name__,
+        tried=text,
+        unit="inputs",
+        full=full,
+        short=short,
+        run=partial(tried, prepare),
+    )
+
+
+PARTS = (
+    _part(manifest, "other values, names and structure of the manifest", 200_000, 400),
+    _part(damage, "bytes of every file, hashes as they were", 200_000, 400),
+    _part(tensors, "safetensors: headers, shapes, types, values that are not finite", 200_000, 400),
+    _part(networks, "ONNX: bytes, weights, sizes, files outside, other nodes", 50_000, 200),
+    _part(tokenizer, "other values, names and structure of the tokenizer", 100_000, 250),
+)

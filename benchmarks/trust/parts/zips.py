@@ -1,0 +1,103 @@
+"""Hostile zips: names that leave, links, bombs, methods, and files that say another size."""
+
+from __future__ import annotations
+
+import io
+import random
+import re
+import shutil
+import stat
+import struct
+import tempfile
+import zipfile
+from functools import partial
+from pathlib import Path
+
+from benchmarks.trust.attempts import Attempt, WrongResultError, tried
+from benchmarks.trust.mutate import INTEGERS, NAMES, mutated_bytes
+from benchmarks.trust.small import helper
+from benchmarks.trust.table import Part
+from runtime.archive import sha256
+from runtime.bundle import open_bundle
+from runtime.cache_files import cache_folder
+
+__all__ = ["PARTS", "zips"]
+
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+
+
+def zips(folder: Path) -> Attempt:
+    """Zips of a bundle; whatever they hold, nothing may be written beside the unpacked files."""
+    path = helper("tiny").tiny_bundle(folder / "bundle")
+    contents = {p.name: p.read_bytes() for p in sorted(path.iterdir())}
+    archive, work = folder / "bundle.zip", folder / "work"
+    work.mkdir()
+    tempfile.tempdir = str(work)
+    unpacked = cache_folder("bundles")  # in `folder` too, as the frame has it
+    ours = {path.name, archive.name, work.name, "cache"}
+
+    def attempt(rng: random.Random) -> None:
+        data = _zip(contents, rng)
+        if rng.random() < 0.5:
+            data = _other_sizes(data, rng) if rng.random() < 0.5 else mutated_bytes(data, rng)
+        archive.write_bytes(data)
+        try:
+            bundle = open_bundle(archive)
+            if any((bundle.root / name).read_bytes() != contents[name] for name in contents):
+                raise WrongResultError("an unpacked file is another one")
+        finally:
+            left = [p.name for place in (work, unpacked) if place.is_dir() for p in place.iterdir()]
+            if strange := set(left) - {"lock", sha256(archive)}:
+                raise WrongResultError(f"left behind: {sorted(strange)}")
+            shutil.rmtree(unpacked, ignore_errors=True)
+            if strange := {p.name for p in folder.iterdir()} - ours:
+                raise WrongResultError(f"written outside: {sorted(strange)}")
+
+    return attempt
+
+
+def _zip(contents: dict[str, bytes], rng: random.Random) -> bytes:
+    buffer, method = io.BytesIO(), rng.choice(METHODS)
+    prefix = rng.choice(("", "", "inside/", "../", "/"))
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, data in contents.items():
+            info = zipfile.ZipInfo(prefix + name)
+            info.compress_type = method
+            if rng.random() < 0.03:
+                info.external_attr = (stat.S_IFLNK | 0o777) << 16
+                data = b"/etc/passwd"
+            if rng.random() < 0.02:
+                data = bytes(rng.choice((0, 1 << 22)))
+            if rng.random() > 0.03:
+                archive.writestr(info, data)
+            if rng.random() < 0.03:
+                archive.writestr(rng.choice((*NAMES, name)).replace("\ud800", "?"), b"x")
+    return buffer.getvalue()
+
+
+def _other_sizes(data: bytes, rng: random.Random) -> bytes:
+    """Write another number into a field of a file's header or of the directory."""
+    changed = bytearray(data)
+    mark, fields = rng.choice(
+        (
+            (b"PK\x03\x04", (4, 6, 8, 14, 18, 22, 26, 28)),
+            (b"PK\x01\x02", (6, 8, 10, 16, 20, 24, 28, 30, 32, 34, 38, 42)),
+            (b"PK\x05\x06", (4, 6, 8, 10, 12, 16, 20)),
+        )
+    )
+    places = [found.start() for found in re.finditer(re.escape(mark), data[:-46])]
+    at = rng.choice(places or [0]) + rng.choice(fields)
+    changed[at : at + 4] = struct.pack("<I", rng.choice(INTEGERS) % 2**32)
+    return bytes(changed)
+
+
+PARTS = (
+    Part(
+        name="zip",
+        tried="zips: names that leave, links, bombs, methods, doubles, other sizes, bytes",
+        unit="inputs",
+        full=100_000,
+        short=200,
+        run=partial(tried, zips),
+    ),
+)

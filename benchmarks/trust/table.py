@@ -1,0 +1,128 @@
+"""Parts, their results, and the table that they fill."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks.measure import markdown
+from benchmarks.trust import parts
+from zsd_core.errors import ConfigError
+
+__all__ = ["Advance", "Part", "Result", "all_parts", "read_rows", "row_of", "table"]
+
+Advance = Callable[[int], None]  # told how many inputs, or seconds, have just been done
+MOST_FAULTS = 20  # that a row keeps; the count is of all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """Result of a part.
+
+    Attributes:
+        inputs: inputs, calls or faults that were tried.
+        load: load that was held, and what was counted, in a few words: "16 threads, 512 MB".
+        faults: one sentence for every input that gave a raw exception, a wrong or mixed result, a
+            hang, a crash or a loss. Empty means that nothing was lost.
+    """
+
+    inputs: int
+    load: str
+    faults: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One line of the table.
+
+    Attributes:
+        name: for ``--part``, lower case with dashes.
+        tried: faults that are tried, in a few words.
+        unit: unit of a budget.
+        full: budget of the whole run.
+        short: budget of ``--short``, which continuous integration runs: some seconds.
+        run: does it, given a budget, a seed and what to tell of the progress; a budget in minutes
+            is told in seconds. It raises only where the machine cannot run the part.
+    """
+
+    name: str
+    tried: str
+    unit: Literal["inputs", "minutes"]
+    full: float
+    short: float
+    run: Callable[[float, int, Advance], Result]
+
+
+def all_parts() -> dict[str, Part]:
+    """Every part of every module in ``benchmarks/trust/parts``, by name."""
+    found: dict[str, Part] = {}
+    for module in pkgutil.iter_modules(parts.__path__, parts.__name__ + "."):
+        for part in importlib.import_module(module.name).PARTS:
+            assert part.name not in found, part.name
+            found[part.name] = part
+    return found
+
+
+def row_of(
+    part: Part, budget: float, seed: int, result: Result, seconds: float, machine: str
+) -> dict[str, Any]:
+    """A row as it is written: what was asked for, what came of it, and where."""
+    return {
+        "part": part.name,
+        "tried": part.tried,
+        "budget": f"{budget:g} {part.unit}",
+        "seed": seed,
+        "inputs": result.inputs,
+        "load": result.load,
+        "seconds": round(seconds, 1),
+        "lost": len(result.faults),
+        "faults": _distinct(result.faults)[:MOST_FAULTS],
+        "machine": machine,
+    }
+
+
+def _distinct(faults: Sequence[str]) -> list[str]:
+    """One fault of each kind, whatever "input N: " stands before it."""
+    return list({fault.partition(": ")[2] or fault: fault for fault in reversed(faults)}.values())
+
+
+def read_rows(path: Path | None) -> dict[str, dict[str, Any]]:
+    """Rows of earlier runs, by part; none where there is no file yet.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    if path is None or not path.exists():
+        return {}
+    try:
+        return {row["part"]: row for row in json.loads(path.read_text(encoding="utf-8"))}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{path} holds no rows of benchmarks.trust: {error!r}") from error
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows in Markdown."""
+    columns = ("part", "tried", ">inputs", "load held", ">time", ">lost or wrong")
+    return markdown(
+        columns,
+        [
+            [
+                f"`{row['part']}`",
+                row["tried"],
+                f"{row['inputs']:,}",
+                row["load"],
+                _duration(row["seconds"]),
+                f"{row['lost']:,}",
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"

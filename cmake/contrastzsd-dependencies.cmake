@@ -1,0 +1,10 @@
+# What the library links, found alike when it is built and when a program uses it.
+contrastzsd_find(Threads)
+contrastzsd_find(OpenSSL)
+contrastzsd_find(utf8proc)
+if(CONTRASTZSD_OPENVINO)
+  contrastzsd_find(OpenVINO COMPONENTS Runtime)
+endif()
+if(CONTRASTZSD_ONNXRUNTIME)
+  contrastzsd_find(onnxruntime)
+endif()

@@ -1,0 +1,1 @@
+"""Everything that compares: images, traces, differences and agreement."""

@@ -1,0 +1,1 @@
+"""Graphs that become ONNX, and the one toolbox that reads graphs."""

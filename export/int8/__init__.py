@@ -1,0 +1,1 @@
+"""The steps that turn a network's layers into int8."""

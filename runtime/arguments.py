@@ -1,0 +1,142 @@
+"""Class names and thresholds as a command line gives them."""
+
+from __future__ import annotations
+
+import argparse
+import codecs
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from runtime.backends import BACKENDS
+from runtime.bundle import PRECISIONS
+from runtime.redact import hide_credentials
+from runtime.thresholds import ScoreThreshold
+
+__all__ = ["Parser", "add_detector_arguments", "parse_classes", "parse_threshold"]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors show no password of an address."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message, and exit with status 2."""
+        super().error(hide_credentials(message))
+
+
+def add_detector_arguments(add: Callable[..., Any]) -> None:
+    """Add the options that say what is found, and with which networks.
+
+    Args:
+        add: ``add_argument`` of a parser or of a group.
+    """
+    add(
+        "--classes",
+        type=parse_classes,
+        metavar='"cat, cup"',
+        help="names, separated by commas, or @FILE with one per line; any word or phrase "
+        "(contrastzsd detect --search finds the nearest names). Default: the bundle's own table",
+    )
+    add(
+        "--mode",
+        default="gzsd",
+        choices=("zsd", "gzsd", "seen"),
+        help="report the unseen classes only (zsd), all (gzsd, the default), or the seen only",
+    )
+    add(
+        "--score-threshold",
+        type=parse_threshold,
+        metavar="T",
+        help='0.3, or "seen=0.4,unseen=0.2", or "cat=0.3,cup=0.2,unseen=0.4". Default: the '
+        "bundle's, which fits its scores",
+    )
+    add("--bundle", type=Path, help="directory or zip; default: the bundle that ships")
+    add(
+        "--require-signature",
+        type=Path,
+        metavar="PEM",
+        help="public key by which the bundle must be signed (python -m export.sign)",
+    )
+    add("--backend", default="auto", choices=("auto", *BACKENDS), help="default: the first there")
+    add("--precision", default="float32", choices=PRECISIONS, help="of the networks (float32)")
+
+
+def parse_classes(text: str) -> list[str]:
+    """Names from ``"cat, cup"`` or from a file ``@classes.txt``, one per line.
+
+    Blank lines and what follows a ``#`` are left out; a name may stand in quotes, which keep a
+    comma or a ``#`` in it. Files are UTF-8, or UTF-16 with its mark.
+    """
+    if text.startswith("@"):
+        parts = _read_text(text[1:]).splitlines()
+        names = [_unquoted(line) for line in parts]
+    else:
+        names = [_unquoted(part) for part in _split(text)]
+    names = [name for name in names if name]
+    if not names:
+        raise argparse.ArgumentTypeError('names no class; write for example "cat, cup"')
+    return names
+
+
+def parse_threshold(text: str) -> ScoreThreshold:
+    """A threshold from ``0.3``, ``seen=0.4,unseen=0.2`` or ``cat=0.3,unseen=0.2``."""
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        if "=" in text:
+            pairs = [part.rsplit("=", 1) for part in parts]
+            return {name.strip(): float(value) for name, value in pairs}
+        if len(parts) == 1:
+            return float(text)
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 2:
+        one, pair = ".".join(parts), f"seen={parts[0]},unseen={parts[1]}"
+        number = f"the number {one}" if "." not in text and parts[1].isdigit() else "one number"
+        raise argparse.ArgumentTypeError(
+            f"{text!r} can be read as {number} or as two, for seen and for unseen classes; "
+            f"write {one if number != 'one number' else parts[0]} or {pair}"
+        )
+    raise argparse.ArgumentTypeError(
+        f'{text!r} is not a number such as 0.3, nor "seen=0.4,unseen=0.2", nor "cat=0.3,unseen=0.2"'
+    )
+
+
+def _read_text(path: str) -> str:
+    """A text file, UTF-8 or UTF-16."""
+    try:
+        data = Path(path).read_bytes()
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return data.decode("utf-16" if wide else "utf-8-sig")
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise argparse.ArgumentTypeError(
+            f"cannot read {path}: it is neither UTF-8 nor UTF-16 ({error}); save it as UTF-8"
+        ) from error
+
+
+def _split(text: str) -> list[str]:
+    """The parts between commas that stand in no quotes."""
+    parts, quote = [""], ""
+    for letter in text:
+        if letter == "," and not quote:
+            parts.append("")
+            continue
+        if letter == quote:
+            quote = ""
+        elif letter in "\"'" and not parts[-1].strip():  # an apostrophe within a word is no quote
+            quote = letter
+        parts[-1] += letter
+    return parts
+
+
+def _unquoted(line: str) -> str:
+    """A name without its quotes and without a comment behind it."""
+    line = line.strip()
+    if line[:1] in ('"', "'"):
+        name, closed, _ = line[1:].partition(line[0])
+        if closed:
+            return name.strip()
+    start = 0 if line.startswith("#") else line.find(" #")
+    return line if start < 0 else line[:start].strip()

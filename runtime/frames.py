@@ -1,0 +1,162 @@
+"""Frames of many sources at once: sources take turns, and come and go while it runs."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from runtime.reader import Frame, Reader, Shared, SourceState
+from runtime.redact import hide_credentials, printable
+from runtime.sources import Place, Source, source_of
+from zsd_core.errors import ConfigError
+
+__all__ = ["Frame", "Frames", "Policy", "SourceState"]
+
+Policy = Literal["auto", "all", "newest"]
+
+
+class Frames:
+    """Iterate over the frames of many sources; sources take turns.
+
+        with Frames(["rtsp://cam/1", "door.mp4"]) as frames:
+            for frame in frames:
+                ...
+
+    Every method may be called from any thread. ``runtime.Stream`` describes the arguments.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Place | Source] | Mapping[str, Place | Source] = (),
+        *,
+        timeout: float = 5.0,
+        retry: tuple[float, float] | None = (0.5, 30.0),
+        policy: Policy = "auto",
+        endless: bool = False,
+    ) -> None:
+        if not timeout > 0:
+            raise ConfigError(f"Stream: timeout is {timeout!r}, must be a number of seconds > 0.")
+        if retry is not None and not (len(retry) == 2 and 0 < retry[0] <= retry[1]):
+            raise ConfigError(
+                f"Stream: retry is {retry!r}, must be (shortest, longest) pause in seconds, such "
+                "as (0.5, 30), or None to raise when a source is lost."
+            )
+        if isinstance(sources, (str, bytes)):
+            raise ConfigError(
+                "Stream: sources is one text, must be a list: Stream(detector, [it])."
+            )
+        self._timeout, self._retry, self._policy = timeout, retry, _checked(policy)
+        self._shared = Shared(endless)
+        weakref.finalize(self, self._shared.close)  # threads end with a stream nobody closed
+        named = sources.items() if isinstance(sources, Mapping) else ((None, s) for s in sources)
+        try:
+            for name, place in named:
+                self.add(place, name=name)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def states(self) -> dict[str, SourceState]:
+        """The state of every source, by name."""
+        with self._shared.changed:
+            return {name: reader.state() for name, reader in self._shared.readers.items()}
+
+    def add(
+        self, source: Place | Source, *, name: str | None = None, policy: Policy | None = None
+    ) -> str:
+        """Add a source; return its name.
+
+        Raises:
+            ConfigError: it is there already, or the stream is closed.
+            ImageError: there is no such file.
+        """
+        found = source_of(source, name)
+        chosen = self._policy if policy is None else _checked(policy)
+        if chosen == "auto":
+            chosen = "newest" if found.kind == "live" else "all"
+        newest = chosen == "newest"
+        reader = Reader(self._shared, found, newest, self._timeout, self._retry)
+        with self._shared.changed:
+            if self._shared.closed:
+                raise ConfigError(f"{found.name}: the stream is closed; make a new one.")
+            if found.name in self._shared.readers:
+                raise ConfigError(
+                    f"{found.name}: is one of the sources already; give the second one a name: "
+                    "stream.add(source, name='...')."
+                )
+            self._shared.readers[found.name] = reader
+            self._shared.turns.append(reader)
+        reader.start()
+        return found.name
+
+    def remove(self, source: Place) -> None:
+        """Remove a source, by its name or as it was given; no frame of it comes any more.
+
+        Raises:
+            ConfigError: there is no such source.
+        """
+        with self._shared.changed:
+            readers = self._shared.readers
+            name = next(
+                (n for n, r in readers.items() if source in (n, r.given) or str(source) == r.given),
+                None,
+            )
+            if name is None:
+                shown = printable(hide_credentials(str(source)))
+                raise ConfigError(
+                    f"{shown}: is none of the sources ({', '.join(readers) or 'none'})."
+                )
+            reader = readers.pop(name)
+            self._shared.turns.remove(reader)
+            reader.stopped = True
+            reader.waiting.clear()
+            self._shared.changed.notify_all()
+
+    def take(self, most: int = 1) -> list[Frame]:
+        """Wait for frames, and take one each of up to ``most`` sources, those served longest ago.
+
+        Returns:
+            An empty list when all sources have ended, or the stream is closed.
+
+        Raises:
+            ImageError: a source has failed. One of ``retry=None`` is reported at once; a file when
+                all other sources have ended. Each is reported once, so that iterating may go on.
+        """
+        return self._shared.take(most)
+
+    def __iter__(self) -> Iterator[Frame]:
+        while frames := self.take():
+            yield from frames
+
+    def stop(self) -> None:
+        """End all reading and every iteration soon, without waiting; a signal handler may call."""
+        self._shared.closed = True  # no lock: whoever waits looks again within LOOK
+
+    def close(self) -> None:
+        """End all reading, and every iteration.
+
+        A source that hangs in a read is left to its thread, which frees it when the read returns,
+        within the time-out. The program waits for such a thread at its end.
+        """
+        self._shared.close()
+        end = time.monotonic() + 1.0
+        for reader in list(self._shared.readers.values()):
+            if reader is not threading.current_thread() and reader.ident is not None:
+                reader.join(max(0.0, end - time.monotonic()))
+
+    def __enter__(self) -> Frames:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _checked(policy: Any) -> Policy:
+    if policy not in ("auto", "all", "newest"):
+        raise ConfigError(f"Stream: policy is {policy!r}, must be 'auto', 'all' or 'newest'.")
+    checked: Policy = policy
+    return checked

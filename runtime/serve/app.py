@@ -1,0 +1,395 @@
+"""The ASGI application: every operation's handler, and what goes around them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from runtime.annotate import annotate
+from runtime.serve.config import ServeConfig
+from runtime.serve.errors import RequestError, answer
+from runtime.serve.guard import Guard
+from runtime.serve.hub import Hub, Subscription
+from runtime.serve.live import Live, Shown, open_stream, play_again, source_names
+from runtime.serve.measure import Measured
+from runtime.serve.metrics import CONTENT_TYPE, Metrics
+from runtime.serve.notify import notify, watchdog
+from runtime.serve.operations import OPERATIONS, Operation, openapi
+from runtime.serve.pictures import decode, encode
+from runtime.serve.records import describe
+from runtime.serve.requests import read_body, read_box, read_fields, read_flag, wanted_format
+from runtime.serve.service import Service
+from runtime.serve.streams import mjpeg, server_sent_events
+from runtime.serve.workers import Workers
+from runtime.sources import source_of
+from zsd_core.errors import ZsdError
+
+__all__ = ["Application", "build"]
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+PAGE = Path(__file__).parent / "page"
+PAGE_HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; "
+    "media-src 'self' blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def build(detector: Any, config: ServeConfig, sources: Sequence[str] = ()) -> Starlette:
+    """The application around a detector; ``app.state.service`` is an ``Application``."""
+    service = Application(detector, config, sources)
+    routes: list[Any] = [
+        Route(o.path, service.endpoint(o), methods=[o.method], name=o.handler) for o in OPERATIONS
+    ]
+    routes.append(Route("/", service.get_page, methods=["GET"], name="page"))
+    routes.append(Mount("/static", _Static(directory=PAGE), name="static"))
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        service.start()
+        alive = asyncio.create_task(watchdog())
+        try:
+            yield
+        finally:
+            alive.cancel()
+            await anyio.to_thread.run_sync(service.close)
+
+    app = Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[
+            Middleware(Measured, metrics=service.metrics),
+            Middleware(Guard, token=config.token, hosts=config.hosts),
+        ],
+        exception_handlers={HTTPException: _not_here},
+    )
+    app.state.service = service
+    return app
+
+
+class Application:
+    """State of the handlers: the detector behind its queue, live sources, viewers, numbers."""
+
+    def __init__(self, detector: Any, config: ServeConfig, sources: Sequence[str] = ()) -> None:
+        self.config, self.hub = config, Hub(config.viewers)
+        self.service = Service(detector, self.hub.send)
+        self.workers = Workers(config.workers, config.queue)
+        self.metrics = Metrics(
+            depth=lambda: self.workers.taken,
+            version=lambda: detector.class_set_version,
+            viewers=lambda: self.hub.viewers,
+        )
+        self.status = "starting"
+        # Of threads that change classes or search names; made where there is an event loop.
+        self._changes: anyio.CapacityLimiter | None = None
+        self._reading: set[anyio.CancelScope] = set()  # of bodies that are on their way
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._warm = threading.Thread(target=self._warm_up, name="warm-up")
+        named = source_names(sources)
+        for source in sources:
+            source_of(source)  # what is not there is an error now, not later
+        self.live = Live(
+            partial(open_stream, detector, named, config),
+            tuple(named),
+            shown=self._shown,
+            changed=partial(self.hub.send, "sources"),
+            replay=partial(play_again, named) if config.loop else None,
+        )
+
+    def start(self) -> None:
+        """Warm the detector up and watch the sources; called in the event loop."""
+        self.hub.start()
+        self._changes = anyio.CapacityLimiter(4)
+        self._loop = asyncio.get_running_loop()
+        self.hub.publish("classes", self.service.classes())
+        self.hub.publish("thresholds", self.service.thresholds())
+        self.hub.publish("sources", self.live.sources)
+        self._warm.start()
+        if self.live.names:
+            self.live.start()
+
+    def stop(self) -> None:
+        """Take no more work and end every open stream; safe in any thread, and again."""
+        self.status = "stopping"
+        notify("STOPPING=1")
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._end_waiting)
+
+    def _end_waiting(self) -> None:
+        """End streams, and requests whose bodies have not come."""
+        self.hub.stop()
+        for scope in tuple(self._reading):
+            scope.cancel()
+
+    def close(self, timeout: float = 0.3) -> bool:
+        """Stop; return whether everything has ended within the seconds given."""
+        self.stop()
+        self.workers.close()
+        self.live.stop()
+        ended = self.live.join(timeout)
+        if self._warm.ident is not None:
+            self._warm.join(timeout)
+        return ended and not self._warm.is_alive()
+
+    def endpoint(self, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
+        """The handler of an operation, its errors turned into answers."""
+        handler: Callable[[Request], Awaitable[Response]] = getattr(self, operation.handler)
+
+        async def endpoint(request: Request) -> Response:
+            request.scope["zsd.route"] = operation.path
+            try:
+                with anyio.fail_after(self.config.timeout):
+                    return await handler(request)
+            except ZsdError as error:
+                return answer(error)
+            except TimeoutError:
+                return answer(
+                    RequestError(
+                        504,
+                        f"the answer was not ready within {self.config.timeout:g} s; send a "
+                        "smaller picture, or try again later.",
+                    )
+                )
+            except asyncio.CancelledError:
+                if self.status != "stopping":
+                    raise
+                return answer(_stopping())  # cancelled, since it took longer than the end may
+            except Exception:
+                log.exception("%s %s failed", operation.method, operation.path)
+                return answer(
+                    RequestError(500, "the service failed on this request; its log says where.")
+                )
+
+        return endpoint
+
+    async def detect(self, request: Request) -> Response:
+        """Search the body for the classes."""
+        form = wanted_format(request.headers.get("accept", ""))
+        with self.workers.place() as place:
+            body = await self._picture(request)
+
+            def work() -> tuple[Any, dict[str, Any], bytes]:
+                image = decode(body, self.config.pixels)
+                found = self.service.detect(image)
+                record = describe(found, image.shape[1], image.shape[0])
+                return (
+                    found,
+                    record,
+                    encode(annotate(image, found), form) if form[0] == "." else b"",
+                )
+
+            found, record, drawn = await place.run(work)
+        self.metrics.picture("request", found)
+        if not drawn:
+            return JSONResponse(record)
+        kind = {".jpg": "image/jpeg", ".png": "image/png"}[form]
+        version = str(record["class_set_version"])
+        return Response(drawn, media_type=kind, headers={"X-Class-Set-Version": version})
+
+    async def get_classes(self, request: Request) -> Response:
+        """The class list."""
+        return JSONResponse(await self._thread(self.service.classes))
+
+    async def put_classes(self, request: Request) -> Response:
+        """Replace the classes."""
+        fields = await self._fields(request, "classes", "mode", "exact")
+        mode, exact = fields.get("mode"), fields.get("exact", False) is True
+        if "classes" in fields:
+            work = partial(self.service.replace, fields["classes"], mode, exact)
+        elif mode is not None:
+            work = partial(self.service.set_mode, mode)
+        else:
+            raise RequestError(400, "the body names neither classes nor mode.")
+        return JSONResponse(await self._thread(work))
+
+    async def post_classes(self, request: Request) -> Response:
+        """Add classes."""
+        fields = await self._fields(request, "classes", "exact")
+        exact = fields.get("exact", False) is True
+        return JSONResponse(
+            await self._thread(self.service.add, fields.get("classes") or [], exact)
+        )
+
+    async def delete_classes(self, request: Request) -> Response:
+        """Remove classes."""
+        names = request.query_params.getlist("name")
+        if not names:
+            raise RequestError(400, "no class is named; write DELETE /classes?name=cat&name=cup.")
+        return JSONResponse(await self._thread(self.service.remove, names))
+
+    async def post_example(self, request: Request) -> Response:
+        """Make a class from the body, or make it better."""
+        name, box = request.query_params.get("name", ""), request.query_params.get("box")
+        place_of_object = read_box(box)
+        with self.workers.place() as place:
+            body = await self._picture(request)
+            return JSONResponse(
+                await place.run(
+                    lambda: self.service.teach(
+                        name, decode(body, self.config.pixels), place_of_object
+                    )
+                )
+            )
+
+    async def get_thresholds(self, request: Request) -> Response:
+        """The limits."""
+        return JSONResponse(self.service.thresholds())
+
+    async def patch_thresholds(self, request: Request) -> Response:
+        """Change some limits."""
+        fields = await self._fields(request, "score_threshold", "nms_threshold", "max_detections")
+        return JSONResponse(await self._thread(self.service.set_thresholds, fields))
+
+    async def get_search(self, request: Request) -> Response:
+        """The nearest names."""
+        text, count = request.query_params.get("text", ""), request.query_params.get("count", "8")
+        if not (count.isdecimal() and 1 <= int(count) <= 50):
+            raise RequestError(400, f"count is {count!r}, must be a whole number from 1 to 50.")
+        return JSONResponse(await self._thread(self.service.search, text[:200], int(count)))
+
+    async def get_sources(self, request: Request) -> Response:
+        """The live sources."""
+        return JSONResponse({"sources": self.live.sources})
+
+    async def get_live(self, request: Request) -> Response:
+        """A source as MJPEG."""
+        draw = read_flag(request, "draw", True)
+        return mjpeg(self._subscribe(request.path_params["source"]), draw)
+
+    async def get_events(self, request: Request) -> Response:
+        """Detections, classes and sources as they change."""
+        frames = read_flag(request, "frames", True)
+        viewer = self._subscribe(
+            request.query_params.get("source"), "classes", "thresholds", "sources", frames=frames
+        )
+        return server_sent_events(viewer)
+
+    async def get_about(self, request: Request) -> Response:
+        """Describe what runs here."""
+        limits = {n: getattr(self.config, n) for n in ("body_bytes", "pixels", "queue", "timeout")}
+        return JSONResponse({**self.service.about(), "limits": limits})
+
+    async def get_health(self, request: Request) -> Response:
+        """The process answers."""
+        return JSONResponse({"status": "ok"})
+
+    async def get_ready(self, request: Request) -> Response:
+        """Whether pictures can be searched."""
+        if self.status != "ready":
+            raise RequestError(503, f"not ready: {self.status}.", {"Retry-After": "1"})
+        return JSONResponse({"status": "ready"})
+
+    async def get_metrics(self, request: Request) -> Response:
+        """Numbers for Prometheus."""
+        self.metrics.states(self.live.sources)
+        return Response(self.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def get_openapi(self, request: Request) -> Response:
+        """The description of all this."""
+        return JSONResponse(openapi(_version(), self.config.token is not None))
+
+    async def get_page(self, request: Request) -> Response:
+        """The page."""
+        return FileResponse(PAGE / "index.html", headers=PAGE_HEADERS)
+
+    async def _picture(self, request: Request) -> bytes:
+        """The body, which must come within half the time that the request has."""
+        return await self._in_time(read_body(request, self.config.body_bytes))
+
+    async def _fields(self, request: Request, *known: str) -> dict[str, Any]:
+        return await self._in_time(read_fields(request, known))
+
+    async def _in_time(self, reading: Awaitable[T]) -> T:
+        seconds = self.config.timeout / 2
+        with anyio.move_on_after(seconds) as scope:
+            self._reading.add(scope)
+            try:
+                return await reading
+            finally:
+                self._reading.discard(scope)
+        if self.status == "stopping":
+            raise _stopping()
+        raise RequestError(
+            408, f"the body did not come within {seconds:g} s.", {"Connection": "close"}
+        )
+
+    async def _thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Do in a thread what takes milliseconds or waits for a lock."""
+        return await anyio.to_thread.run_sync(
+            partial(work, *arguments), abandon_on_cancel=True, limiter=self._changes
+        )
+
+    def _subscribe(self, source: str | None, *topics: str, frames: bool = True) -> Subscription:
+        if source is not None and source not in self.live.names:
+            known = ", ".join(self.live.names) or "none; name sources when the service starts"
+            raise RequestError(404, f"there is no source {source!r}; sources here: {known}.")
+        sources = (self.live.names if source is None else (source,)) if frames else ()
+        return self.hub.subscribe(frozenset((*topics, *(f"frame {name}" for name in sources))))
+
+    def _shown(self, shown: Shown) -> None:
+        """Hand on a searched frame; called in the thread of the sources."""
+        self.hub.send(f"frame {shown.source}", shown)
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.metrics.picture, shown.source, shown.found)
+
+    def _warm_up(self) -> None:
+        start = time.perf_counter()
+        try:
+            self.service.detector.warmup()
+        except ZsdError as error:
+            self.status = f"the detector does not run: {error}"
+            log.error("%s", self.status)
+            return
+        if self.status == "starting":
+            self.status = "ready"
+            notify("READY=1")
+            log.info("ready after %.1f s", time.perf_counter() - start)
+
+
+class _Static(StaticFiles):
+    """The page's files; a browser asks whether they are still the same."""
+
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        response = super().file_response(*arguments, **options)
+        response.headers.update(PAGE_HEADERS)
+        return response
+
+
+def _stopping() -> RequestError:
+    return RequestError(503, "the service is stopping.", {"Retry-After": "5"})
+
+
+async def _not_here(request: Request, error: Exception) -> Response:
+    """No such path, or not with this method."""
+    status = error.status_code if isinstance(error, HTTPException) else 404
+    path, headers = request.scope["path"], getattr(error, "headers", None)
+    sentence = f"there is no {request.method} {path} here; GET /openapi.json lists all there is."
+    return answer(RequestError(status, sentence, headers))
+
+
+def _version() -> str:
+    try:
+        return version("contrastzsd")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0"

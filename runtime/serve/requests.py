@@ -1,0 +1,124 @@
+"""Parts of a request: its body, its parameters, and the format of its answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+
+from runtime.serve.errors import RequestError
+from zsd_core.errors import did_you_mean, join_sentences
+
+__all__ = ["read_body", "read_box", "read_fields", "read_flag", "wanted_format"]
+
+JSON_BYTES = 4 * 2**20  # a few hundred class vectors
+FORMATS = {"application/json": "json", "image/jpeg": ".jpg", "image/png": ".png"}
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        RequestError: it is longer than ``most`` bytes (413), or ends early (400).
+    """
+    too_long = RequestError(
+        413, f"the body has more than {most / 2**20:.3g} MiB, the most that is taken."
+    )
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > most:
+        raise too_long
+    body = bytearray()
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > most:
+                raise too_long
+    except ClientDisconnect as error:
+        raise RequestError(400, "the request ended before its body was whole.") from error
+    return bytes(body)
+
+
+async def read_fields(request: Request, known: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of a JSON object.
+
+    Raises:
+        RequestError: the body is no JSON object, or has a field that is not known (400).
+    """
+    body = await read_body(request, JSON_BYTES)
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(400, f"the body is no JSON: {error}.") from error
+    if not isinstance(fields, dict):
+        raise RequestError(400, f"the body must be a JSON object with {', '.join(known)}.")
+    strange = [
+        f"there is no field {name!r}, only {', '.join(known)}{did_you_mean(name, known)}"
+        for name in fields
+        if name not in known
+    ]
+    if strange:
+        raise RequestError(400, join_sentences(strange))
+    return fields
+
+
+def read_box(text: str | None) -> tuple[float, float, float, float] | None:
+    """A box from ``x1,y1,x2,y2``; None where none is given.
+
+    Raises:
+        RequestError: it is not four numbers (400).
+    """
+    if text is None:
+        return None
+    try:
+        x1, y1, x2, y2 = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise RequestError(400, f"box is {text!r}, must be four numbers x1,y1,x2,y2.") from error
+    return x1, y1, x2, y2
+
+
+def read_flag(request: Request, name: str, default: bool) -> bool:
+    """A parameter that is true or false.
+
+    Raises:
+        RequestError: it is neither (400).
+    """
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise RequestError(400, f"{name} is {text!r}, must be true or false.")
+    return text.lower() in ("true", "1")
+
+
+def wanted_format(accept: str) -> str:
+    """Format that an ``Accept`` header likes best: "json", ".jpg" or ".png".
+
+    Raises:
+        RequestError: none of them (406).
+    """
+    ranges = []
+    for part in (accept or "*/*").split(","):
+        name, *parameters = (piece.strip() for piece in part.lower().split(";"))
+        quality = 1.0
+        for parameter in parameters:
+            key, _, value = parameter.partition("=")
+            if key.strip() == "q":
+                try:
+                    quality = float(value)
+                except ValueError:
+                    quality = 0.0
+        ranges.append((name, quality))
+
+    def liking(media: str) -> float:
+        kind = media.partition("/")[0]
+        for pattern in (media, f"{kind}/*", "*/*"):  # the most specific decides
+            found = [quality for name, quality in ranges if name == pattern]
+            if found:
+                return max(found)
+        return 0.0
+
+    best = max(FORMATS, key=liking)  # the first of equals
+    if liking(best) <= 0:
+        raise RequestError(406, f"no answer is {accept!r}; accept {', '.join(FORMATS)}.")
+    return FORMATS[best]

@@ -1,0 +1,92 @@
+"""Signatures of bundles, by OpenSSF's model-signing, with a key and offline.
+
+The hashes of a manifest say that files are whole. Whoever changes a file can write its hash too; a
+signature says who made the bundle. It covers every file of the bundle's directory, the manifest
+included, and lies beside them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from zsd_core.errors import BundleError, ConfigError, ZsdError, require
+
+__all__ = ["SIGNATURE", "SIGNATURE_BYTES", "sign_folder", "verify_signature"]
+
+SIGNATURE = "model.sig"  # model-signing's own name for it
+SIGNATURE_BYTES = 4 << 20  # most; one has about 200 for every file
+
+
+def sign_folder(root: Path, private_key: str | os.PathLike[str], password: str | None) -> None:
+    """Sign every file of a directory, and write the signature into it.
+
+    Raises:
+        ConfigError: the key cannot be used.
+        MissingPackageError: model-signing is not installed.
+    """
+    hashing, signing = _library("hashing"), _library("signing")
+    (root / SIGNATURE).unlink(missing_ok=True)
+    config = (
+        hashing.Config()
+        .set_allow_symlinks(True)
+        .set_ignored_paths(paths=[root / SIGNATURE], ignore_git_paths=False)
+    )
+    try:
+        signer = signing.Config().use_elliptic_key_signer(
+            private_key=Path(private_key), password=password
+        )
+    except Exception as error:  # of cryptography, of many kinds
+        raise ConfigError(
+            f"{private_key} is not a private key of an elliptic curve in PEM that can be used "
+            f"({error}). Make one: python -m export.sign --new-key {private_key}"
+        ) from error
+    signer.set_hashing_config(config).sign(root, root / SIGNATURE)
+
+
+def verify_signature(bundle: Path, root: Path, public_key: str | os.PathLike[str]) -> None:
+    """Check that a bundle is exactly what the owner of a key signed.
+
+    Args:
+        bundle: for messages.
+        root: directory of its files.
+        public_key: PEM file of whom to trust.
+
+    Raises:
+        BundleError: there is no signature, it is by another key, or a file was changed, added or
+            removed since.
+        ConfigError: the key cannot be read.
+        MissingPackageError: model-signing is not installed.
+    """
+    hashing, verifying = _library("hashing"), _library("verifying")
+    place = root / SIGNATURE
+    if not place.is_file() or place.stat().st_size > SIGNATURE_BYTES:
+        raise BundleError(
+            f"{bundle} is not signed, and a signature is required. Its hashes say that it is "
+            "whole, not who made it; ask its maker for a signed one."
+        )
+    config = (
+        hashing.Config()
+        .set_allow_symlinks(True)
+        .set_ignored_paths(paths=[place], ignore_git_paths=False)
+    )
+    try:
+        verifier = verifying.Config().use_elliptic_key_verifier(public_key=Path(public_key))
+    except Exception as error:  # of cryptography, of many kinds
+        raise ConfigError(
+            f"{public_key} is not a public key of an elliptic curve in PEM: {error}"
+        ) from error
+    try:
+        verifier.set_hashing_config(config).verify(root, place)
+    except ZsdError:
+        raise
+    except Exception as error:  # of the library, of protobuf and JSON
+        raise BundleError(
+            f"{bundle}: its signature does not hold for the key {public_key}: "
+            f"{str(error) or type(error).__name__}. Do not use this bundle; ask its maker."
+        ) from error
+
+
+def _library(module: str) -> Any:
+    return require(f"model_signing.{module}", "sign")

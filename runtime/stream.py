@@ -1,0 +1,203 @@
+"""Detections in videos, cameras and network streams, many at once."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+from typing import Any, NoReturn, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.detections import Detections
+from runtime.frames import Frame, Frames, Policy, SourceState
+from runtime.processes import check_process
+from runtime.sources import Place, Source
+from runtime.tracking import Tracks
+from zsd_core.errors import ConfigError
+
+__all__ = ["Finder", "Stream"]
+
+Image = NDArray[np.uint8]
+
+
+class Finder(Protocol):
+    """Protocol of a detector for streams: ``runtime.Detector`` is one."""
+
+    def __call__(self, image: Sequence[Any], *, color: Any) -> list[Detections]:
+        """Detections of every image of a list, ``(H, W, 3)`` uint8 in the order ``color``."""
+
+
+class Stream:
+    """Iterate over ``(frame, detections)`` of files, cameras and network streams.
+
+        with Stream(detector, ["rtsp://cam/1", "door.mp4"]) as stream:
+            for frame, found in stream:
+                print(frame.source, frame.seconds, found)
+
+    Every source is read in a thread of its own. A file gives every frame, a live source the newest:
+    a detector that is slower than the camera skips frames and never falls behind. Sources take
+    turns, so a busy one cannot hold up the others, and one that is lost is tried again while the
+    others go on. The iteration ends when every source has ended; cameras that are retried never do.
+
+    All methods may be called from any thread; classes and thresholds of the detector may change
+    while the stream runs.
+
+    Args:
+        detector: a ``Detector``, or anything that is called like one with a list of images.
+        sources: paths of videos and images, addresses, camera numbers; or {name: one of these}.
+            A ``runtime.sources.Source`` says itself whether it is a file or live.
+            Without a name, a source is called by its address, credentials hidden.
+        timeout: seconds for opening a live source and for a read. OpenCV may wait two or three
+            times as long before it reports a loss.
+        retry: (shortest, longest) pause in seconds before a lost live source is opened again; the
+            pause doubles with every attempt that fails. None: a lost source raises ``ImageError``.
+        policy: "all" frames or the "newest"; "auto" is all of a file and the newest of a live
+            source. "all" of a live source lets its delay grow. "newest" of a file plays it at its
+            own pace, as though it was a camera.
+        tracker: an object with ``update(sv.Detections)``, of which every source gets a copy, or a
+            function that makes one. ``Detections.track_ids`` are its numbers, per source.
+        max_batch: most frames of different sources that are searched together. Whether that pays is
+            measured on the first frames; where it does not, frames are searched one by one.
+        endless: wait for ``add`` when all sources have ended, until ``close``.
+
+    Raises:
+        ConfigError: an argument is not valid, or two sources have one name.
+        ImageError: there is no such file.
+    """
+
+    def __init__(
+        self,
+        detector: Finder,
+        sources: Sequence[Place | Source] | Mapping[str, Place | Source] = (),
+        *,
+        timeout: float = 5.0,
+        retry: tuple[float, float] | None = (0.5, 30.0),
+        policy: Policy = "auto",
+        tracker: Any = None,
+        max_batch: int = 8,
+        endless: bool = False,
+    ) -> None:
+        if max_batch < 1:
+            raise ConfigError(f"Stream: max_batch is {max_batch}, must be at least 1.")
+        self._detector, self._tracker = detector, tracker
+        self._process = os.getpid()
+        self._pace = _Pace(max_batch)
+        self._tracks: dict[str, Tracks] = {}
+        if tracker is not None:
+            Tracks(tracker)  # what is wrong with it shows before anything is opened
+        self._frames = Frames(sources, timeout=timeout, retry=retry, policy=policy, endless=endless)
+
+    @property
+    def states(self) -> dict[str, SourceState]:
+        """The state of every source, by name: how it is doing, what was dropped or skipped."""
+        return self._frames.states
+
+    def add(
+        self, source: Place | Source, *, name: str | None = None, policy: Policy | None = None
+    ) -> str:
+        """Add a source while the stream runs; return its name, as ``frame.source`` has it.
+
+        Args:
+            source: path, address or camera number.
+            name: what to call it.
+            policy: "all", "newest" or "auto", for this source alone.
+
+        Raises:
+            ConfigError: it is there already, or the stream is closed.
+            ImageError: there is no such file.
+        """
+        return self._frames.add(source, name=name, policy=policy)
+
+    def remove(self, source: Place) -> None:
+        """Remove a source, by its name or as it was given; no frame of it comes any more.
+
+        Raises:
+            ConfigError: the stream has no such source.
+        """
+        self._frames.remove(source)
+
+    def __iter__(self) -> Iterator[tuple[Frame, Detections]]:
+        """Yield every frame with what was found in it.
+
+        Raises:
+            DeviceError: this process was forked from the one that opened the stream.
+            ImageError: a source has failed: of ``retry=None`` at once, a file when all other
+                sources have ended. Iterating again goes on with the others.
+        """
+        check_process(self._process, "Stream")
+        while frames := self._frames.take(self._pace.most):
+            start = time.perf_counter()
+            results = self._detector([frame.image for frame in frames], color="bgr")
+            self._pace.note(len(frames), time.perf_counter() - start)
+            for frame, found in zip(frames, results, strict=True):
+                if len(frames) == 1 or frame.source in self.states:  # not removed meanwhile
+                    yield frame, self._tracked(frame, found)
+
+    def stop(self) -> None:
+        """End every iteration soon, without waiting; may be called from a signal handler."""
+        self._frames.stop()
+
+    def close(self) -> None:
+        """End every iteration and all reading; closing again is harmless.
+
+        A camera that hangs is left to its thread, which frees it within the time-out; the program
+        waits that long at its end.
+        """
+        self._frames.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Stream cannot be pickled or copied: its cameras are open in this process. Make one "
+            "where it is to be used; a Detector can be sent there."
+        )
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _tracked(self, frame: Frame, found: Detections) -> Detections:
+        if self._tracker is None:
+            return found
+        if frame.source not in self._tracks:
+            self._tracks[frame.source] = Tracks(self._tracker)
+        return self._tracks[frame.source].follow(frame, found)
+
+
+class _Pace:
+    """Whether it pays to search several frames together: measured, then decided once.
+
+    Args:
+        largest: most frames together.
+    """
+
+    SAMPLES = 4  # of each way; the first of each is left out, since it may be a warm-up
+    GAIN = 0.9  # together must take less than this share of the time
+
+    def __init__(self, largest: int) -> None:
+        self._largest = largest
+        self._seconds: dict[bool, list[float]] = {False: [], True: []}  # a frame's, by "together"
+        self._decided: int | None = 1 if largest == 1 else None
+
+    @property
+    def most(self) -> int:
+        """Maximum number of frames to take next."""
+        if self._decided is not None:
+            return self._decided
+        together = len(self._seconds[True]) < self.SAMPLES
+        return self._largest if together else 1
+
+    def note(self, frames: int, seconds: float) -> None:
+        """Learn from a call that took ``seconds`` for ``frames``."""
+        if self._decided is not None:
+            return
+        samples = self._seconds[frames > 1]
+        if len(samples) < self.SAMPLES:
+            samples.append(seconds / frames)
+        if all(len(s) == self.SAMPLES for s in self._seconds.values()):
+            alone, together = (median(self._seconds[way][1:]) for way in (False, True))
+            self._decided = self._largest if together < self.GAIN * alone else 1

@@ -1,0 +1,87 @@
+"""Zip bundles, unpacked once for all processes of a user.
+
+The files lie in the user's cache, in a folder named by the SHA-256 of the zip, and no process owns
+them: neither a fork nor a signal takes them away from another process, and however many processes
+open a zip or are killed, there is one copy. It is made aside and renamed, under a lock that ends
+with its process; what a killed process left half made is removed by the next.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from runtime.archive import sha256, unpack
+from runtime.cache_files import cache_folder
+from zsd_core.errors import BundleError
+
+__all__ = ["open_unpacked"]
+
+T = TypeVar("T")
+
+
+def open_unpacked(
+    archive: Path, check: Callable[[Path, str], Mapping[str, Any]], opened: Callable[[Path], T]
+) -> T:
+    """Unpack a zip unless its files are there, and open the folder.
+
+    Args:
+        archive: the zip.
+        check: parses and checks the manifest's text, given the path for messages.
+        opened: opens the folder and verifies every file in it; raises ``BundleError`` otherwise. A
+            copy that it refuses is unpacked again.
+
+    Raises:
+        BundleError: the zip is no bundle or damaged, or there is no room for its files.
+    """
+    try:
+        place = cache_folder("bundles") / sha256(archive)
+        if (bundle := _opened(place, opened)) is not None:
+            return bundle
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(place.parent / "lock"):
+            if (bundle := _opened(place, opened)) is not None:  # another process was faster
+                return bundle
+            shutil.rmtree(place, ignore_errors=True)
+            aside = place.with_suffix(".aside")
+            shutil.rmtree(aside, ignore_errors=True)
+            try:
+                aside.mkdir()
+                unpack(archive, aside, check)
+                opened(aside)
+                aside.rename(place)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+            return opened(place)
+    except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home
+        said = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise BundleError(
+            f"{archive} cannot be unpacked into the user's cache: {said}. Set XDG_CACHE_HOME to a "
+            "folder that can be written to and has room, or unzip the bundle yourself and open its "
+            "folder."
+        ) from error
+
+
+def _opened(place: Path, opened: Callable[[Path], T]) -> T | None:
+    """Open a copy; None where there is none or it is damaged, though the zip may be whole."""
+    try:
+        return opened(place) if place.is_dir() else None
+    except BundleError:
+        return None
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock between processes; it ends with the process at the latest."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)  # a forked child may hold the file open
+        os.close(file)

@@ -1,0 +1,1 @@
+"""The data build of a vocabulary; no part of the package."""

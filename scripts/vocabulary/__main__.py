@@ -1,0 +1,7 @@
+"""``python -m scripts.vocabulary``."""
+
+import sys
+
+from scripts.vocabulary.build import main
+
+sys.exit(main())

@@ -1,0 +1,185 @@
+"""The frame of benchmarks.trust: parts are found, faults are counted, a stopped run goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.trust import __main__ as command
+from benchmarks.trust import attempts, table
+from benchmarks.trust.parts import classes, faults, images, service
+from benchmarks.trust.table import Part, Result
+from zsd_core.errors import BundleError
+
+
+def part(run, **changes) -> Part:
+    values = {"name": "fake", "tried": "x", "unit": "inputs", "full": 100, "short": 7, "run": run}
+    return Part(**(values | changes))
+
+
+def test_every_part_has_a_name_a_budget_and_a_short_form():
+    for name, found in table.all_parts().items():
+        assert name == found.name == name.lower()
+        assert " " not in name
+        assert 0 < found.short <= found.full
+
+
+def test_a_stopped_run_goes_on_and_loss_is_the_exit_status(tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def good(budget, seed, advance):
+        calls.append((budget, seed))
+        advance(int(budget))
+        return Result(inputs=int(budget), load="2 threads")
+
+    def bad(budget, seed, advance):
+        faults = ["input 3: ValueError", "input 4: ValueError", "lost"]
+        return Result(inputs=9, load="", faults=faults)
+
+    parts = {"good": part(good, name="good"), "bad": part(bad, name="bad")}
+    monkeypatch.setattr(command, "all_parts", lambda: parts)
+    rows, page = tmp_path / "rows.json", tmp_path / "page.md"
+    page.write_text("<!-- numbers: trust -->\n<!-- /numbers -->\n")
+    options = ["--short", "--json", str(rows), "--markdown", str(page)]
+    assert command.main([*options, "--part", "good"]) == 0
+    assert command.main(options) == 1
+    assert calls == [(7, 0)], "good is in the file and must not run again"
+    assert command.main([*options, "--part", "good", "--seed", "2"]) == 1  # bad is still there
+    assert command.main([*options, "--part", "good", "--again"]) == 1
+    assert calls == [(7, 0), (7, 2), (7, 0)]
+    written = {row["part"]: row for row in json.loads(rows.read_text())}
+    assert written["bad"]["lost"] == 3
+    assert written["bad"]["faults"] == ["lost", "input 3: ValueError"]
+    assert "| `good` | x | 7 | 2 threads |" in page.read_text()
+    assert "input 3: ValueError" in capsys.readouterr().err
+
+
+def test_rows_that_are_none_are_refused(tmp_path, capsys):
+    (tmp_path / "rows.json").write_text('{"a": 1}')
+    assert command.main(["--json", str(tmp_path / "rows.json"), "--part", "manifest"]) == 1
+    assert "holds no rows" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- inputs in a process of their own
+
+
+def faulty(folder):
+    """Inputs that go wrong in every way there is; the tenth of each twenty."""
+
+    def attempt(rng):
+        kind = rng.randrange(20)
+        if kind == 0:
+            raise BundleError("a sentence")
+        if kind == 1:
+            raise BundleError("")
+        if kind == 2:
+            raise KeyError("raw")
+        if kind == 3:
+            os._exit(7)
+        if kind == 4:
+            bytearray(8 << 30)
+
+    return attempt
+
+
+def hanging(folder):
+    return lambda rng: time.sleep(60 if rng.random() < 0.4 else 0)
+
+
+def test_every_way_to_go_wrong_is_a_fault():
+    advanced = []
+    result = attempts.tried(faulty, 60, 0, advanced.append)
+    kinds = {fault.partition(": ")[2].split(":")[0].split(" at ")[0] for fault in result.faults}
+    assert kinds == {
+        "BundleError without a sentence",
+        "KeyError",
+        "MemoryError",
+        "the process ended with 7",
+    }
+    assert (result.inputs, sum(advanced)) == (60, 60)
+    assert attempts.tried(faulty, 60, 0, advanced.append).faults == result.faults
+
+
+def test_a_hang_ends(monkeypatch):
+    monkeypatch.setattr(attempts, "HANG", 1.0)
+    result = attempts.tried(hanging, 3, 0, lambda count: None)
+    assert result.faults
+    assert all("not done after 1 s" in fault for fault in result.faults)
+
+
+@pytest.mark.parametrize("name", sorted(table.all_parts()))
+def test_the_short_form_loses_nothing(name):
+    found = table.all_parts()[name]
+    result = found.run(found.short, 0, lambda count: None)
+    assert not result.faults, result.faults[:20]
+    assert result.inputs > 0
+
+
+# ---------------------------------------------------------------- the parts see what they look for
+
+
+def test_a_mixed_class_set_is_a_fault(monkeypatch):
+    from runtime.classes import ActiveClasses
+
+    right = ActiveClasses.detections
+
+    def mixed(self, result):
+        found = right(self, result)
+        return dataclasses.replace(found, class_set_version=max(1, found.class_set_version - 1))
+
+    good = classes.classes(20, 0, lambda count: None)
+    monkeypatch.setattr(ActiveClasses, "detections", mixed)
+    bad = classes.classes(100, 0, lambda count: None)
+    assert not good.faults
+    assert bad.faults
+
+
+def test_an_error_of_another_library_and_a_wrong_picture_are_faults(tmp_path, monkeypatch):
+    import runtime.images
+
+    attempt = images.images(tmp_path, quiet=False)
+    monkeypatch.setattr(images, "UNCHANGED", 1.0)
+    assert [attempts.refusal(attempt, random.Random(n)) for n in range(20)] == [None] * 20
+    monkeypatch.setattr(runtime.images, "_jpeg_is_whole", lambda data: 1 / 0)
+    monkeypatch.setattr(runtime.images, "upright", lambda image, data: image[::-1].copy())
+    said = " ".join(str(attempts.refusal(attempt, random.Random(n))) for n in range(60))
+    assert "ZeroDivisionError" in said and "WrongResultError" in said
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "right"),
+    [
+        (1, "error: no room.", True),
+        (0, "error: no room.", False),
+        (1, "", False),
+        (1, "Traceback (most recent call last):\nKeyError\nerror: x", False),
+        (-9, "error: no room.", False),
+    ],
+)
+def test_only_a_sentence_and_a_status_will_do(status, text, right):
+    run = subprocess.CompletedProcess([], status, "", text)
+    assert (faults._sentence(run) is None) == right
+
+
+def test_an_answer_of_no_class_set_or_of_two_is_a_fault():
+    expected = [[[{"class": "cat"}]], [[{"class": "cup"}]], [[{"class": "cat"}]]]
+    server, found = service.Server(Path(), False, life=1), []
+
+    def judge(name, version):
+        said = {"detections": [{"class": name, "color": "red"}], "class_set_version": version}
+        service._judge(server, 1, said, 0, expected, found)
+
+    judge("cat", 2)
+    judge("cup", 3)
+    judge("cat", 2)
+    assert not found
+    judge("cup", 2)
+    judge("zebra", 4)
+    assert len(found) == 2

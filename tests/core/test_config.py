@@ -1,0 +1,162 @@
+"""Configurations that cannot be wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+
+from zsd_core.config import ModelConfig, PreprocessConfig, ProposalConfig
+from zsd_core.errors import ConfigError
+from zsd_core.learning.experiment import Config, load_config
+from zsd_core.options import from_mapping
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_recipe_loads_and_survives_json(path):
+    config = load_config(path)
+    assert from_mapping(Config, json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+def test_the_papers_numbers():
+    config = load_config(CONFIGS[0].with_name("paper_coco_48_17.yaml"))
+    assert config.model.preprocess.shorter_edge == 600
+    assert len(config.model.proposals.anchors()) == 9
+    assert (config.model.scoring.joint_dim, config.model.scoring.hidden_dim) == (2048, 1024)
+    assert (config.loss.unseen_weight, config.loss.contrast_weight) == (0.2, 0.5)
+    assert (config.training.learning_rate, config.training.momentum) == (0.01, 0.9)
+
+
+def test_overrides_win_and_read_yaml(tmp_path):
+    (tmp_path / "base.yaml").write_text("training: {epochs: 3, seed: 1}\n")
+    (tmp_path / "own.yaml").write_text("base: base.yaml\ntraining: {seed: 2}\n")
+    config = load_config(
+        tmp_path / "own.yaml", ["training.learning_rate=1e-3", "training.decay_epochs=[1, 2]"]
+    )
+    training = config.training
+    assert (training.epochs, training.seed, training.learning_rate) == (3, 2, 1e-3)
+    assert training.decay_epochs == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"training": {"epoch": 3}}, "Config.training has no field 'epoch'; did you mean 'epochs'"),
+        ({"training": {"epochs": "three"}}, "Config.training.epochs is 'three', must be of type"),
+        ({"training": {"flip": 1}}, "must be of type bool"),
+        ({"training": {"epochs": True}}, "must be of type int"),
+        ({"training": {"decay_epochs": 3}}, "must be a list"),
+        ({"training": 3}, "must be a mapping"),
+        ({"model": {"scoring": {"fusion": "max"}}}, "must be one of 'softmax', 'sigmoid', 'raw'"),
+        ({"model": {"scoring": {"similarity_temperature": 0}}}, "must be above 0"),
+        ({"model": {"scoring": {"background": "rpn"}}}, "set it to 'background'"),
+        ({"model": {"detection": {"score_threshold": 5}}}, r"must lie in \[0, 1\]"),
+        ({"model": {"proposals": {"post_nms_top": 9000}}}, "pre_nms_top, 6000"),
+        ({"model": {"regions": {"output_size": [7]}}}, "must hold 2 values"),
+        ({"model": {"preprocess": {"longer_edge": 10}}}, "at least shorter_edge, 600"),
+        ({"model": {"preprocess": {"std": [1, 0, 1]}}}, r"std is \(1.0, 0.0, 1.0\), must be above"),
+        ({"model": {"preprocess": {"std": [1, "nan", 1]}}}, r"std\[1\] is nan, must be finite"),
+        (
+            {"model": {"preprocess": {"mean": [float("inf"), 0, 0]}}},
+            r"mean\[0\] is inf, must be fi",
+        ),
+        ({"model": {"proposals": {"anchor_sizes": []}}}, "anchor_sizes is .*, needs at least one"),
+        ({"model": {"proposals": {"anchor_sizes": [-5]}}}, "anchor_sizes is .*, must be above 0"),
+        ({"model": {"proposals": {"aspect_ratios": [0, 1]}}}, "ratios is .*, must be above 0"),
+        ({"model": {"proposals": {"levels": [0]}}}, "levels is .*, must be above 0"),
+        ({"model": {"proposals": {"channels": 0}}}, "channels is 0, must be above 0"),
+        ({"model": {"proposals": {"nms_threshold": 0}}}, "nms_threshold is 0.0, must be above 0"),
+        ({"model": {"proposals": {"min_size": -1}}}, "min_size is -1.0, must not be negative"),
+        ({"model": {"regions": {"stride": 0}}}, "RegionConfig.stride is 0, must be above 0"),
+        (
+            {"model": {"regions": {"output_size": [7, 0]}}},
+            r"output_size is \(7, 0\), must be above",
+        ),
+        ({"model": {"regions": {"sampling_ratio": -1}}}, "sampling_ratio is -1, must not be neg"),
+        ({"model": {"detection": {"score_threshold": 10**400}}}, "must be of type float"),
+        ({"model": {1: {}}}, "Config.model has no field 1"),
+        ({"training": {"batch_size": 0}}, "TrainingConfig.batch_size is 0, must be above 0"),
+        ({"training": {"seed": 2**32}}, "TrainingConfig.seed is 4294967296, must be below 2"),
+        ({"training": {"epochs": -1}}, "TrainingConfig.epochs is -1, must not be negative"),
+        ({"training": {"foreground": 25}}, r"TrainingConfig.foreground is 25.0, must lie in \[0"),
+        ({"training": {"dropout": 1}}, "TrainingConfig.dropout is 1.0, must be below 1"),
+        ({"training": {"stretch": []}}, r"TrainingConfig.stretch is \(\), needs a factor"),
+        ({"training": {"edges": [0]}}, r"TrainingConfig.edges is \(0,\), must be above 0"),
+        ({"loss": {"contrast_temperature": 0}}, "LossConfig.contrast_temperature is 0.0, must"),
+        ({"data": {"keep_score": 30}}, "DataConfig.keep_score is 30.0, must lie in"),
+    ],
+)
+def test_what_is_wrong_is_named(values, message):
+    with pytest.raises(ConfigError, match=message):
+        from_mapping(Config, values)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot read"),
+        ("a: [", "not valid YAML"),
+        ("- a", "must be a mapping of sections"),
+        ("base: 3", "base is 3, must be the name of another file"),
+        ("base: ../{folder}/config.yaml", "must be the name of another file"),
+    ],
+)
+def test_an_unreadable_file_is_named(tmp_path, text, message):
+    path = tmp_path / "config.yaml"
+    if text is not None:
+        path.write_text(text.format(folder=tmp_path.name))
+    with pytest.raises(ConfigError, match=message):
+        load_config(path)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    path = tmp_path / "last.pt"
+    path.write_bytes(b"PK\x80")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.epochs", r"must look like training\.epochs=3"),
+        ("data.images=[photographs", "is not valid YAML"),
+        ("training.epochs.most=3", r"epochs is \d+, not a section"),
+    ],
+)
+def test_an_override_that_cannot_be_applied_is_refused(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(CONFIGS[0], [override])
+
+
+def test_anchors_are_torchvision_s():
+    config = ProposalConfig(anchor_sizes=(32.0, 100.0), aspect_ratios=(0.5, 1.0, 2.0))
+    generator = AnchorGenerator(((32, 100),), ((0.5, 1.0, 2.0),))
+    np.testing.assert_array_equal(config.anchors(), generator.cell_anchors[0].numpy())
+
+
+@pytest.mark.parametrize(
+    ("size", "resized", "padded"),
+    [
+        ((480, 640), (600, 800), (608, 800)),
+        ((640, 480), (800, 600), (800, 608)),
+        ((100, 1000), (100, 1000), (128, 1024)),
+        ((1, 1), (600, 600), (608, 608)),
+        ((1, 4000), (1, 1000), (32, 1024)),
+    ],
+)
+def test_the_size_of_the_network_input(size, resized, padded):
+    config = PreprocessConfig()
+    assert config.resized(*size) == resized
+    assert config.padded(*resized) == padded
+
+
+def test_a_configuration_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ModelConfig().regions = None

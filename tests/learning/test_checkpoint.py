@@ -1,0 +1,83 @@
+"""Checkpoints come back whole, or not at all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from zsd_core.config import BackboneConfig, ModelConfig, ProposalConfig, ScoringConfig
+from zsd_core.errors import ConfigError, DataError
+from zsd_core.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from zsd_core.learning.experiment import Config
+from zsd_core.learning.models import ContrastZSD
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    torch.manual_seed(0)
+    model = ModelConfig(
+        backbone=BackboneConfig(name="resnet18", frozen="all"),
+        proposals=ProposalConfig(channels=8, objectness="background"),
+        scoring=ScoringConfig(
+            vector_dim=6, joint_dim=8, hidden_dim=8, contrast_dim=8, background="rpn"
+        ),
+    )
+    return Checkpoint(
+        config=Config(model=model),
+        model=ContrastZSD(model),
+        seen=("a", "b"),
+        unseen=("c",),
+        vectors=np.eye(3, 6, dtype=np.float32),
+        training={"seconds": 1.5},
+        state={"position": {"phase": 0}},
+    )
+
+
+def test_what_is_saved_is_loaded(checkpoint, tmp_path):
+    save_checkpoint(checkpoint, tmp_path / "deep" / "last.pt")
+    loaded = load_checkpoint(tmp_path / "deep" / "last.pt")
+    assert loaded.config == checkpoint.config
+    assert (loaded.seen, loaded.unseen) == (("a", "b"), ("c",))
+    assert (loaded.training, loaded.state) == (checkpoint.training, checkpoint.state)
+    np.testing.assert_array_equal(loaded.vectors, checkpoint.vectors)
+    expected = checkpoint.model.state_dict()
+    assert all(torch.equal(v, expected[k]) for k, v in loaded.model.state_dict().items())
+    assert not loaded.model.training
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["last.pt"]
+
+
+def test_a_damaged_foreign_missing_or_newer_file_is_named(checkpoint, tmp_path):
+    path = tmp_path / "last.pt"
+    with pytest.raises(DataError, match="cannot read checkpoint"):
+        load_checkpoint(path)
+    save_checkpoint(checkpoint, path)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(DataError, match="is not a checkpoint of this project"):
+        load_checkpoint(path)
+    torch.save({"model": {}}, path)
+    with pytest.raises(DataError, match="is not a checkpoint of this project"):
+        load_checkpoint(path)
+    path.write_text('{"seed": 0}')
+    with pytest.raises(DataError, match=r"or is damaged; train writes last\.pt\.$"):
+        load_checkpoint(path)  # not torch's own advice, to load what it distrusts
+    torch.save({"format": 99}, path)
+    with pytest.raises(DataError, match="format 99, this version reads up to 1"):
+        load_checkpoint(path)
+
+
+def test_a_failed_write_leaves_the_older_file(checkpoint, tmp_path, monkeypatch):
+    path = tmp_path / "last.pt"
+    save_checkpoint(checkpoint, path)
+    before = path.read_bytes()
+    for error in (OSError(28, "No space left"), RuntimeError("unexpected pos 660224 vs 660112")):
+
+        def fails(values, partial, error=error):
+            partial.write_bytes(b"a part")
+            raise error
+
+        monkeypatch.setattr(torch, "save", fails)
+        with pytest.raises(ConfigError, match=r"last\.pt cannot be written \(.*make room"):
+            save_checkpoint(checkpoint, path)
+        assert path.read_bytes() == before
+        assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from zsd_core.errors import DataError
+from zsd_core.learning.data.coco import read_coco
+
+
+def annotation(**changes):
+    return {"id": 1, "image_id": 9, "category_id": 18, "bbox": [10, 20, 30, 40], **changes}
+
+
+@pytest.fixture
+def write(tmp_path):
+    (tmp_path / "a.jpg").touch()
+
+    def _write(**changes):
+        values = {
+            "images": [{"id": 9, "file_name": "a.jpg", "width": 100, "height": 80}],
+            "annotations": [annotation()],
+            "categories": [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}],
+            **changes,
+        }
+        path = tmp_path / "instances.json"
+        path.write_text(json.dumps(values))
+        return path, tmp_path
+
+    return _write
+
+
+def test_boxes_become_corners_and_names(write):
+    notes = [
+        annotation(),
+        annotation(id=2, category_id=1, bbox=[0.5, 0, 1, 2], iscrowd=1),
+        annotation(id=3, score=0.25),
+    ]
+    dataset = read_coco(*write(annotations=notes))
+    (image,) = dataset.images
+    np.testing.assert_array_equal(
+        image.boxes, [[10, 20, 40, 60], [0.5, 0, 1.5, 2], [10, 20, 40, 60]]
+    )
+    assert image.labels == ("dog", "person", "dog")
+    assert image.scores.tolist() == [1, 1, 0.25]
+    assert image.crowd.tolist() == [False, True, False]
+    assert (image.id, image.width, image.height, image.path.name) == (9, 100, 80, "a.jpg")
+    assert dataset.categories == ("dog", "person")
+    assert dataset.counts == {"images read": 1, "boxes read": 3}
+
+
+def test_image_without_annotation_stays(write):
+    assert read_coco(*write(annotations=[])).images[0].labels == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"annotations": [annotation(category_id=2)]}, "category_id 2, which is not among the 2"),
+        ({"annotations": [annotation(category_id=[])]}, r"category_id \[\], must be a number or"),
+        ({"annotations": [annotation(image_id={})]}, "image_id {}, must be a number or"),
+        ({"annotations": [None]}, "an annotation has no 'image_id': None"),
+        ({"annotations": [annotation(image_id=8)]}, "names image 8, not listed"),
+        ({"annotations": [annotation(bbox=[1, 2, 3])]}, r"has bbox \[1, 2, 3\]"),
+        ({"annotations": [annotation(bbox=None)]}, "has bbox None"),
+        ({"annotations": [annotation(bbox=[1, 2, -3, 4])]}, "must be finite, with x1 <= x2"),
+        ({"annotations": [annotation(score=1.5)]}, "score 1.5, must lie in"),
+        ({"annotations": [annotation(score="high")]}, "score 'high'"),
+        ({"annotations": [{"id": 1}]}, "an annotation has no 'image_id'"),
+        ({"annotations": {}}, "not in COCO format: there is no list 'annotations'"),
+        ({"images": [{"id": 9, "width": 1, "height": 1}]}, "an image has no 'file_name'"),
+        ({"images": [{"id": 9}, {"id": 9}]}, "image id 9 stands there twice"),
+        ({"images": [{"id": None}]}, "an image has id None, must be"),
+        ({"images": [9]}, "an image has no 'id': 9"),
+        (
+            {"images": [{"id": 9, "file_name": "a.jpg", "width": "100", "height": 80}]},
+            "size '100' x 80; both must be positive numbers",
+        ),
+        (
+            {"images": [{"id": 9, "file_name": "a.jpg", "width": 1e999, "height": 80}]},
+            "size inf x 80",
+        ),
+        ({"categories": [{"id": 18, "name": None}]}, "category 18 has name None, must be a word"),
+        ({"categories": ["dog"]}, "a category has no 'id'"),
+        ({"categories": [{"id": 18, "name": "a"}, {"id": 18, "name": "b"}]}, "'b' .* twice"),
+        ({"categories": [{"id": 18, "name": "a"}, {"id": 19, "name": "a"}]}, "'a' .* twice"),
+    ],
+)
+def test_malformed_file_is_a_sentence(write, changes, says):
+    with pytest.raises(DataError, match=says):
+        read_coco(*write(**changes))
+
+
+def test_missing_files_are_named(write, tmp_path):
+    path, folder = write()
+    with pytest.raises(DataError, match=r"cannot read annotations .*No such file"):
+        read_coco(tmp_path / "none.json", folder)
+    with pytest.raises(DataError, match="1 of 1 image files are missing"):
+        read_coco(path, folder / "elsewhere")
+    path.write_text("{")
+    with pytest.raises(DataError, match="is not JSON"):
+        read_coco(path, folder)

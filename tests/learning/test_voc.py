@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from zsd_core.errors import DataError
+from zsd_core.learning.data.voc import read_voc
+
+OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult>
+<bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin><xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox>
+</object>"""
+
+
+def xml(*objects, size="<size><width>50</width><height>40</height></size>"):
+    return f"<annotation>{size}{''.join(objects)}</annotation>"
+
+
+def thing(name="dog", box=(1, 1, 50, 40), difficult=0):
+    return OBJECT.format(name=name, box=box, difficult=difficult)
+
+
+@pytest.fixture
+def devkit(tmp_path):
+    for folder in ("JPEGImages", "Annotations", "ImageSets"):
+        (tmp_path / folder).mkdir()
+
+    def write(text, ids="000005\n"):
+        (tmp_path / "JPEGImages" / "000005.jpg").touch()
+        (tmp_path / "Annotations" / "000005.xml").write_text(text)
+        (tmp_path / "ImageSets" / "train.txt").write_text(ids)
+        return tmp_path / "ImageSets" / "train.txt", tmp_path / "JPEGImages"
+
+    return write
+
+
+def test_one_based_inclusive_corners_become_edges(devkit):
+    dataset = read_voc(*devkit(xml(thing(), thing("tvmonitor", (11, 6, 11, 20), difficult=1))))
+    (image,) = dataset.images
+    np.testing.assert_array_equal(image.boxes, [[0, 0, 50, 40], [10, 5, 11, 20]])
+    assert image.labels == ("dog", "tvmonitor")
+    assert image.difficult.tolist() == image.ignore.tolist() == [False, True]
+    assert (image.id, image.width, image.height) == ("000005", 50, 40)
+    assert dataset.counts == {"images read": 1, "boxes read": 2}
+
+
+def test_second_column_of_an_image_set_is_not_an_id(devkit):
+    assert len(read_voc(*devkit(xml(), "000005  1\n\n"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (xml(thing(box=(9, 1, 3, 4))), "must be finite, with x1 <= x2"),
+        (xml(thing(box=("a", 1, 3, 4))), "<bndbox/xmin> is 'a', must be a number"),
+        (xml(thing(name="")), "<object> has no <name>"),
+        (xml(thing(name="dgo")), "unknown class 'dgo'; did you mean 'dog'"),
+        (xml(size=""), "<annotation> has no <size/width>"),
+        (xml().replace("<width>50", "<width>nan"), "size nan x 40.0; both must be positive"),
+        ("<annotation>", "not valid XML"),
+    ],
+)
+def test_malformed_annotation_is_a_sentence(devkit, text, says):
+    with pytest.raises(DataError, match=says):
+        read_voc(*devkit(text), categories=["dog", "tvmonitor"])
+
+
+def test_missing_files_are_named(devkit, tmp_path):
+    image_set, images = devkit(xml())
+    with pytest.raises(DataError, match="cannot read image set"):
+        read_voc(tmp_path / "none.txt", images)
+    image_set.write_bytes(b"\xff\xd8")
+    with pytest.raises(DataError, match="is not an image set"):
+        read_voc(image_set, images)
+    image_set.write_text("000005\n000006\n")
+    with pytest.raises(DataError, match=r"cannot read annotation .*000006.xml"):
+        read_voc(image_set, images)
+    image_set.write_text("000005\n000005\n")
+    with pytest.raises(DataError, match="image 000005 stands there twice"):
+        read_voc(image_set, images)
+    image_set.write_text("000005\n")
+    (images / "000005.jpg").unlink()
+    with pytest.raises(DataError, match="1 of 1 image files are missing"):
+        read_voc(image_set, images)

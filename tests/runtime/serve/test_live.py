@@ -1,0 +1,245 @@
+"""Live sources, on a double of ``runtime.Stream``."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import queue
+import threading
+import time
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from colour_detector import ColourDetector, picture
+
+import runtime.serve.app
+from runtime.serve.live import source_names
+from zsd_core.errors import ImageError
+
+
+def state(status, error=None):
+    return SimpleNamespace(status=status, error=error)
+
+
+class StreamDouble:
+    """Yields what a test puts into it; ends when it is closed."""
+
+    def __init__(self, detector, sources):
+        self.detector, self.sources = detector, sources
+        self.states = {name: state("opening") for name in sources}
+        self._frames, self.closed = queue.Queue(), threading.Event()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def close(self):
+        self.closed.set()
+        self._frames.put(None)
+
+    def show(self, image, source=None, index=0):
+        source = source or next(iter(self.sources))
+        self.states[source] = state("running")
+        self._frames.put(
+            SimpleNamespace(
+                source=source, index=index, seconds=index / 25, captured=time.time(), image=image
+            )
+        )
+
+    def __iter__(self):
+        while not self.closed.is_set():
+            frame = self._frames.get()
+            if frame is not None:
+                (found,) = self.detector([frame.image], color="bgr")
+                yield frame, found
+
+
+@pytest.fixture
+def live(serve, monkeypatch):
+    """A service on doubles, and its stream."""
+    made = queue.Queue()
+
+    def opened(detector, sources, config):
+        made.put(StreamDouble(detector, sources))
+        return made.queue[0]
+
+    monkeypatch.setattr(runtime.serve.app, "open_stream", opened)
+    monkeypatch.setattr(runtime.serve.app, "source_of", lambda source: None)
+
+    def make(*sources, **config):
+        client = serve(ColourDetector(), sources=sources, **config)
+        return client, made.get(timeout=5)
+
+    return make
+
+
+IMAGE = picture(red=(40, 40, 120, 100))
+
+
+def parts(stream):
+    """Records and pictures of an MJPEG."""
+    held = b""
+    for piece in stream.iter_raw():
+        held += piece
+        while b"\r\n\r\n" in held:
+            head, _, rest = held.partition(b"\r\n\r\n")
+            lines = dict(
+                line.split(": ", 1) for line in head.decode().split("\r\n") if ": " in line
+            )
+            size = int(lines["Content-Length"])
+            if len(rest) < size:
+                break
+            data, held = rest[:size], rest[size:]
+            assert lines["Content-Type"] == "image/jpeg"
+            yield json.loads(lines["X-Frame"]), cv2.imdecode(np.frombuffer(data, np.uint8), 1)
+
+
+def later(action, seconds=0.3):
+    timer = threading.Timer(seconds, action)
+    timer.start()
+    return timer
+
+
+def test_short_names_hide_passwords_and_are_unique():
+    sources = ["rtsp://me:secret@cam:554/front", "films/Door 1.mp4", "0", "x/door-1.avi", "/a/.b"]
+    assert list(source_names(sources)) == [
+        "cam-front",
+        "door-1",
+        "camera-0",
+        "door-1-2",
+        "b",
+    ]
+
+
+@pytest.mark.parametrize("draw", ["true", "false"])
+def test_a_source_is_an_mjpeg_with_its_detections(live, draw):
+    client, stream = live("door.mp4")
+    stream.show(IMAGE, index=7)
+    timer = later(client.app.state.service.stop)  # the test client reads a stream to its end
+    with client.stream("GET", f"/live/door?draw={draw}") as answer:
+        assert answer.headers["content-type"] == "multipart/x-mixed-replace; boundary=frame"
+        record, image = next(parts(answer))
+    timer.join()
+    assert record["source"] == "door" and record["index"] == 7
+    (item,) = record["detections"]
+    assert item["class"] == "red" and item["box"] == [40, 40, 120, 100]
+    corner = image[45:95, 40]
+    plain = np.abs(corner.astype(int) - (30, 30, 220)).max() < 40
+    assert plain == (draw == "false") or image.shape == IMAGE.shape
+
+
+def events(text):
+    """Pairs of name and value of server-sent events."""
+    for block in text.split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in block.split("\n") if ": " in line)
+        if "event" in lines:
+            yield lines["event"], json.loads(lines["data"])
+
+
+def test_events_tell_of_frames_classes_and_states(live):
+    client, stream = live("door.mp4", "rtsp://me:secret@cam/1")
+    stream.show(IMAGE)
+    timer = later(lambda: client.post("/classes", json={"classes": ["blue"]}), 0.8)
+    stopper = later(client.app.state.service.stop, 1.4)
+    text = client.get("/events").text
+    timer.join(), stopper.join()
+    seen = list(events(text))
+    assert [n for n, v in seen if n == "frame" and v["source"] == "door"]
+    versions = [v["version"] for n, v in seen if n == "classes"]
+    assert versions == [1, 2]
+    assert (
+        "sources",
+        [
+            {"name": "door", "state": "running", "error": None},
+            {"name": "cam-1", "state": "opening", "error": None},
+        ],
+    ) in seen
+    assert "secret" not in text
+
+
+def test_events_may_leave_frames_out_or_be_of_one_source(live):
+    client, stream = live("a.mp4", "b.mp4")
+    stream.show(IMAGE, "a")
+    stream.show(IMAGE, "b")
+    time.sleep(0.3)
+    timer = later(client.app.state.service.stop, 0.3)
+    only = {v["source"] for n, v in events(client.get("/events?source=b").text) if n == "frame"}
+    timer.join()
+    assert only == {"b"}
+
+
+def test_sources_are_listed_and_counted(live):
+    client, stream = live("door.mp4")
+    stream.show(IMAGE)
+    for _ in range(100):
+        listed = client.get("/sources").json()["sources"]
+        if listed[0]["state"] == "running":
+            break
+        time.sleep(0.05)
+    assert listed == [{"name": "door", "state": "running", "error": None}]
+    text = client.get("/metrics").text
+    assert 'contrastzsd_source_up{source="door"} 1.0' in text
+    assert 'contrastzsd_pictures_total{source="door"} 1.0' in text
+    assert client.get("/live/dor").status_code == 404
+
+
+def test_viewers_are_bounded(live):
+    client, _ = live("door.mp4", viewers=1)
+    client.app.state.service.hub._viewers.add(object())
+    answer = client.get("/live/door")
+    client.app.state.service.hub._viewers.clear()
+    assert answer.status_code == 503 and "retry-after" in answer.headers
+
+
+def test_the_end_of_the_service_closes_the_stream(live):
+    client, stream = live("door.mp4")
+    assert client.app.state.service.close(timeout=5)
+    assert stream.closed.is_set()
+
+
+@pytest.fixture
+def video(tmp_path):
+    """A video of half a second with a red square in it."""
+    path = tmp_path / "door.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (320, 240))
+    for _ in range(12):
+        writer.write(IMAGE)
+    writer.release()
+    return path
+
+
+def test_a_real_video_is_watched_and_begun_again(serve, video):
+    client = serve(ColourDetector(), sources=[str(video)], loop=True)
+    indices, end = [], time.monotonic() + 20
+    hub = client.app.state.service.hub
+    while time.monotonic() < end and sum(b < a for a, b in itertools.pairwise(indices)) < 2:
+        shown = hub._newest.get("frame door")
+        if shown is not None and (not indices or shown.record["index"] != indices[-1]):
+            indices.append(shown.record["index"])
+            assert [item["class"] for item in shown.record["detections"]] == ["red"]
+            assert 0 <= shown.record["age_ms"] < 60_000
+        time.sleep(0.01)
+    assert sum(b < a for a, b in itertools.pairwise(indices)) >= 2, indices
+    assert client.app.state.service.close(timeout=10)
+
+
+def test_a_video_that_ends_says_so_and_its_last_frame_stays(serve, video):
+    client = serve(ColourDetector(), sources=[str(video)])
+    for _ in range(400):
+        listed = client.get("/sources").json()["sources"]
+        if listed[0]["state"] == "ended":
+            break
+        time.sleep(0.05)
+    assert listed == [{"name": "door", "state": "ended", "error": None}]
+    later(client.app.state.service.stop)
+    with client.stream("GET", "/live/door") as answer:
+        assert next(parts(answer))[0]["source"] == "door"
+
+
+def test_a_source_that_is_not_there_is_an_error_at_once(serve):
+    with pytest.raises(ImageError, match=r"nowhere.mp4: no such file"):
+        serve(sources=["nowhere.mp4"])

@@ -1,0 +1,57 @@
+"""Shares of a batch: in order, all of them, each on a thread, errors as they were raised."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from runtime.backends.shares import Shares
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+@pytest.mark.parametrize("rows", [1, 2, 7, 300])
+def test_results_are_those_of_one_call(count, rows):
+    calls = []
+
+    def run(left, right):
+        calls.append(len(left))
+        return [left + right, left[:, :1]]
+
+    shares = Shares(run, count)
+    left = np.arange(rows * 3, dtype=np.float32).reshape(rows, 3)
+    both, first = shares(left, 10 * left)
+    shares.close()
+    np.testing.assert_array_equal(both, 11 * left)
+    np.testing.assert_array_equal(first, left[:, :1])
+    assert len(calls) == min(count, rows)
+    assert max(calls) - min(calls) <= 1 and sum(calls) == rows
+
+
+def test_shares_run_at_the_same_time():
+    together = threading.Barrier(3)
+
+    def run(rows):
+        together.wait(timeout=10)  # breaks where one share waits for another
+        return [rows]
+
+    shares = Shares(run, 3)
+    (rows,) = shares(np.zeros((6, 1), np.float32))
+    shares.close()
+    assert len(rows) == 6
+
+
+@pytest.mark.parametrize("bad", [0, 5])
+def test_an_error_of_any_share_is_raised(bad):
+    def run(rows):
+        if bad in rows:
+            raise ValueError(f"row {bad}")
+        return [rows]
+
+    shares = Shares(run, 2)
+    with pytest.raises(ValueError, match=f"row {bad}"):
+        shares(np.arange(6, dtype=np.float32)[:, None])
+    (rows,) = shares(np.arange(10, 16, dtype=np.float32)[:, None])  # and the next call is well
+    shares.close()
+    assert rows[:, 0].tolist() == [10, 11, 12, 13, 14, 15]

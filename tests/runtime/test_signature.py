@@ -1,0 +1,153 @@
+"""A signed bundle is exactly what the owner of a key made; whatever was changed is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import zipfile
+
+import pytest
+import tiny
+
+from contrastzsd import cli
+from export import sign
+from export.writing.bundle_writer import amend_bundle
+from runtime import Detector, detect
+from runtime.archive import MANIFEST
+from runtime.bundle import open_bundle
+from runtime.signature import SIGNATURE
+from zsd_core.errors import BundleError, ConfigError
+
+pytest.importorskip("model_signing")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the library's dependencies
+FILES = ("MODEL_CARD.md", "head.onnx", "manifest.json", "model.sig", "scorer.safetensors")
+FILES += ("trunk.onnx", "vocabulary.safetensors")
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("keys")
+    return folder / "key.pem", sign.new_key(folder / "key.pem"), sign.new_key(folder / "other.pem")
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory, keys):
+    path = tiny.tiny_bundle(tmp_path_factory.mktemp("signed") / "tiny")
+    sign.sign_bundle(path, keys[0])
+    return path
+
+
+@pytest.fixture
+def signed(tmp_path, original):
+    return shutil.copytree(original, tmp_path / "tiny")
+
+
+def refused(path, key, message):
+    with pytest.raises(BundleError, match=message):
+        open_bundle(path, require_signature=key)
+
+
+def test_a_signed_bundle_opens_with_its_key_and_without_one(signed, keys):
+    assert sorted(p.name for p in signed.iterdir()) == sorted(FILES)
+    assert open_bundle(signed, require_signature=keys[1]).name == "tiny"
+    assert open_bundle(signed).name == "tiny"
+    bundle = open_bundle(signed)
+    assert open_bundle(bundle, require_signature=keys[1]) is bundle
+    with Detector(signed, backend="onnxruntime", threads=1, require_signature=keys[1]):
+        pass
+
+
+def test_another_key_none_and_no_signature_are_refused(signed, keys, bundle_path):
+    refused(signed, keys[2], "does not hold for the key")
+    refused(bundle_path, keys[1], "is not signed, and a signature is required")
+    with pytest.raises(BundleError, match="not who made it"):
+        Detector(bundle_path, require_signature=keys[1])
+    for no_key in (signed / MANIFEST, signed / "nothing", keys[0]):
+        with pytest.raises(ConfigError, match="is not a public key"):
+            open_bundle(signed, require_signature=no_key)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("at", [0.1, 0.5, 0.9])
+def test_a_changed_file_is_refused_whatever_its_hash_says(signed, keys, name, at):
+    data = bytearray((signed / name).read_bytes())
+    data[int(at * len(data))] ^= 1
+    if name in (MANIFEST, SIGNATURE):
+        (signed / name).write_bytes(data)
+    else:  # an attacker writes the hash too
+        _rehash(signed, name, bytes(data))
+    with pytest.raises(BundleError):
+        open_bundle(signed, require_signature=keys[1])
+    if name not in (MANIFEST, SIGNATURE):
+        assert open_bundle(signed).name == "tiny", "hashes alone do not notice"
+
+
+def _rehash(path, name, data):
+    (path / name).write_bytes(data)
+    manifest = json.loads((path / MANIFEST).read_text())
+    manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    (path / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_files_that_are_added_or_missing_are_refused(signed, keys):
+    (signed / "more.py").write_text("1")
+    refused(signed, keys[1], "does not hold")
+    (signed / "more.py").unlink()
+    open_bundle(signed, require_signature=keys[1])
+    (signed / SIGNATURE).unlink()
+    refused(signed, keys[1], "is not signed")
+
+
+def test_the_signature_of_another_bundle_is_refused(signed, keys, tmp_path):
+    other = tiny.tiny_bundle(tmp_path / "other", name="other")
+    sign.sign_bundle(other, keys[0])
+    shutil.copyfile(other / SIGNATURE, signed / SIGNATURE)
+    refused(signed, keys[1], "does not hold")
+
+
+def test_a_change_takes_the_signature_away(signed, keys):
+    amend_bundle(signed, metrics={"x": 1})
+    assert not (signed / SIGNATURE).exists()
+    refused(signed, keys[1], "is not signed")
+
+
+def test_a_zip_is_signed_and_checked_like_a_folder(tmp_path, keys):
+    path = tiny.tiny_bundle(tmp_path / "tiny.zip")
+    refused(path, keys[1], "is not signed")
+    sign.sign_bundle(path, keys[0])
+    assert open_bundle(path, require_signature=keys[1]).name == "tiny"
+    refused(path, keys[2], "does not hold")
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    contents["manifest.json"] += b" "
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in contents.items():
+            archive.writestr(name, data)
+    refused(path, keys[1], "does not hold")
+
+
+def test_the_command_makes_a_key_signs_and_verifies(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = tiny.tiny_bundle(tmp_path / "tiny")
+    assert cli.main(["sign", "--new-key", "key.pem"]) == 0
+    assert (tmp_path / "key.pem").stat().st_mode & 0o77 == 0
+    assert sign.main(["--new-key", "key.pem"]) == 1  # never replaced
+    assert sign.main([str(path), "--verify", "key.pem.pub"]) == 1
+    assert sign.main([str(path), "--key", "key.pem", "--verify", "key.pem.pub"]) == 0
+    assert sign.main([str(path), "--key", "key.pem.pub"]) == 1
+    assert open_bundle(path, require_signature="key.pem.pub").name == "tiny", "still signed"
+    errors = capsys.readouterr().err
+    assert "key.pem exists" in errors
+    assert "is not a private key" in errors
+    with pytest.raises(SystemExit):
+        sign.main([str(path)])
+
+
+def test_commands_require_a_signature(tmp_path, bundle_path, keys, capsys):
+    options = ["--bundle", str(bundle_path), "--require-signature", str(keys[1])]
+    (tmp_path / "photo.jpg").touch()
+    assert (
+        detect.main([str(tmp_path / "photo.jpg"), *options, "--output", str(tmp_path / "out")]) == 1
+    )
+    assert "is not signed" in capsys.readouterr().err

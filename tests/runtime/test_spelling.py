@@ -1,0 +1,135 @@
+"""Words that look misspelt, and those that do not."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.spelling import Spelling, edits_apart
+
+NAMES = (
+    "zebra",
+    "fire truck",
+    "crème brûlée",
+    "refrigerator",
+    "traffic cone",
+    "pallet",
+    "broccoli",
+)
+ORDINARY = {"dent", "chip", "red", "rust", "wooden", "cozy", "bone"}
+
+
+@pytest.fixture(scope="module")
+def spelling():
+    return Spelling(NAMES, ORDINARY)
+
+
+@pytest.mark.parametrize(
+    ("phrase", "right"),
+    [
+        ("zebar", "zebra"),  # swapped
+        ("Zebre", "zebra"),  # wrong
+        ("zbra", "zebra"),  # missing
+        ("zebrra", "zebra"),  # added
+        ("a red palet", "a red pallet"),
+        ("fire_trukc on a pallett", "fire truck on a pallet"),
+        ("refrigeratr", "refrigerator"),
+        ("refridgerater", "refrigerator"),  # eight letters and more may have two
+        ("brocolli", "broccoli"),
+        ("creme brûlée", "crème brûlée"),
+    ],
+)
+def test_a_slip_is_put_right(spelling, phrase, right):
+    assert spelling.correction(phrase) == right
+
+
+@pytest.mark.parametrize(
+    "phrase",
+    [
+        "zebra",
+        "dented red pallet",
+        "chipped rusty pallets",
+        "coziest zebra's",
+        "quokka",  # near to nothing
+        "zba",  # too short to be judged
+        "cone",
+        "bone",  # one letter from cone, and ordinary
+        "zebr4",  # no word
+        "42",
+        "斑馬",
+        "zbr",
+        "e-zebra",
+    ],
+)
+def test_what_is_ordinary_or_like_nothing_passes(spelling, phrase):
+    assert spelling.correction(phrase) is None
+
+
+def test_short_words_may_have_one_slip_only(spelling):
+    assert spelling.correction("zbrea") is None  # two
+    assert spelling.correction("palelt") == "pallet"
+
+
+def test_the_nearest_comes_first_then_the_same_first_letter_then_the_alphabet():
+    spelling = Spelling(["boats", "goats", "coatss"], ())
+    assert spelling.correction("goatz") == "goats"
+    assert spelling.correction("zoats") == "boats"
+    assert spelling.correction("coats") == "coatss"
+
+
+def test_no_names_correct_nothing():
+    assert Spelling((), ()).correction("zebar") is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "count"),
+    [
+        ("", "", 0),
+        ("cat", "cat", 0),
+        ("cat", "cut", 1),
+        ("cat", "act", 1),
+        ("cat", "ca", 1),
+        ("cat", "coat", 1),
+        ("cat", "dog", 3),
+        ("abcdef", "badcfe", 3),
+    ],
+)
+def test_edits_are_counted(first, second, count):
+    assert edits_apart(first, second, 4) == count
+    assert edits_apart(first, second, 1) == min(count, 2)
+
+
+@given(st.text("abc", max_size=6), st.text("abc", max_size=6), st.integers(0, 3))
+def test_distance_is_symmetric_and_stops_at_its_limit(first, second, most):
+    found = edits_apart(first, second, most)
+    assert found == edits_apart(second, first, most)
+    assert (found == 0) == (first == second)
+    assert found == min(edits_apart(first, second, 12), most + 1)
+
+
+@pytest.mark.parametrize(
+    ("phrase", "likelier"),
+    [
+        ("dentd red pallet", "dented red pallet"),  # no known name is near: a hint only
+        ("Rustyy pallet", "rusty pallet"),
+        ("woden cone", "wooden cone"),  # most slips leave a letter out
+        ("palet", "pallet"),
+    ],
+)
+def test_a_word_that_nobody_knows_has_a_likelier_spelling(spelling, phrase, likelier):
+    assert spelling.likelier(phrase) == likelier
+
+
+@pytest.mark.parametrize("phrase", ["dented red pallet", "quokka", "zebra's bones", "斑馬", "rst"])
+def test_words_that_are_right_or_like_nothing_have_no_hint(spelling, phrase):
+    assert spelling.likelier(phrase) is None
+
+
+@pytest.mark.parametrize("word", ["dentd", "rustyy", "chipp", "woodenn"])
+def test_an_ending_that_english_does_not_have_is_no_regular_form(spelling, word):
+    assert spelling.likelier(word) not in (None, word)
+
+
+def test_a_correction_keeps_the_ending_of_the_word():
+    spelling = Spelling(["crack", "scratcher"], {"scratch"})
+    assert spelling.correction("crackd") == "cracked"
+    assert spelling.correction("scratchd") == "scratched"

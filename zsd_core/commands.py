@@ -1,0 +1,130 @@
+"""Everything that commands share: their parser, progress on standard error, and how they end.
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    args = new_parser("package.module", __doc__).parse_args(argv)
+    ...
+    return 0
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from zsd_core.errors import ZsdError, require
+
+__all__ = ["Progress", "Steps", "command", "new_parser", "print_error"]
+
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
+
+
+def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
+    """Wrap the ``main`` of a command: it returns its exit status, whatever happens.
+
+    A ``ZsdError`` or ``OSError`` is one sentence on standard error and status 1. Ctrl-C is status
+    130. A reader of the output that has seen enough, as ``head`` has, ends the command quietly.
+    Other exceptions are mistakes of ours and keep their traceback.
+    """
+
+    @functools.wraps(main)
+    def guarded(argv: Sequence[str] | None = None) -> int:
+        try:
+            status = main(argv)
+            sys.stdout.flush()  # a reader that is gone shows here, not at exit
+            return status
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+            return 1
+        except (ZsdError, OSError) as error:
+            print_error(error)
+            return 1
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            return INTERRUPTED
+
+    return guarded
+
+
+def print_error(error: Exception) -> None:
+    """Print an error as a sentence on standard error."""
+    print(f"error: {error}", file=sys.stderr)
+
+
+def new_parser(
+    module: str, text: str | None, kind: type[argparse.ArgumentParser] = argparse.ArgumentParser
+) -> argparse.ArgumentParser:
+    """Make the parser of a command.
+
+    Args:
+        module: name of the module, as ``python -m`` takes it.
+        text: docstring of the module: a line that says what the command does, then examples.
+        kind: class of the parser.
+    """
+    summary, _, examples = (text or "").partition("\n\n")
+    return kind(
+        prog=f"python -m {module}",
+        description=summary,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+class Progress:
+    """A bar with rate and remaining time; in a log file, a line every quarter of a minute.
+
+    Use as a context manager, so that an error leaves the terminal as it was.
+    """
+
+    def __init__(self, title: str, total: int, done: int = 0) -> None:
+        interactive = sys.stderr.isatty()
+        self._bar = require("tqdm", "report").tqdm(
+            desc=title,
+            total=total,
+            initial=done,
+            file=sys.stderr,
+            leave=True,
+            ncols=110,
+            mininterval=0.2 if interactive else 15,
+        )
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def advance(self, count: int = 1, values: Mapping[str, str] | None = None) -> None:
+        """Report ``count`` more items done, and short values to show beside the bar."""
+        if values:
+            self._bar.set_postfix(values, refresh=False)
+        self._bar.update(count)
+
+    def note(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._bar.write(line, file=sys.stderr)
+
+
+class Steps:
+    """Announce the numbered steps of a command and time them: ``[1/4] load weights ... 0.4 s``."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done = total, 0
+
+    @contextmanager
+    def __call__(self, title: str) -> Iterator[None]:
+        """Announce a step, run the body, print how long it took."""
+        self.done += 1
+        print(f"[{self.done}/{self.total}] {title} ...", end=" ", file=sys.stderr, flush=True)
+        started = time.perf_counter()
+        try:
+            yield
+        except BaseException:
+            print("failed", file=sys.stderr)
+            raise
+        print(f"{time.perf_counter() - started:.1f} s", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""The learning half: models, data, training and metrics, for workstations; needs torch."""

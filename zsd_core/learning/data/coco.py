@@ -1,0 +1,137 @@
+"""Read a COCO-format annotation file, from humans or from a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from zsd_core.errors import DataError
+from zsd_core.files import parse_json, shown
+from zsd_core.learning.data.dataset import Dataset, ImageRecord, image_record, require_files
+
+__all__ = ["read_coco"]
+
+
+def read_coco(annotations: str | Path, images: str | Path) -> Dataset:
+    """Read instances in COCO's JSON format.
+
+    Args:
+        annotations: JSON with ``images``, ``annotations`` (``bbox`` is x, y, width, height) and
+            ``categories``. An annotation may carry a ``score`` in [0, 1], the confidence of a
+            machine that made it; without one it is a human's and has score 1.
+        images: the folder that ``file_name`` is relative to.
+
+    Raises:
+        DataError: an unreadable or malformed file, a box or category that is not valid, an
+            annotation of an unknown image, or a missing image file.
+    """
+    path, folder = Path(annotations), Path(images)
+    data = _load(path)
+    names = _categories(data["categories"], path)
+    grouped: dict[Any, list[Mapping[str, Any]]] = {}
+    for image in data["images"]:
+        key = _id(image, "id", path, "an image")
+        if key in grouped:
+            raise DataError(f"{path}: image id {key} stands there twice.")
+        grouped[key] = []
+    for note in data["annotations"]:
+        key = _id(note, "image_id", path, "an annotation")
+        if key not in grouped:
+            raise DataError(f"{path}: annotation {note.get('id')} names image {key!r}, not listed.")
+        grouped[key].append(note)
+    records = tuple(
+        _record(image, grouped[image["id"]], names, folder, path) for image in data["images"]
+    )
+    require_files(records, str(path))
+    counts = {"images read": len(records), "boxes read": len(data["annotations"])}
+    return Dataset(images=records, categories=tuple(names.values()), counts=counts)
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    try:
+        data = parse_json(path.read_bytes(), str(path))
+    except OSError as error:
+        raise DataError(f"cannot read annotations {path}: {error.strerror}.") from error
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(data, Mapping) or not isinstance(data.get(key), list):
+            raise DataError(f"{path} is not in COCO format: there is no list {key!r}.")
+    return dict(data)
+
+
+def _field(entry: Mapping[str, Any], key: str, path: Path, what: str) -> Any:
+    if not isinstance(entry, Mapping) or key not in entry:
+        raise DataError(f"{path}: {what} has no {key!r}: {shown(entry)}")
+    return entry[key]
+
+
+def _id(entry: Mapping[str, Any], key: str, path: Path, what: str) -> int | str:
+    value = _field(entry, key, path, what)
+    if not isinstance(value, (int, str)):
+        raise DataError(f"{path}: {what} has {key} {value!r}, must be a number or a string.")
+    return value
+
+
+def _categories(entries: list[Mapping[str, Any]], path: Path) -> dict[Any, str]:
+    names: dict[Any, str] = {}
+    for entry in entries:
+        key, name = _id(entry, "id", path, "a category"), _field(entry, "name", path, "a category")
+        if not isinstance(name, str) or not name.strip():
+            raise DataError(f"{path}: category {key} has name {name!r}, must be a word or phrase.")
+        if key in names or name in names.values():
+            raise DataError(f"{path}: category {name!r} (id {key}) stands there twice.")
+        names[key] = name
+    return names
+
+
+def _record(
+    image: Mapping[str, Any],
+    notes: list[Mapping[str, Any]],
+    names: Mapping[Any, str],
+    folder: Path,
+    path: Path,
+) -> ImageRecord:
+    file_name, width, height = (
+        _field(image, key, path, "an image") for key in ("file_name", "width", "height")
+    )
+    boxes, labels, scores = [], [], []
+    for note in notes:
+        category = _id(note, "category_id", path, "an annotation")
+        if category not in names:
+            raise DataError(
+                f"{path}: annotation {note.get('id')} has category_id {category!r}, which is not "
+                f"among the {len(names)} categories."
+            )
+        labels.append(names[category])
+        boxes.append(_corners(_field(note, "bbox", path, "an annotation"), note, path))
+        scores.append(_score(note, path))
+    return image_record(
+        where=str(path),
+        path=folder / str(file_name),
+        id=image["id"],
+        width=width,
+        height=height,
+        boxes=boxes,
+        labels=labels,
+        scores=scores,
+        crowd=[bool(note.get("iscrowd", 0)) for note in notes],
+    )
+
+
+def _corners(bbox: Any, note: Mapping[str, Any], path: Path) -> tuple[float, ...]:
+    try:
+        x, y, width, height = (float(value) for value in bbox)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: annotation {note.get('id')} has bbox {bbox!r}, must be x, y, width, height."
+        ) from error
+    return x, y, x + width, y + height
+
+
+def _score(note: Mapping[str, Any], path: Path) -> float:
+    score = note.get("score", 1.0)
+    if isinstance(score, bool) or not isinstance(score, (int, float)) or not 0 <= score <= 1:
+        raise DataError(
+            f"{path}: annotation {note.get('id')} has score {score!r}, must lie in [0, 1]."
+        )
+    return float(score)

@@ -1,0 +1,101 @@
+"""Read Pascal VOC's layout: an image set, one XML file per photograph."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Collection
+from pathlib import Path
+
+from zsd_core.errors import DataError, did_you_mean
+from zsd_core.learning.data.dataset import Dataset, ImageRecord, image_record, require_files
+
+__all__ = ["read_voc"]
+
+
+def read_voc(
+    image_set: str | Path,
+    images: str | Path,
+    *,
+    categories: Collection[str] | None = None,
+) -> Dataset:
+    """Read the photographs an image set lists.
+
+    VOC's corners are 1-based pixels, both included: ``xmin`` becomes ``xmin - 1`` and ``xmax``
+    stays, so that width is ``x2 - x1``.
+
+    Args:
+        image_set: text file, one image id a line (``ImageSets/Main/trainval.txt``).
+        images: folder of ``<id>.jpg`` (``JPEGImages``); ``Annotations`` with ``<id>.xml`` lies
+            beside it.
+        categories: class names that may occur; None accepts any.
+
+    Raises:
+        DataError: a missing or malformed file, a box that is not valid, or an unknown class.
+    """
+    path, folder = Path(image_set), Path(images)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"cannot read image set {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not an image set, one image id a line: {error}") from error
+    names = [line.split()[0] for line in lines if line.strip()]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f"{path}: image {twice} stands there twice.")
+    records = tuple(_record(name, folder, categories) for name in names)
+    require_files(records, str(path))
+    boxes = sum(len(record.labels) for record in records)
+    return Dataset(
+        images=records,
+        categories=tuple(categories or ()),
+        counts={"images read": len(records), "boxes read": boxes},
+    )
+
+
+def _record(name: str, folder: Path, categories: Collection[str] | None) -> ImageRecord:
+    path = folder.parent / "Annotations" / f"{name}.xml"
+    try:
+        root = ElementTree.parse(path).getroot()
+    except OSError as error:
+        raise DataError(f"cannot read annotation {path}: {error.strerror}.") from error
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # and unknown encodings
+        raise DataError(f"{path} is not valid XML: {error}") from error
+    objects = root.findall("object")
+    labels = [_text(entry, "name", path) for entry in objects]
+    for label in labels:
+        if categories is not None and label not in categories:
+            raise DataError(f"{path}: unknown class {label!r}{did_you_mean(label, categories)}")
+    return image_record(
+        where=str(path),
+        path=folder / f"{name}.jpg",
+        id=name,
+        width=_number(root, "size/width", path),
+        height=_number(root, "size/height", path),
+        boxes=[
+            (
+                _number(entry, "bndbox/xmin", path) - 1,
+                _number(entry, "bndbox/ymin", path) - 1,
+                _number(entry, "bndbox/xmax", path),
+                _number(entry, "bndbox/ymax", path),
+            )
+            for entry in objects
+        ],
+        labels=labels,
+        difficult=[(entry.findtext("difficult") or "0").strip() == "1" for entry in objects],
+    )
+
+
+def _text(entry: ElementTree.Element, tag: str, path: Path) -> str:
+    text = (entry.findtext(tag) or "").strip()
+    if not text:
+        raise DataError(f"{path}: <{entry.tag}> has no <{tag}>.")
+    return text
+
+
+def _number(entry: ElementTree.Element, tag: str, path: Path) -> float:
+    text = _text(entry, tag, path)
+    try:
+        return float(text)
+    except ValueError as error:
+        raise DataError(f"{path}: <{tag}> is {text!r}, must be a number.") from error

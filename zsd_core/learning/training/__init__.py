@@ -1,0 +1,1 @@
+"""Fitting of a model: batches, phases and the loop; ``zsd_core.train`` is the command."""

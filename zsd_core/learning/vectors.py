@@ -1,0 +1,258 @@
+"""Class vectors by name, from word vectors, tables, attributes or a sentence encoder.
+
+The source decides the reader:
+
+    *.txt *.vec *.bin (and .gz)  word vectors: word2vec text and binary and fastText (by gensim's
+                                 KeyedVectors), GloVe
+    *.csv                        a table; names inline, or in FILE.csv::NAMES.txt, one a line.
+                                 Rows are classes; columns are where only their count fits, as in
+                                 aPY's 64 x 20 attributes (*.txt with ::NAMES.txt works too)
+    *.npz *.safetensors          "vectors" and "names"; a bundle's vocabulary too
+    minilm[:FOLDER]              sentence vectors of "a photo of a NAME." (extra: text)
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from zsd_core.errors import ClassError, DataError, did_you_mean, require
+from zsd_core.files import read_npz
+from zsd_core.learning.data.splits import VOC_TO_COCO
+from zsd_core.semantics import fold_name, unit_rows
+from zsd_core.text import TEMPLATE, encode_names, encoder_folder
+
+__all__ = ["VectorTable", "load_vectors"]
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class VectorTable:
+    """One vector per class.
+
+    Attributes:
+        names: the classes, in the order asked for.
+        vectors: ``(K, E)`` float32, unit rows.
+        provenance: source, kind, width, normalisation, lengths before it, names that were averaged
+            over words or found under another spelling. JSON values only.
+    """
+
+    names: tuple[str, ...]
+    vectors: Vectors
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load_vectors(
+    source: str | Path, names: Sequence[str], *, template: str = TEMPLATE
+) -> VectorTable:
+    """Find the vector of every name.
+
+    A name of several words takes the phrase's own vector if the source has one (``fire_truck``,
+    ``fire-truck``), else the mean of its words'. VOC and COCO spellings stand for each other.
+
+    Args:
+        source: see the module's list.
+        names: class names.
+        template: sentence around a name, for "minilm".
+
+    Raises:
+        ClassError: names the source does not know, with its nearest spellings.
+        DataError: an unreadable or malformed source.
+    """
+    text = str(source)
+    kind, _, place = text.partition(":")
+    if kind == "minilm":
+        rows = encode_names(names, template=template, folder=place)
+        how = {"template": template, "encoder": "all-MiniLM-L6-v2"}
+        return _table(names, rows, {"source": _label(encoder_folder(place)), "kind": kind, **how})
+    file, _, names_file = text.partition("::")
+    path = Path(file)
+    if not path.is_file():
+        raise DataError(f"no class vectors at {path}; give a file, or minilm.")
+    known, kind = _open(path, Path(names_file) if names_file else None)
+    found = [_find(name, known) for name in names]
+    missing = [name for name, (row, _) in zip(names, found, strict=True) if row is None]
+    if missing:
+        hints = "; ".join(f"{name!r}{_near(name, known)}" for name in missing)
+        raise ClassError(
+            f"{path} has no vector for {len(missing)} of {len(names)} classes: {hints}"
+        )
+    other = {
+        name: spelling for name, (_, spelling) in zip(names, found, strict=True) if spelling != name
+    }
+    rows = np.array([row for row, _ in found], dtype=np.float32).reshape(len(names), -1)
+    return _table(names, rows, {"source": path.name, "kind": kind, "found as": other})
+
+
+def _table(names: Sequence[str], rows: Vectors, provenance: Mapping[str, Any]) -> VectorTable:
+    lengths = np.linalg.norm(rows, axis=1)
+    for name, length in zip(names, lengths, strict=True):
+        if not 0 < length < np.inf:
+            raise DataError(
+                f"{provenance['source']}: the vector of {name!r} has length {length:g}; every "
+                "class needs one that is finite and not zero."
+            )
+    facts = {
+        "width": int(rows.shape[1]),
+        "normalisation": "unit length (L2)",
+        "lengths before": [float(f(lengths)) for f in (np.min, np.max)] if len(names) else [],
+    }
+    vectors = np.asarray(unit_rows(rows), dtype=np.float32)
+    return VectorTable(names=tuple(names), vectors=vectors, provenance={**provenance, **facts})
+
+
+def _label(folder: str) -> str:
+    """A model's name without the folders of this machine."""
+    parts = Path(folder).parts
+    return "/".join(parts[-2:]) if len(parts) > 2 else folder
+
+
+class _Known:
+    """Knowledge of a source: names in its own spelling, and a vector for each."""
+
+    def __init__(self, keys: Sequence[str], vector: Callable[[str], Vectors]) -> None:
+        self.keys, self.vector = keys, vector
+        self.exact = set(keys)
+        self.folded: dict[str, str] = {}
+        for key in keys:  # the first spelling wins: frequent words come first in word vectors
+            self.folded.setdefault(fold_name(key), key)
+
+    def spelling(self, name: str) -> str | None:
+        """The key for one name as a whole: as written, with _ or -, or in any case."""
+        folded = fold_name(name)
+        joined = [folded, folded.replace(" ", "_"), folded.replace(" ", "-")]
+        for spelling in (name, *joined):
+            if spelling in self.exact:
+                return spelling
+        return next((self.folded[s] for s in joined if s in self.folded), None)
+
+
+def _find(name: str, known: _Known) -> tuple[Vectors | None, str]:
+    coco_to_voc = {coco: voc for voc, coco in VOC_TO_COCO.items()}
+    folded = fold_name(name)
+    for candidate in (name, VOC_TO_COCO.get(folded), coco_to_voc.get(folded)):
+        if candidate is None:
+            continue
+        whole = known.spelling(candidate)
+        if whole is not None:
+            return known.vector(whole), whole
+        words = [known.spelling(word) for word in fold_name(candidate).replace("-", " ").split()]
+        if len(words) > 1 and None not in words:
+            rows = np.array([known.vector(word) for word in words if word is not None])
+            return rows.mean(axis=0), " + ".join(str(word) for word in words)
+    return None, ""
+
+
+def _near(name: str, known: _Known) -> str:
+    """Nearest spellings among the keys that begin alike; a word list may hold millions."""
+    folded = fold_name(name)
+    alike = [
+        key
+        for key in known.keys
+        if key[:1].lower() == folded[:1] and abs(len(key) - len(folded)) <= 2
+    ]
+    return did_you_mean(folded, alike[:50_000])
+
+
+def _open(path: Path, names_file: Path | None) -> tuple[_Known, str]:
+    suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
+    suffix = suffixes[-1] if suffixes else ""
+    try:
+        if suffix == ".npz":
+            return _arrays(path, read_npz(path)), "npz"
+        if suffix == ".safetensors":
+            return _arrays(path, load_file(path)), "safetensors"
+        if suffix == ".csv" or names_file is not None:
+            return _csv(path, names_file), "table"
+        if suffix in (".txt", ".vec", ".bin"):
+            return _words(path, binary=suffix == ".bin")
+    except DataError:
+        raise
+    except (OSError, EOFError, ValueError, SafetensorError) as error:
+        raise DataError(f"cannot read class vectors {path}: {error}") from error
+    raise DataError(
+        f"{path}: class vectors come as .txt, .vec, .bin, .csv, .npz or .safetensors, not "
+        f"{suffix or 'without a suffix'}."
+    )
+
+
+def _words(path: Path, *, binary: bool) -> tuple[_Known, str]:
+    kind = "word2vec binary" if binary else "word2vec text"
+    if not binary:
+        opener = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rt", encoding="utf-8", newline="\n") as lines:
+            first = next(lines, "")
+            numbers = len(first.split()) - 1
+            if numbers != 1:  # "count width" heads every format but GloVe's
+                return _glove(path, chain([first], lines), max(numbers, 0)), "GloVe text"
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as head:
+        count, width = (int(number) for number in head.readline(100).split())
+    least = count * width * (4 if binary else 2)  # bytes; gzip reaches a factor of 1032 at most
+    if min(count, width) < 1 or least > path.stat().st_size * (1100 if path.suffix == ".gz" else 1):
+        raise DataError(f"{path} has {path.stat().st_size} bytes, too few for {count} x {width}.")
+    models = require("gensim.models", "train")
+    vectors = models.KeyedVectors.load_word2vec_format(str(path), binary=binary)
+    return _Known(list(vectors.key_to_index), vectors.get_vector), kind  # a word twice is one word
+
+
+def _glove(path: Path, lines: Iterable[str], width: int) -> _Known:
+    """Split from the right: some of GloVe's words hold spaces, which gensim cannot read."""
+    words, rows = [], []
+    for line in lines:
+        word, *numbers = line.rstrip("\n").rsplit(" ", width)
+        if not numbers or len(numbers) != width:
+            raise DataError(f"{path} is not in GloVe's format, a word and its numbers: {line!r}")
+        words.append(word)
+        rows.append(np.array(numbers, dtype=np.float32))
+    return _rows(words, np.stack(rows))
+
+
+def _csv(path: Path, names_file: Path | None) -> _Known:
+    cells = [line.split(",") for line in path.read_text(encoding="utf-8").split("\n") if line]
+    if names_file is None:
+        names, cells = [row[0].strip() for row in cells], [row[1:] for row in cells]
+    else:
+        names = [n.strip() for n in names_file.read_text(encoding="utf-8").split("\n") if n.strip()]
+    if len({len(row) for row in cells}) > 1:
+        raise DataError(f"{path}: its rows have different numbers of columns.")
+    table = np.array(cells, dtype=np.float32)
+    if len(table) != len(names) and table.shape[1:] == (len(names),):
+        table = table.T  # columns are classes
+    if len(table) != len(names):
+        raise DataError(
+            f"{path} is a table of {' x '.join(map(str, table.shape))}, but there are {len(names)} "
+            f"names{f' in {names_file}' if names_file else ''}; one side must match."
+        )
+    return _rows(names, table)
+
+
+def _arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> _Known:
+    for key in ("names", "vectors"):
+        if key not in arrays:
+            raise DataError(f"{path} holds {', '.join(arrays) or 'nothing'}, but not {key!r}.")
+    stored, vectors = arrays["names"], np.asarray(arrays["vectors"], dtype=np.float32)
+    if stored.dtype == np.uint8:  # safetensors has no strings: UTF-8 text, newline joined
+        names = stored.tobytes().decode("utf-8").split("\n")
+    else:
+        names = [str(name) for name in np.ravel(stored).tolist()]
+    if "scales" in arrays:  # small integers times one scale per row
+        vectors = vectors * np.asarray(arrays["scales"], dtype=np.float32)[:, None]
+    if vectors.ndim != 2 or len(vectors) != len(names):
+        raise DataError(f"{path}: {len(names)} names and vectors of shape {vectors.shape}.")
+    return _rows(names, vectors)
+
+
+def _rows(names: Sequence[str], vectors: Vectors) -> _Known:
+    rows = {name: i for i, name in enumerate(names)}
+    return _Known(names, lambda name: vectors[rows[name]])

@@ -1,0 +1,113 @@
+"""Checks of options, and configurations built from YAML or JSON: every mistake is one sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+from zsd_core.errors import ConfigError, did_you_mean, join_sentences
+
+__all__ = [
+    "check_max",
+    "check_not_negative",
+    "check_option",
+    "check_positive",
+    "check_share",
+    "from_mapping",
+]
+
+T = TypeVar("T")
+
+
+def check_option(condition: bool, where: str, value: object, rule: str) -> None:
+    """Raise ConfigError that ``where`` is ``value`` and breaks ``rule``, unless ``condition``."""
+    if not condition:
+        raise ConfigError(f"{where} is {value!r}, {rule}.")
+
+
+def check_positive(config: object, *names: str) -> None:
+    """Refuse fields that are not above 0, or hold a value that is not."""
+    _check(config, names, lambda value: value > 0, "must be above 0")
+
+
+def check_not_negative(config: object, *names: str) -> None:
+    """Refuse fields below 0."""
+    _check(config, names, lambda value: value >= 0, "must not be negative")
+
+
+def check_share(config: object, *names: str) -> None:
+    """Refuse fields outside [0, 1]."""
+    _check(config, names, lambda value: 0 <= value <= 1, "must lie in [0, 1]")
+
+
+def check_max(config: object, most: float, *names: str) -> None:
+    """Refuse fields above ``most``: a file that a stranger wrote must not ask for all memory."""
+    _check(config, names, lambda value: value <= most, f"must be at most {most}")
+
+
+def _check(
+    config: object, names: Sequence[str], condition: Callable[[float], bool], rule: str
+) -> None:
+    for name in names:
+        value = getattr(config, name)
+        values = value if isinstance(value, tuple) else (value,)
+        check_option(all(map(condition, values)), f"{type(config).__name__}.{name}", value, rule)
+
+
+def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """Build a configuration dataclass from nested mappings (YAML, JSON).
+
+    Raises:
+        ConfigError: an unknown key (with the nearest field) or a value of the wrong type.
+    """
+    where = where or kind.__name__
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where} is {values!r}, must be a mapping of fields to values.")
+    hints = typing.get_type_hints(kind)
+    strange = [key for key in values if key not in hints]
+    if strange:
+        raise ConfigError(
+            join_sentences(
+                f"{where} has no field {key!r}{did_you_mean(key, hints)}" for key in strange
+            )
+        )
+    return kind(**{k: _convert(hints[k], v, f"{where}.{k}") for k, v in values.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return from_mapping(typing.cast(type[Any], hint), value, where)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        check_option(
+            value in arguments, where, value, f"must be one of {', '.join(map(repr, arguments))}"
+        )
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else _convert(arguments[0], value, where)
+    if origin is tuple:
+        items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else None
+        check_option(items is not None, where, value, "must be a list")
+        assert items is not None
+        if arguments[-1] is not Ellipsis:
+            check_option(
+                len(items) == len(arguments), where, value, f"must hold {len(arguments)} values"
+            )
+        return tuple(
+            _convert(arguments[0 if arguments[-1] is Ellipsis else i], item, f"{where}[{i}]")
+            for i, item in enumerate(items)
+        )
+    if hint is float and isinstance(value, (int, str)) and not isinstance(value, bool):
+        try:
+            value = float(value)  # YAML 1.1 reads 1e-3 as a string
+        except (ValueError, OverflowError):
+            pass
+    if isinstance(value, float):
+        check_option(math.isfinite(value), where, value, "must be finite")
+    wrong = not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)
+    check_option(not wrong, where, value, f"must be of type {hint.__name__}")
+    return value
