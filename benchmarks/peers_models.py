@@ -243,14 +243,9 @@ def _text_entry(model: str, call: Callable[[], Any], share: float) -> Entry:
     )
 
 
-def _transformers(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]:
-    torch, package = require("torch", "train"), require("transformers", "peers")
-    yield from _owl(torch, package, images)
-    yield from _dino(torch, package, images)
-
-
-def _owl(torch: Any, package: Any, images: Sequence[Pixels]) -> Iterator[Entry]:
+def _owl(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]:
     """google/owlv2-base-patch16: 960 x 960, patches of 16; its queries are encoded before."""
+    torch, package = require("torch", "train"), require("transformers", "peers")
     vision = {"image_size": 960, "patch_size": 16}
     model = package.Owlv2ForObjectDetection(package.Owlv2Config(vision_config=vision)).eval()
     processor = package.Owlv2ImageProcessor()
@@ -286,8 +281,9 @@ def _owl(torch: Any, package: Any, images: Sequence[Pixels]) -> Iterator[Entry]:
     yield _text_entry(OWL, embed, 0.3)
 
 
-def _dino(torch: Any, package: Any, images: Sequence[Pixels]) -> Iterator[Entry]:
+def _dino(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]:
     """IDEA-Research/grounding-dino-tiny: Swin-T; BERT reads the caption with every image."""
+    torch, package = require("torch", "train"), require("transformers", "peers")
     model = package.GroundingDinoForObjectDetection(package.GroundingDinoConfig()).eval()
     processor = package.GroundingDinoImageProcessor()
     tokens = torch.full((1, BERT_TOKENS), 1012)  # "."
@@ -325,6 +321,7 @@ GROUPS: dict[str, Callable[[Sequence[Pixels], int, Path], Iterator[Entry]]] = {
     "shipped": _shipped,
     "yolo": _yolo,
     "torchvision": _torchvision,
-    "transformers": _transformers,
+    "owl": _owl,
+    "dino": _dino,
     "paper": _paper,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends import check_weights, opened, thread_count
-from runtime.backends.shares import Later, Shares
+from runtime.backends.shares import Later, Run, Shares
 from runtime.bundle import Bundle
 from zsd_core import kernels
 from zsd_core.config import ModelConfig
@@ -77,21 +78,26 @@ class OnnxRuntimeBackend:
         session = partial(_Session, ort, bundle, precision, wanted)
         count = threads or kernels.usable_threads()
         many = _rows(bundle, count) if wanted[0] == CPU else {"trunk": 1, "head": 1}
-        trunk = session("trunk", threads or 0)
-        head = session("head", count // many["head"])
+        # Most programs search single images and look at several regions of each: these two networks
+        # are loaded now, side by side. The one for several images and the one for a single region
+        # follow when they are used.
+        with ThreadPoolExecutor(1) as loader:
+            waiting = loader.submit(session, "head", count // many["head"])
+            trunk = session("trunk", threads or 0)
+            head = waiting.result()
 
         def later(stage: str, threads: int) -> Later:
             return Later(lambda: session(stage, threads).run)
 
-        # Most programs search single images and look at several regions of each: these two networks
-        # are loaded now, the network for several images and that for one region when they are used.
-        self._networks: dict[str, Shares] = {
-            "trunk": Shares(later("trunk", count // many["trunk"]), many["trunk"], trunk.run)
-            if many["trunk"] > 1
-            else Shares(trunk.run, 1),
-            "head": Shares(head.run, many["head"], later("head", count))
-            if many["head"] > 1
-            else Shares(head.run, 1),
+        images: Run = trunk.run
+        one: Run = head.run
+        if many["trunk"] > 1:
+            images = later("trunk", count // many["trunk"])
+        if many["head"] > 1:
+            one = later("head", count)
+        self._networks = {
+            "trunk": Shares(images, many["trunk"], trunk.run),
+            "head": Shares(head.run, many["head"], one),
         }
         used = trunk.providers
         if providers and used[0] != wanted[0]:

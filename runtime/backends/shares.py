@@ -14,7 +14,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Later", "Shares"]
+__all__ = ["Later", "Run", "Shares"]
 
 Floats = NDArray[np.float32]
 Run = Callable[..., Sequence[Floats]]

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from benchmarks import peers, peers_models
+from benchmarks import peers, peers_given, peers_models
 from export import quantize
 from export.checks.images import NamedImage
 
@@ -54,9 +54,9 @@ def test_what_was_not_measured_is_no_verdict():
 
 def test_every_bar_is_about_models_that_are_made():
     names = ("SHIPPED", "PAPER", "EAGER", "YOLO_WORLD", "OWL", "DINO")
-    made = {getattr(peers_models, name) for name in names}
+    made = {getattr(peers_models, name) for name in names} | {peers_given.FEMTO}
     assert {bar.ours for bar in peers.BARS} | {m for b in peers.BARS for m in b.theirs} == made
-    assert [bar.factor for bar in peers.BARS] == [5, 8, 60, 2.2, 5, 500]
+    assert [bar.factor for bar in peers.BARS] == [5, 8, 100, 0.8, 2.2, 5, 500]
 
 
 def test_entries_are_called_as_often_as_they_share():
@@ -88,7 +88,7 @@ def test_no_call_inherits_the_threads_of_the_one_before(monkeypatch):
         model="m", backend="b", precision="float32", task="detect", call=call
     )
     try:
-        peers.rows_of([entry], 3, partial(peers._settle, torch, 2))
+        peers.rows_of([entry], 3, partial(peers.settle, torch, 2))
     finally:
         torch.set_num_threads(before)
     assert seen == [2, 2, 2, 2]

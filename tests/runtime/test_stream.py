@@ -123,7 +123,9 @@ def test_no_frame_that_waits_comes_after_the_end(tmp_path, end):
         (reader,) = stream._frames._shared.readers.values()
         while len(reader.waiting) < 2:
             time.sleep(0.001)
-        for count, _ in enumerate(stream, 1):
+        count = 0
+        for _ in stream:
+            count += 1
             getattr(stream, end)()
     assert count == 1
 
