@@ -12,9 +12,10 @@ read made-up tokens, as many as the names of COCO have. The shipped bundle runs 
 says. ``--femto FILE`` adds a peer with its real weights, the detector that the shipped bundle is
 made of, and ``--annotations`` with ``--images`` the accuracy of both on the same photographs.
 
-Before every call all models' threads get time to rest, and PyTorch the threads asked for: idle
+Before every turn all models' threads get time to rest, and PyTorch the threads asked for: idle
 workers of one library would take a core from the next, and ultralytics leaves PyTorch with one
-thread less than there are cores, for everything in the process.
+thread less than there are cores, for everything in the process. A turn is two calls, and the second
+is timed: the first brings the model's weights into the caches, as the frame before does in a video.
 
 The process keeps the memory it frees, to the advantage of what runs in PyTorch;
 ``--allocator default`` leaves that to the C library, as a plain script does.
@@ -112,14 +113,20 @@ BARS = (
 
 
 def rows_of(
-    entries: Sequence[Entry], calls: int, before: Callable[[], Any] = lambda: None
+    entries: Sequence[Entry],
+    calls: int,
+    before: Callable[[], Any] = lambda: None,
+    between: Callable[[], Any] = lambda: None,
 ) -> list[Row]:
     """Time all entries in turns; at least three calls of each, after one that warms up.
+
+    Right before every call there is another one that is not timed.
 
     Args:
         entries: to time.
         calls: of the fastest.
-        before: every call, outside of its time.
+        before: these two calls, outside of their time.
+        between: these two calls, likewise.
     """
     counts = {entry.name: max(3, round(calls * entry.share)) for entry in entries}
     with Progress("calls", sum(counts.values()) + len(entries)) as bar:
@@ -127,6 +134,7 @@ def rows_of(
             {entry.name: entry.call for entry in entries},
             counts,
             before=before,
+            between=between,
             done=lambda name: bar.advance(values={"now": name}),
         )
     return [
@@ -263,7 +271,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, make in groups.items():
             with step(f"make {name}"):
                 entries += make(images, threads, work)
-        rows = rows_of(entries, args.calls, partial(settle, torch, threads))
+        rows = rows_of(
+            entries,
+            args.calls,
+            partial(settle, torch, threads),
+            partial(torch.set_num_threads, threads),
+        )
         if args.images:
             dataset = read_dataset(
                 "coco", [str(args.annotations)], [str(args.images)], args.subset or ""

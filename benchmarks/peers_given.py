@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.peers_models import SHIPPED, Entry, Pixels
 from export.checks.evaluation import everything_in
 from export.checks.labels import bundle_predictor
-from runtime.bundle import default_bundle, open_bundle
+from runtime.bundle import Bundle, default_bundle, open_bundle
 from zsd_core.errors import BundleError, DataError, require
 from zsd_core.learning import metrics
 from zsd_core.learning.data.dataset import Dataset
@@ -88,15 +88,23 @@ def femto_group(path: Path) -> Callable[[Sequence[Pixels], int, Path], Iterator[
     return group
 
 
-def accuracies(path: Path, dataset: Dataset, threads: int) -> dict[str, float]:
-    """mAP@0.5 in percent of the detector and of the bundle that ships, on the same photographs.
+def accuracies(
+    path: Path, dataset: Dataset, threads: int, bundle: Bundle | None = None
+) -> dict[str, float]:
+    """mAP@0.5 in percent of the detector and of a bundle made of it, on the same photographs.
+
+    Args:
+        path: of the detector; its labels are positions among the bundle's seen classes.
+        dataset: photographs; every category is a class of both.
+        threads: of both.
+        bundle: None: the one that ships.
 
     Raises:
         DataError: a category is none of the classes of the bundle, which has the detector's.
     """
-    bundle, test = open_bundle(default_bundle()), everything_in(dataset)
-    columns = {fold_name(name): column for column, name in enumerate(bundle.seen)}
-    if unknown := [name for name in test.categories if fold_name(name) not in columns]:
+    bundle, test = bundle or open_bundle(default_bundle()), everything_in(dataset)
+    known = {fold_name(name) for name in bundle.seen}
+    if unknown := [name for name in test.categories if fold_name(name) not in known]:
         raise DataError(f"{unknown[0]!r} is no class of {bundle.name}; take COCO's annotations.")
     femto = Femto(path, threads)
 

@@ -34,6 +34,7 @@ __all__ = [
     "YOLO_WORLD",
     "Entry",
     "Pixels",
+    "ours",
     "photographs",
 ]
 
@@ -87,12 +88,13 @@ def _shipped(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Ent
     bundle = Path(shutil.copytree(default_bundle(), work / "shipped"))
     if "int8" not in open_bundle(bundle).manifest.get("precisions", {}):
         add_int8(bundle, packaged.photographs())  # as python -m export.quantize does
-    yield from _ours(SHIPPED, open_bundle(bundle), images, threads, 1.0)
+    yield from ours(SHIPPED, open_bundle(bundle), images, threads, 1.0)
 
 
-def _ours(
+def ours(
     model: str, bundle: Bundle, images: Sequence[Pixels], threads: int, share: float
 ) -> Iterator[Entry]:
+    """A bundle of ours on every backend, in every precision that it holds."""
     table = {fold_name(name) for name in (*bundle.seen, *bundle.unseen)}
     words = [name for name in bundle.vocabulary.names if fold_name(name) not in table]
     method = scorer_for(bundle.model_config.scoring, bundle.scorer_tensors())
@@ -156,7 +158,7 @@ def _paper(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry
         call=_over(images, eager),
         share=0.2,
     )
-    yield from _ours(PAPER, open_bundle(work / "paper"), images, threads, 0.2)
+    yield from ours(PAPER, open_bundle(work / "paper"), images, threads, 0.2)
 
 
 def _torchvision(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]:

@@ -20,10 +20,11 @@ from typing import Any
 
 from benchmarks.measure import conditions, write_rows
 from benchmarks.speed import frames, others, start
-from benchmarks.speed.rows import Group, Settings, read_rows, table
+from benchmarks.speed.rows import README, Group, Settings, read_rows, readme_row, table
 from export.writing.markdown import fill_slot, find_slot
 from zsd_core import kernels
 from zsd_core.commands import Steps, command, new_parser
+from zsd_core.errors import ConfigError
 from zsd_core.files import prepare_files
 
 __all__ = ["main", "parse"]
@@ -49,6 +50,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--again", action="store_true", help="measure groups that --json holds already")
     add("--json", type=Path, metavar="FILE", help="read rows of earlier runs, add the new ones")
     add("--markdown", type=Path, metavar="FILE", help=f"fill the slot {SLOT!r} of this page")
+    add("--readme", type=Path, metavar="FILE", help="renew the line of times in its table")
     args = parser.parse_args(argv)
     if args.rounds < 3:
         parser.error("--rounds must be at least 3")
@@ -88,7 +90,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(table(_ordered(rows)))
     if args.markdown:
         fill_slot(args.markdown, SLOT, table(_ordered(rows)))
+    if args.readme:
+        _renew(args.readme, readme_row(_ordered(rows)))
     return 0
+
+
+def _renew(path: Path, row: str) -> None:
+    """Put the row in the place of the one that begins alike."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    places = [place for place, line in enumerate(lines) if line.startswith(README)]
+    if not row or len(places) != 1:
+        raise ConfigError(f"{path} has {len(places)} lines {README!r}, or 'classes' was not run.")
+    lines[places[0]] = row + "\n"
+    path.write_text("".join(lines), encoding="utf-8")
 
 
 def _ordered(rows: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -14,13 +14,13 @@ from benchmarks.peers import rows_of as peer_rows
 from benchmarks.peers import settle
 from benchmarks.peers_given import FEMTO, accuracies, femto_group
 from benchmarks.peers_models import GROUPS as PEERS
-from benchmarks.peers_models import OWL, SHIPPED, YOLO_WORLD, photographs
+from benchmarks.peers_models import OWL, SHIPPED, YOLO_WORLD, ours, photographs
 from benchmarks.speed.rows import Bar, Group, Row, Settings, in_turns
 from export.checks.images import photographs as named_photographs
 from export.graphs.inspect import STAGES, multiply_adds
 from export.int8.calibration import calibration_inputs
 from runtime.backends import open_backend
-from runtime.bundle import open_bundle
+from runtime.bundle import default_bundle, open_bundle
 from zsd_core import kernels
 from zsd_core.errors import MissingPackageError, require
 from zsd_core.learning.data.read import read_dataset
@@ -29,16 +29,18 @@ __all__ = ["GROUPS"]
 
 RANDOM = "the peer has random weights: time only"
 LIMIT = Gemm(rows=4096, joint=2048, hidden=2048)  # as large as a layer of the paper's head
-CALLS = 5
+CALLS = 3
 
 
 def _peers(bars: Sequence[Bar], settings: Settings) -> list[Row]:
     """YOLO-World, OWLv2 and DEIMv2-Femto over ``open``, in turns in this process."""
     torch, images = require("torch", "train"), photographs()
-    groups = {name: PEERS[name] for name in ("shipped", "yolo", "owl")}
+    groups = {name: PEERS[name] for name in ("yolo", "owl")}
     if settings.femto is not None:
         groups["femto"] = femto_group(settings.femto)
-    wanted, entries, missing = {SHIPPED, YOLO_WORLD, OWL, FEMTO}, [], dict[str, str]()
+    wanted, missing = {SHIPPED, YOLO_WORLD, OWL, FEMTO}, dict[str, str]()
+    entries = list(ours(SHIPPED, open_bundle(default_bundle()), images, settings.threads, 1.0))
+    entries = [entry for entry in entries if entry.task == "detect"]
     work = Path(tempfile.mkdtemp(prefix="contrastzsd-"))
     torch.set_num_threads(settings.threads)
     kernels.set_threads(settings.threads)
@@ -53,7 +55,12 @@ def _peers(bars: Sequence[Bar], settings: Settings) -> list[Row]:
                 ]
             except MissingPackageError as error:
                 missing[name] = str(error)
-        rows = peer_rows(entries, settings.rounds, partial(settle, torch, settings.threads))
+        rows = peer_rows(
+            entries,
+            settings.rounds,
+            partial(settle, torch, settings.threads),
+            partial(torch.set_num_threads, settings.threads),
+        )
     finally:
         shutil.rmtree(work, ignore_errors=True)
     best: dict[str, float] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +13,21 @@ from typing import Any, Literal
 from benchmarks.measure import interleaved, markdown
 from zsd_core.errors import ConfigError
 
-__all__ = ["Bar", "Group", "Row", "Settings", "in_turns", "read_rows", "table"]
+__all__ = [
+    "README",
+    "Bar",
+    "Group",
+    "Row",
+    "Settings",
+    "in_turns",
+    "read_rows",
+    "readme_row",
+    "table",
+]
 
 TIMES = " \N{MULTIPLICATION SIGN}"
+LOAD = re.compile(r", load ([\d.]+)")
+README = "| milliseconds: 80 classes, one more, 1,203 | "
 Unit = Literal["times", "ms", "MB", "share"]
 
 
@@ -116,7 +129,7 @@ def in_turns(functions: Mapping[str, Callable[[], Any]], rounds: int) -> dict[st
     The call before fills the caches and wakes the threads, as the frame before does in a stream.
     """
     turns = {name: function for name, function in functions.items()}
-    samples = interleaved(turns, dict.fromkeys(turns, rounds), warmup=3, twice=True)
+    samples = interleaved(turns, dict.fromkeys(turns, rounds), warmup=3, between=lambda: None)
     return {name: statistics.median(values) for name, values in samples.items()}
 
 
@@ -134,6 +147,15 @@ def read_rows(path: Path | None) -> list[dict[str, Any]]:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"{path} holds no rows of benchmarks.speed: {error!r}") from error
     return rows
+
+
+def readme_row(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The line of the README's table; empty where the group was not measured."""
+    names = ("80 classes", "81 classes", "1,203 classes")
+    found = next((row["medians"] for row in rows if names[1] in row["medians"]), None)
+    if found is None:
+        return ""
+    return f"{README}{', '.join(f'{found[name]:.1f}' for name in names)} |"
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -158,7 +180,12 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     columns = ["what", ">asked", ">measured", "bar", "medians, ms"]
     parts = [markdown(columns, lines)]
     parts += [f"({number}) {note}" for number, note in enumerate(notes, 1)]
-    parts += list(dict.fromkeys(row["conditions"] for row in rows))
+    loads: dict[str, list[str]] = {}  # of the machine when a group began, by all else
+    for row in {row["group"]: row for row in rows}.values():
+        load = LOAD.search(row["conditions"])
+        machine = LOAD.sub("", row["conditions"])
+        loads.setdefault(machine, []).append(f"{row['group']} {load[1] if load else 'not read'}")
+    parts += [f"{machine}. Load at the start: {', '.join(own)}." for machine, own in loads.items()]
     return "\n\n".join(parts)
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from statistics import median
+
+import numpy as np
 
 from benchmarks.latency import class_names
 from benchmarks.measure import photograph
@@ -22,8 +25,9 @@ PROCESSES = 7
 CALLS = 200
 FRESH = """
 import json, sys, time
-from benchmarks.measure import photograph, resident_mb
-image, threads = photograph(), int(sys.argv[1])
+import numpy
+from benchmarks.measure import resident_mb
+threads, image = int(sys.argv[1]), numpy.load(sys.argv[2])
 began = time.perf_counter()
 from runtime import Detector
 imported = time.perf_counter()
@@ -41,12 +45,15 @@ print(json.dumps([*(1e3 * t for t in times), resident_mb("VmHWM")]))
 def _opening(bars: Sequence[Bar], settings: Settings) -> list[Row]:
     """Opening, the first image and the peak of memory, in processes of their own."""
     runs = []
-    for _ in range(PROCESSES + 1):
-        command = [sys.executable, "-c", FRESH, str(settings.threads)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise ZsdError(f"a fresh process failed: {done.stderr.strip().splitlines()[-1]}")
-        runs.append(json.loads(done.stdout.splitlines()[-1]))
+    with tempfile.TemporaryDirectory(prefix="contrastzsd-") as work:
+        path = f"{work}/image.npy"
+        np.save(path, photograph())
+        for _ in range(PROCESSES + 1):
+            command = [sys.executable, "-c", FRESH, str(settings.threads), path]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise ZsdError(f"a fresh process failed: {done.stderr.strip().splitlines()[-1]}")
+            runs.append(json.loads(done.stdout.splitlines()[-1]))
     imported, opened, first, memory = (median(values) for values in zip(*runs[1:], strict=True))
     note = f"medians of {PROCESSES} processes; memory is the peak of the process, Python included"
     medians = {"import": imported, "opening": opened, "first image": first}
