@@ -39,7 +39,7 @@ __all__ = ["classes_of", "draw", "main", "measure", "parse"]
 
 TITLES = {
     "classes": "classes",
-    "regions": "regions looked at",
+    "regions": "regions looked at, at most",
     "batch": "images of a batch",
     "size": "longer edge of the photograph",
     "threads": "threads",
