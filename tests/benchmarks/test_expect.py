@@ -22,20 +22,20 @@ def test_half_the_rate_takes_twice_the_time():
 
 def test_the_command_fills_its_slot_and_says_that_it_estimates(tmp_path, monkeypatch, capsys):
     bar = Bar(what="x", asked=1, at_most=True)
-    medians = {"80 classes": 10.0, "81 classes": 20.0, "ceiling, GFLOP/s": 200.0}
+    medians = {"80 classes": 10.0, "81 classes": 20.0}
     rows = tmp_path / "speed.json"
     rows.write_text(json.dumps([Row(bar=bar, measured=1.0, medians=medians).as_json("g", "c")]))
     page = tmp_path / "page.md"
     page.write_text("<!-- numbers: expect -->\n<!-- /numbers -->\n")
     monkeypatch.setattr(expect, "operations", lambda: {"trunk": 1.0, "head": 1.0})
-    assert expect.main(["--speed", str(rows), "--markdown", str(page)]) == 0
+    assert expect.main(["--peak", "200", "--speed", str(rows), "--markdown", str(page)]) == 0
     assert "*estimate*" in page.read_text()
     assert "| Raspberry Pi 5 |" in capsys.readouterr().out
 
 
 def test_what_was_not_measured_is_named(tmp_path, capsys):
-    assert expect.main(["--speed", str(tmp_path / "none.json")]) == 1
-    assert "--only classes paper" in capsys.readouterr().err
+    assert expect.main(["--peak", "200", "--speed", str(tmp_path / "none.json")]) == 1
+    assert "--only classes --json" in capsys.readouterr().err
 
 
 def test_operations_of_the_shipped_networks_are_counted():
