@@ -4,10 +4,10 @@
 
 Every number is an ESTIMATE: the operations of the networks are counted from their layers, the
 computer's highest rate is its cores times their clock times the float32 operations of a cycle, as
-published, and the share of that rate that a network reaches is taken from a measurement elsewhere
-(``--speed``, what ``python -m benchmarks.speed --json`` wrote, and ``--peak``, the rate of that
-processor, reckoned the same way: 2 cores x 2.6 GHz x 64 operations are 333). Memory, heat and the operating
-system are left out, so expect more time, not less. On the computer itself
+published, and the share of that rate that a network reaches is taken from a measurement elsewhere:
+``--speed``, what ``python -m benchmarks.speed --json`` wrote, and ``--peak``, the highest rate of
+that processor, reckoned the same way (2 cores x 2.6 GHz x 64 operations are 333). Memory, heat and
+the operating system are left out, so expect more time, not less. On the computer itself
 ``python -m benchmarks.speed --only classes`` replaces the estimate.
 """
 
