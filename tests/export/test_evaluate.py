@@ -164,7 +164,7 @@ def test_unseen_names_that_the_class_table_lacks_come_from_the_vocabulary(
 
 def test_names_that_no_one_knows_or_trained_are_refused(bundle_path, data):
     bundle = open_bundle(bundle_path)
-    with pytest.raises(ClassError, match="'quux'.*'wibble'"):
+    with pytest.raises(ClassError, match=r"'quux'.*'wibble'"):
         bundle_predictor(bundle, Split(name="own", seen=tiny.SEEN, unseen=("quux", "wibble")))
     split = Split(name="own", seen=(*tiny.SEEN, "teapot"), unseen=("zebra",))
     with pytest.raises(DataError, match="'teapot' is seen in split own but was not trained on"):
