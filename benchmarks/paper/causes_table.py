@@ -16,7 +16,7 @@ from zsd_core.learning.data.splits import load_split
 __all__ = ["bundles_section", "causes_section", "leaks"]
 
 CAUSES, BUNDLES = "causes.json", "bundles.json"
-CONCLUSION = "causes.md"  # the paragraph that a person wrote about the numbers
+CONCLUSION = "causes.txt"  # the paragraph that a person wrote about the numbers
 CAUSES_HEAD = """### What separates the methods
 
 {conclusion}

@@ -78,7 +78,7 @@ def test_causes_and_detectors_beside_the_comparison_come_with_it(tmp_path):
     row = {"name": "own", "title": "ContrastZSD", "steps": 9, "draws": [draw, other]}
     causes = {"photographs": "5 photographs", "what": "few steps", "rows": [row]}
     (tmp_path / "causes.json").write_text(json.dumps(causes))
-    (tmp_path / "causes.md").write_text("Nothing yet.\n")
+    (tmp_path / "causes.txt").write_text("Nothing yet.\n")
     found = {"matched": 7, "largest": 2e-8}
     row = {"title": "SB", "detections": 8, "PyTorch": found, "detector.onnx": found, "added": 3}
     (tmp_path / "bundles.json").write_text(json.dumps({"images": 2, "rows": [row]}))
