@@ -16,7 +16,8 @@ DSES wants names with photographs and no boxes (``--words words.json FOLDER``, b
 
 Everything is kept under ``--work``: an interrupted command goes on where it was. The checkpoint
 comes from training with ``training.cache: regions``, whose ``regions.pt`` lies beside it.
-``python -m benchmarks.paper.report`` writes the table.
+``python -m benchmarks.paper.report`` writes the table. ``--bundles DIR`` makes every system, as its
+first seed trained it, a detector of its own there.
 """
 
 from __future__ import annotations
@@ -35,12 +36,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.paper.bundles import write_bundles
 from benchmarks.paper.described import described
 from benchmarks.paper.paired import compared, summary
 from benchmarks.paper.runs import Bench
 from benchmarks.paper.systems import OWN, SYSTEMS, System
 from benchmarks.paper.trials import choose, measure, outside
 from benchmarks.paper.words import Words, load_words
+from export.checks.images import sample_images
 from zsd_core.commands import Progress, command, new_parser
 from zsd_core.errors import ConfigError, DataError
 from zsd_core.files import prepare_files
@@ -52,18 +55,24 @@ from zsd_core.learning.data.read import read_dataset, read_training_set
 from zsd_core.learning.data.splits import Split, load_split
 from zsd_core.learning.training.kept import Kept, load_regions
 
-__all__ = ["Material", "main", "parse"]
+__all__ = [
+    "Material",
+    "kept_values",
+    "main",
+    "parse",
+    "pseudo_benches",
+    "source_of",
+    "write_values",
+]
 
 TASKS: tuple[Task, ...] = ("zsd", "gzsd")
 
 
-def _source(text: str) -> tuple[str, str]:
+def source_of(text: str) -> tuple[str, str]:
+    """Read NAME=SOURCE of class vectors."""
     name, _, source = text.partition("=")
-    names = sorted({system.vectors for system in SYSTEMS if system.vectors})
-    if name not in names or not source:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no NAME=SOURCE with a name of {', '.join(names)}"
-        )
+    if not name or not source:
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=SOURCE")
     return name, source
 
 
@@ -89,7 +98,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--vectors",
         nargs="+",
-        type=_source,
+        type=source_of,
         default=[],
         metavar="NAME=SOURCE",
         help="other class vectors, read by zsd_core.learning.vectors",
@@ -100,9 +109,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--draws", type=int, default=2, help="of seen classes that play unseen ones (2)")
     add("--steps", type=int, default=200, help="of each training (200)")
     add("--samples", type=int, default=300, help="of the bootstrap (300)")
+    add("--bundles", type=Path, help="write the detectors of the first seed there, and check them")
     add("--outside", action="store_true", help="score the first run by pycocotools too")
     add("--threads", type=int, default=1, help="of a network (1)")
     args = parser.parse_args(argv)
+    known = {system.vectors for system in SYSTEMS if system.vectors}
+    if other := sorted(set(dict(args.vectors)) - known):
+        parser.error(f"--vectors {other[0]}=…: must be one of {', '.join(sorted(known))}")
     if min(args.steps, args.samples, args.draws, args.threads) < 1 or min(args.seeds) < 0:
         parser.error("--steps, --samples, --draws and --threads are at least 1, seeds 0")
     return args
@@ -156,7 +169,7 @@ class Material:
         return Bench(base, kept, split, tests, found, self.steps, self.vectors)
 
 
-def _pseudo_benches(material: Material, held: Dataset, draws: int) -> list[Bench]:
+def pseudo_benches(material: Material, held: Dataset, draws: int) -> list[Bench]:
     """Tests in which seen classes play the unseen ones, one for each draw."""
     base, kept, split = material.base, material.kept, material.split
     training = read_training_set(base.config.data, split)
@@ -170,14 +183,15 @@ def _pseudo_benches(material: Material, held: Dataset, draws: int) -> list[Bench
     return benches
 
 
-def _write(path: Path, values: Any) -> None:
+def write_values(path: Path, values: Any) -> None:
+    """Write JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     os.replace(partial, path)
 
 
-def _read(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
+def kept_values(path: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
     """A file of this command, if it is there and was made under the same conditions."""
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -253,14 +267,14 @@ def _choices(
             path = material.place / f"{system.name}-options.json"
             tried = {key: list(values) for key, values in system.tried.items()}
             wanted = {"options": system.options, "tried": tried, "draws": args.draws}
-            found = _read(path, material.conditions | wanted)
+            found = kept_values(path, material.conditions | wanted)
             if found is None:
                 if not benches:
                     held = read_dataset("coco", [args.held_out[0]], [args.held_out[1]])
-                    benches = _pseudo_benches(material, held, args.draws)
+                    benches = pseudo_benches(material, held, args.draws)
                 chosen = choose(benches, system, material.words)
                 found = {"conditions": material.conditions | wanted, **chosen}
-                _write(path, found)
+                write_values(path, found)
             choices[asked.name] = found
             progress.advance(values={"last": asked.name})
     return choices
@@ -291,12 +305,14 @@ def _runs(
             path = material.place / f"{system.name}-seed{seed}.json"
             options = {**system.options, **choices[system.name]["options"]}
             wanted = {"options": options, "seed": seed, "samples": args.samples}
-            log = _read(path, material.conditions | wanted)
-            if log is None:
-                run, drawn = measure(tested(), system, options, seed, args.samples, material.words)
+            log = kept_values(path, material.conditions | wanted)
+            keep = path.with_suffix(".pt") if args.bundles and seed == args.seeds[0] else None
+            if log is None or (keep and not keep.exists()):
+                own = options, seed, args.samples, material.words, keep
+                run, drawn = measure(tested(), system, *own)
                 np.savez(path.with_suffix(".npz"), **drawn)  # type: ignore[arg-type]
                 log = {"conditions": material.conditions | wanted, **run}
-                _write(path, log)
+                write_values(path, log)
             with np.load(path.with_suffix(".npz")) as arrays:
                 runs.setdefault(system.name, []).append((log, dict(arrays)))
             progress.advance(values={"last": system.name})
@@ -305,11 +321,11 @@ def _runs(
     path, system, seed = material.place / "outside.json", systems[0], args.seeds[0]
     options = choices[system.name]["options"]
     wanted = material.conditions | {"system": system.name, "options": options, "seed": seed}
-    judged = _read(path, wanted)
+    judged = kept_values(path, wanted)
     if judged is None:
         tasks = outside(tested(), system, options, seed, material.words)
         judged = {"conditions": wanted, "tasks": tasks}
-        _write(path, judged)
+        write_values(path, judged)
     return runs, judged
 
 
@@ -334,6 +350,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     material = Material(base, kept, split, *own)
     choices = _choices(material, systems, args)
     runs, judged = _runs(material, systems, choices, args)
+    if args.bundles:
+        made = [(s, material.place / f"{s.name}-seed{args.seeds[0]}.pt") for s in systems]
+        write_bundles(made, args.bundles, sample_images())
     first = runs[systems[0].name][0][0]["results"]
     result = {
         "split": split.name,

@@ -27,7 +27,7 @@ from zsd_core.learning.data.dataset import Dataset, ImageRecord
 from zsd_core.learning.data.photographs import read_image
 from zsd_core.learning.models import ContrastZSD
 
-__all__ = ["described"]
+__all__ = ["DescribingNetworks", "described"]
 
 Floats = NDArray[np.float32]
 
@@ -53,7 +53,7 @@ def described(
     files = [place / f"{_name(record)}.npz" for record in photographs.images]
     missing = [i for i, file in enumerate(files) if not file.exists()]
     if missing:
-        networks = _Networks(model, threads)
+        networks = DescribingNetworks(model, threads)
         with Progress("describe photographs", len(missing)) as progress:
             for index in missing:
                 image = read_image(photographs.images[index])
@@ -62,7 +62,7 @@ def described(
     return [_load(file) for file in files]
 
 
-class _Networks:
+class DescribingNetworks:
     """Trunk and head in ONNX Runtime; the head's embeddings are f, what a region is before p_v."""
 
     def __init__(self, model: ContrastZSD, threads: int) -> None:

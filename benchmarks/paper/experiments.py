@@ -57,7 +57,7 @@ from zsd_core.learning.experiment import Config
 from zsd_core.learning.training.kept import Kept, describe_photographs, load_regions
 from zsd_core.scoring import check_method
 
-__all__ = ["main", "open_bench", "parse"]
+__all__ = ["main", "open_bench", "parse", "part_of"]
 
 
 def open_bench(args: argparse.Namespace, draw: int = 0) -> Bench:
@@ -107,7 +107,8 @@ def _read_calibration(paths: Iterable[Path]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _part(text: str) -> tuple[int, int]:
+def part_of(text: str) -> tuple[int, int]:
+    """Read I/N of a command line: part I of N, from 1."""
     part, _, parts = text.partition("/")
     if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise argparse.ArgumentTypeError(f"{text!r} is no I/N with I from 1 to N, such as 1/2")
@@ -163,7 +164,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=[],
         help="what zsd_core.calibrate --json wrote, one file per scoring method",
     )
-    add("--part", type=_part, default=(1, 1), metavar="I/N", help="every N-th run, from the I-th")
+    add("--part", type=part_of, default=(1, 1), metavar="I/N", help="every N-th run, from the I-th")
     add("--list", action="store_true", help="print the runs that are left, and stop")
     args = parser.parse_args(argv)
     if not args.pseudo_unseen and not (args.annotations and args.images):

@@ -46,20 +46,21 @@ def _scored_by(method: str, learned: str = "") -> dict[str, Any]:
 
 
 OWN = "contrastzsd"
+RATES = {"training.learning_rate": (0.0005, 0.002)}  # the recipe's, and a faster one
 BACKGROUND = "model.scoring.cosine_background"
 SYSTEMS = (
     System(
         "conse",
         "ConSE-ZSD",
         _scored_by("conse"),
-        {"model.scoring.conse_top": (10, 48)},
+        {"model.scoring.conse_top": (10, 48)} | RATES,
         note="a linear classifier of the seen classes and background over p_v",
     ),
     System(
         "sb",
         "SB",
         _scored_by("cosine", "sb"),
-        {"loss.sb_margin": (1.0, 0.3), BACKGROUND: (False, True)},
+        {"loss.sb_margin": (1.0, 0.3), BACKGROUND: (False, True)} | RATES,
         note="proposals of our network in the place of Edge Boxes",
     ),
     System(
@@ -75,20 +76,21 @@ SYSTEMS = (
         "san",
         "SAN",
         _scored_by("cosine", "san"),
-        {"loss.san_balance": (0.8, 0.5), BACKGROUND: (False, True)},
+        {"loss.san_balance": (0.8, 0.5), BACKGROUND: (False, True)} | RATES,
         note="super-classes from the class vectors, not by hand",
     ),
     System(
         "hre",
         "HRE",
         _scored_by("hre"),
-        {"model.scoring.conse_top": (10, 48), "loss.hre_margin": (1.0, 0.3)},
+        {"model.scoring.conse_top": (10, 48), "loss.hre_margin": (1.0, 0.3)} | RATES,
         note="its two embeddings on two stages in the place of YOLO",
     ),
     System(
         "td",
         "TD",
         _scored_by("td") | {"model.scoring.center": False},
+        RATES,
         vectors="glosses",
         note="WordNet's glosses as descriptions; word vectors of a sentence encoder, no recurrent "
         "network",
@@ -97,17 +99,17 @@ SYSTEMS = (
         "pl",
         "PL",
         _scored_by("pl"),
-        {"loss.pl_steepness": (5.0, 20.0)},
+        {"loss.pl_steepness": (5.0, 20.0)} | RATES,
         note="on two stages in the place of RetinaNet; its vocabulary is the seen classes",
     ),
     System(
         "blc",
         "BLC",
         _scored_by("blc"),
-        {},
+        RATES,
         note="its stages share one region: no box moves between them",
     ),
-    System(OWN, "ContrastZSD", {}, {"model.scoring.similarity_temperature": (0.05, 1.0)}),
+    System(OWN, "ContrastZSD", {}, {"model.scoring.similarity_temperature": (0.05, 1.0)} | RATES),
     System(
         "contrastzsd-ridge",
         "ContrastZSD from a ridge regression",

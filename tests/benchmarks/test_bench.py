@@ -10,16 +10,20 @@ import pytest
 import shapes
 import torch
 
-from benchmarks.paper import bench, described, outside, trials, words
+from benchmarks.paper import bench, bundles, causes, described, outside, shipped, trials, words
 from benchmarks.paper.runs import with_options
 from benchmarks.paper.systems import OWN, SYSTEMS
 from benchmarks.paper.trials import EVALUATED
+from export.checks.images import NamedImage
+from export.onnx import export_bundle
+from runtime.bundle import open_bundle
 from zsd_core.errors import DataError
 from zsd_core.learning import balance
 from zsd_core.learning.checkpoint import load_checkpoint
 from zsd_core.learning.data.read import read_dataset
 from zsd_core.learning.experiment import Config
-from zsd_core.learning.training.kept import describe_photographs
+from zsd_core.learning.models.efficientnet_lite import EfficientNetLite
+from zsd_core.learning.training.kept import describe_photographs, load_regions
 from zsd_core.train import main as train
 
 
@@ -103,6 +107,109 @@ def test_every_system_runs_and_the_bench_resumes(world, few, tmp_path, monkeypat
     capsys.readouterr()
 
 
+@pytest.mark.slow
+def test_a_system_becomes_a_detector(world, few, tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    monkeypatch.setattr(bench, "sample_images", lambda: [NamedImage("noise", noise)])
+    made = tmp_path / "bundles"
+    command = [*arguments(world, tmp_path / "work"), "--only", "blc", "--bundles", str(made)]
+    assert bench.main(command) == 0
+    (row,) = json.loads((made / bundles.AGREEMENT).read_text())
+    assert row["name"] == "blc" and row["passed"] and row["detections"] > 50
+    for other in ("PyTorch", "detector.onnx"):
+        assert row[other]["matched"] >= 0.99 * row["detections"]
+        assert 0 <= row[other]["largest"] < 1e-4
+    assert row["added"] > 0
+    bundle = open_bundle(made / "blc")
+    assert bundle.model_config.scoring.method == "blc"
+    assert "trains it: 2 steps" in bundle.file("MODEL_CARD.md").read_text().replace("\n", " ")
+
+    def wrong(*_, **__):
+        return {"passed": False}
+
+    monkeypatch.setattr(bundles, "check_bundle", wrong)
+    monkeypatch.setattr(bundles, "export_bundle", lambda *_, **__: None)
+    assert bench.main(command) == 1
+
+
+@pytest.mark.slow
+def test_a_bundle_gives_checkpoint_and_regions_for_the_bench(tmp_path, capsys):
+    torch.manual_seed(0)
+    network = EfficientNetLite()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+    for name, buffer in network.named_buffers():
+        if name.endswith("bias"):  # the export stores equal tensors once, under one name
+            torch.nn.init.normal_(buffer, std=0.1)
+    torch.save(network.state_dict(), tmp_path / "lite0.pth")
+    config = shapes.write_config(tmp_path, 8, shapes.SMALL, size=64)
+    lite = [
+        "model.backbone.name=efficientnet_lite0",
+        f"model.backbone.weights={tmp_path / 'lite0.pth'}",
+        "model.proposals={levels: [8, 16, 32], merge: topdown, stride: 8, channels: 8, depth: 1, "
+        "anchor_sizes: [16, 32], aspect_ratios: [1], objectness: quality, post_nms_top: 20}",
+        "model.regions={stride: 1, output_size: [32, 32], sampling_ratio: 1}",
+    ]
+    assert train([str(config), *lite, "--output", str(tmp_path), "--max-steps", "1"]) == 0
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    base = load_checkpoint(tmp_path / "last.pt")
+    export_bundle(base, tmp_path / "bundle", images=[NamedImage("noise", noise)])
+    command = [str(tmp_path / "bundle"), "--config", str(config), *lite]
+    command += ["--output", str(tmp_path / "out")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shipped, "CHUNK", 3)
+        assert shipped.main([*command, "--part", "1/2"]) == 0
+        assert "another part" in capsys.readouterr().out
+        assert not (tmp_path / "out/regions.pt").exists()
+        assert shipped.main([*command, "--part", "2/2"]) == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["last.pt", "regions.pt"]
+    again = load_checkpoint(tmp_path / "out/last.pt")
+    for part in ("trunk", "head"):
+        ours = getattr(again.model, part).state_dict()
+        for name, tensor in getattr(base.model, part).state_dict().items():
+            torch.testing.assert_close(ours[name], tensor)
+    kept, theirs = (load_regions(folder / "regions.pt") for folder in (tmp_path / "out", tmp_path))
+    assert kept.features.shape[1] == theirs.features.shape[1]
+    assert set(kept.owners.tolist()) == set(theirs.owners.tolist())
+    assert set(kept.labels.tolist()) == set(theirs.labels.tolist())
+    means = [float(one.features.float().mean()) for one in (kept, theirs)]
+    assert means[0] == pytest.approx(means[1], rel=0.2)  # other regions are drawn
+    assert shipped.main([*command, "model.proposals.nms_threshold=0.31"]) == 1
+    assert "that the bundle was trained with" in capsys.readouterr().err
+
+
+def test_causes_change_one_thing_and_resume(world, few, tmp_path, capsys):
+    command = [
+        *("--checkpoint", str(world / "last.pt"), "--work", str(tmp_path)),
+        *("--held-out", str(world / "held/annotations.json"), str(world / "held/images")),
+        *("--steps", "2", "--json", str(tmp_path / "causes.json")),
+        *("--only", "own", "no-evidence", "ridge"),
+    ]
+    assert causes.main(command) == 0
+    result = json.loads((tmp_path / "causes.json").read_text())
+    rows = {row["name"]: row for row in result["rows"]}
+    assert [rows[name]["steps"] for name in ("own", "ridge", "no-evidence")] == [2, 0, 2]
+    for row in rows.values():
+        (draw,) = row["draws"]
+        for name in ("regions", "human boxes"):
+            assert 0 <= draw[name]["mAP"] <= 100 and 0 <= draw[name]["recall"] <= 100
+    losses = [rows[name]["draws"][0]["losses"] for name in ("own", "no-evidence")]
+    assert losses[0] == losses[1] and set(losses[0]) == {"seen", "unseen", "contrast"}
+    found = rows["ridge"]["draws"][0]
+    assert found["human boxes"]["recall"] >= found["regions"]["recall"]
+
+    def never(*_, **__):
+        raise AssertionError("nothing is trained twice")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(causes, "trained", never)
+        assert causes.main(command) == 0
+    names = [one.name for one in causes.causes(["glove"])]
+    assert len(set(names)) == len(names) and "vectors-glove" in names
+    capsys.readouterr()
+
+
 def test_systems_whose_data_are_missing_are_left_out_or_refused(world, tmp_path, capsys):
     left = bench._systems(bench.parse(arguments(world, tmp_path)))
     assert {s.name for s in SYSTEMS} - {s.name for s in left} == {"dses", "td"}
@@ -111,13 +218,17 @@ def test_systems_whose_data_are_missing_are_left_out_or_refused(world, tmp_path,
     assert "dses needs --words" in capsys.readouterr().err
 
 
+# Options whose default is that of the recipe coco48.
+OF_RECIPE = ("model.scoring.similarity_temperature", "training.learning_rate")
+
+
 def test_what_a_system_tries_exists_and_starts_with_its_default():
     for system in SYSTEMS:
         own = with_options(Config(), system.options) if system.options else Config()
         for key, values in system.tried.items():
             tried = [with_options(own, {key: value}) for value in values]
             assert len(values) > 1 and all(a != b for a, b in pairwise(tried))
-            if key != "model.scoring.similarity_temperature":  # its default is the recipe's
+            if key not in OF_RECIPE:
                 assert tried[0] == own
     assert {"loss.sb_margin"}.isdisjoint(EVALUATED)
 

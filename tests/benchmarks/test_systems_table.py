@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from benchmarks.paper.causes_table import leaks
 from benchmarks.paper.systems_table import COLUMNS, systems_section
 from zsd_core.errors import DataError
 
@@ -54,6 +55,45 @@ def test_numbers_stand_beside_the_papers_and_clear_differences_are_bold(tmp_path
     assert "| pycocotools | 3.46 | 7.00 |" in text and "| torchmetrics | 3.46 | - |" in text
     widths = {line.count("|") for line in text.splitlines() if line.startswith("| S")}
     assert len(widths) == 1
+
+
+def test_what_another_split_leaks_is_said(tmp_path):
+    assert leaks("coco_48_17", "voc_16_4") == ("car", "train")
+    nine = leaks("coco_48_17", "coco_65_15")
+    assert len(nine) == 9 and {"train", "toaster"} <= set(nine) and "cat" not in nine
+    assert leaks("coco_48_17", "coco_48_17") == ()
+    (tmp_path / "systems.json").write_text(json.dumps(comparison()))
+    text = systems_section(tmp_path / "systems.json")
+    assert "of `voc_16_4`, car, train" in text and "What separates" not in text
+
+
+def test_causes_and_detectors_beside_the_comparison_come_with_it(tmp_path):
+    (tmp_path / "systems.json").write_text(json.dumps(comparison()))
+    draw = {
+        "losses": {"seen": 0.125},
+        "regions": {"mAP": 1.0, "recall": 10.0},
+        "human boxes": {"mAP": 3.0, "recall": 30.0},
+    }
+    other = draw | {"regions": {"mAP": 2.0, "recall": 20.0}}
+    row = {"name": "own", "title": "ContrastZSD", "steps": 9, "draws": [draw, other]}
+    causes = {"photographs": "5 photographs", "what": "few steps", "rows": [row]}
+    (tmp_path / "causes.json").write_text(json.dumps(causes))
+    (tmp_path / "causes.txt").write_text("Nothing yet.\n")
+    found = {"matched": 7, "largest": 2e-8}
+    row = {"title": "SB", "detections": 8, "PyTorch": found, "detector.onnx": found, "added": 3}
+    (tmp_path / "bundles.json").write_text(json.dumps({"images": 2, "rows": [row]}))
+    text = systems_section(tmp_path / "systems.json")
+    assert (
+        "| ContrastZSD | 9 | seen 0.12 | 1.0 / 2.0 | 10.0 / 20.0 | 3.0 / 3.0 | 30.0 / 30.0 |"
+        in text
+    )
+    assert "Nothing yet." in text and "on 5 photographs; few steps" in text
+    assert "| SB | 8 | 7 (± 2e-08) | 7 (± 2e-08) | 3 |" in text and "On 2 photographs" in text
+    for name in ("causes.json", "bundles.json"):
+        (tmp_path / name).write_text('{"rows": []}')
+        with pytest.raises(DataError, match=rf"{name} is no table"):
+            systems_section(tmp_path / "systems.json")
+        (tmp_path / name).unlink()
 
 
 def test_another_file_is_refused(tmp_path):

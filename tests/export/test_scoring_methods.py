@@ -26,6 +26,7 @@ from zsd_core.learning.models import ContrastZSD
 
 SCORING = ScoringConfig(**method.SIZES, center=True)
 METHODS = {
+    "conse": {"method": "conse"},
     "san": {"method": "cosine", "learned": "san"},
     "hre": {"method": "hre"},
     "pl": {"method": "pl"},

@@ -93,7 +93,7 @@ def check_hand(config: ScoringConfig, tensors: Tensors, hand: Hand, unseen: int)
     assert scores.shape == (11, 7 + unseen) and scores.dtype == np.float32
     assert scores.min() >= 0 and scores.max() <= max(1, config.seen_scale)
     expected = by_hand(config, tensors, hand, 11, unseen)
-    np.testing.assert_allclose(scores, expected, rtol=3e-5, atol=1e-6)
+    np.testing.assert_allclose(scores, expected, rtol=3e-5, atol=1e-7)
     assert scorer.score(*regions(0), classes).shape == (0, 7 + unseen)
 
 
@@ -148,7 +148,7 @@ def check_graph(config: ScoringConfig, tensors: Tensors, unseen: int) -> None:
         used = {one.name for one in session.get_inputs()}
         (got,) = session.run(None, {name: values[name] for name in used})
         expected = scorer.score(embeddings, objectness, classes)
-        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7)
 
 
 def check_bundle(path: Path, config: ScoringConfig, tensors: Tensors, photo) -> None:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from zsd_core import stages
 from zsd_core.commands import Progress
+from zsd_core.config import ModelConfig
 from zsd_core.learning import metrics
-from zsd_core.learning.checkpoint import Checkpoint, load_checkpoint
+from zsd_core.learning.checkpoint import load_checkpoint
 from zsd_core.learning.data.dataset import Dataset, ImageRecord
 from zsd_core.learning.data.photographs import read_image
 from zsd_core.learning.data.protocol import test_set
@@ -29,7 +30,7 @@ from zsd_core.learning.models import TorchNetworks, kernels_for
 from zsd_core.learning.training.kept import class_set_of, matches_of
 from zsd_core.scoring import Scorer
 
-__all__ = ["COUNTS", "measure_limits", "render_limits"]
+__all__ = ["COUNTS", "human_regions", "measure_limits", "render_limits"]
 
 Floats = NDArray[np.float32]
 COUNTS = (20, 100, 300)  # best regions of an image
@@ -76,7 +77,7 @@ def measure_limits(
     human, offered, scores, truths, held = [], [], [], [], []
     with Progress("limits", len(test)) as progress:
         for record in test.images:
-            one = _human(checkpoint, record)
+            one = human_regions(TorchNetworks(checkpoint.model), model, record)
             human.append(one)
             scores.append(_scored(scorer, one, classes))
             found = stages.describe(
@@ -127,9 +128,10 @@ def render_limits(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _human(checkpoint: Checkpoint, record: ImageRecord) -> stages.Described:
+def human_regions(
+    networks: stages.Networks, config: ModelConfig, record: ImageRecord
+) -> stages.Described:
     """The human boxes of a photograph, described as if they were proposals, and not moved."""
-    config = checkpoint.config.model
     size = config.preprocess.resized(record.height, record.width)
     scale = np.array([size[1] / record.width, size[0] / record.height] * 2, np.float32)
     rois = np.ascontiguousarray(record.boxes * scale, np.float32)
@@ -140,9 +142,7 @@ def _human(checkpoint: Checkpoint, record: ImageRecord) -> stages.Described:
     own = ModuleType("zsd_core.kernels, with human boxes")
     vars(own).update(vars(kernels_for(config.regions)))
     vars(own)["propose"] = propose
-    found = stages.describe(
-        TorchNetworks(checkpoint.model), config, [read_image(record)], kernels=own
-    )
+    found = stages.describe(networks, config, [read_image(record)], kernels=own)
     return dataclasses.replace(found, deltas=np.zeros_like(found.deltas))
 
 
