@@ -89,8 +89,23 @@ def faulty(folder):
     return attempt
 
 
-def hanging(folder):
-    return lambda rng: time.sleep(60 if rng.random() < 0.4 else 0)
+def raw(folder):
+    def attempt(rng):
+        raise KeyError(1)
+
+    return attempt
+
+
+def waiting(folder):
+    return lambda rng: time.sleep(600 if rng.random() < 0.4 else 0)
+
+
+def computing(folder):
+    def attempt(rng):
+        while rng.random() < 2:
+            pass
+
+    return attempt
 
 
 def test_every_way_to_go_wrong_is_a_fault():
@@ -107,11 +122,29 @@ def test_every_way_to_go_wrong_is_a_fault():
     assert attempts.tried(faulty, 60, 0, advanced.append).faults == result.faults
 
 
-def test_a_hang_ends(monkeypatch):
-    monkeypatch.setattr(attempts, "HANG", 1.0)
-    result = attempts.tried(hanging, 3, 0, lambda count: None)
+@pytest.mark.parametrize(("limit", "kind"), [("STUCK", waiting), ("HANG", computing)])
+def test_a_hang_ends(monkeypatch, limit, kind):
+    monkeypatch.setattr(attempts, limit, 0.5)
+    result = attempts.tried(kind, 3, 0, lambda count: None)
     assert result.faults
-    assert all("not done after 1 s" in fault for fault in result.faults)
+    assert all("not done" in fault for fault in result.faults)
+
+
+def test_a_part_stops_in_time_and_goes_on_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "all_parts", lambda: {"raw": part(None, name="raw", loader=raw)})
+    asked, rows = ["--json", str(tmp_path / "rows.json")], tmp_path / "rows.json"
+    assert command.main([*asked, "--budget", "1000000000", "--minutes", "0.001"]) == 1
+    (begun,) = json.loads(rows.read_text())
+    assert 0 < begun["inputs"] == begun["lost"] < 1_000_000_000
+
+    begun |= {"budget": f"{begun['inputs'] + 5} inputs", "peak_mb": 9e9}
+    rows.write_text(json.dumps([begun]))
+    assert command.main([*asked, "--budget", str(begun["inputs"] + 5)]) == 1
+    (ended,) = json.loads(rows.read_text())
+    assert ended["inputs"] == ended["lost"] == begun["inputs"] + 5
+    (fault,) = ended["faults"]
+    assert "KeyError at test_trust.py" in fault
+    assert ended["seconds"] > begun["seconds"] and ended["peak_mb"] == 9e9
 
 
 @pytest.mark.parametrize("name", sorted(table.all_parts()))

@@ -227,7 +227,8 @@ def test_threads_are_at_least_one(bundle, threads):
         open_backend("onnxruntime", bundle, threads)
 
 
-def test_a_named_provider_is_used(bundle):
+def test_a_named_provider_is_used(bundle, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # "all threads" would be its number
     backend = open_backend("onnxruntime", bundle, 1, {"providers": ["CPUExecutionProvider"]})
     assert backend.description.endswith("CPUExecutionProvider, float32, 1 thread")
     assert open_backend("onnxruntime", bundle).description.endswith(", all threads")
@@ -250,6 +251,17 @@ def test_a_network_the_backend_cannot_load_is_an_error_of_the_bundle(tmp_path, n
     broken = open_bundle(tiny.tiny_bundle(tmp_path / "b", files=files))
     with pytest.raises(BundleError, match=rf"{name}.* cannot load trunk\.onnx"):
         open_backend(name, broken)
+
+
+def test_a_network_that_is_refused_prints_nothing(tmp_path, capfd):
+    # An operator's name that is no text: ONNX Runtime's own error cannot be decoded, and it would
+    # try again and print "EP Error" on standard output.
+    trunk = tiny.trunk_model().SerializeToString().replace(b"Relu", b"R\xfflu")
+    files = {"trunk.onnx": trunk, "head.onnx": tiny.head_model().SerializeToString()}
+    broken = open_bundle(tiny.tiny_bundle(tmp_path / "b", files=files))
+    with pytest.raises(BundleError, match=r"cannot load trunk\.onnx"):
+        open_backend("onnxruntime", broken)
+    assert capfd.readouterr().out == ""
 
 
 @pytest.mark.parametrize("name", BACKENDS)
