@@ -68,7 +68,7 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "") -> T
     where = where or kind.__name__
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where} is {values!r}, must be a mapping of fields to values.")
-    hints = _hints(kind)
+    hints = _hints(typing.cast(typing.Hashable, kind))
     strange = [key for key in values if key not in hints]
     if strange:
         raise ConfigError(
@@ -80,7 +80,7 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "") -> T
 
 
 @cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     """Types of the fields of a dataclass; to find them takes longer than to check a value."""
     return typing.get_type_hints(kind)
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from benchmarks.trust import __main__ as command
 from benchmarks.trust import attempts, table
 from benchmarks.trust.parts import classes, faults, images, service
 from benchmarks.trust.table import Part, Result
-from zsd_core.errors import BundleError
+from zsd_core.errors import BundleError, DeviceError
 
 
 def part(run, **changes) -> Part:
@@ -147,10 +148,19 @@ def test_a_part_stops_in_time_and_goes_on_where_it_was(tmp_path, monkeypatch):
     assert ended["seconds"] > begun["seconds"] and ended["peak_mb"] == 9e9
 
 
-@pytest.mark.parametrize("name", sorted(table.all_parts()))
+def named(name):
+    return pytest.param(name, marks=pytest.mark.slow) if name == "cpp-bundle" else name
+
+
+@pytest.mark.parametrize("name", [named(name) for name in sorted(table.all_parts())])
 def test_the_short_form_loses_nothing(name):
     found = table.all_parts()[name]
-    result = found.run(found.short, 0, lambda count: None)
+    try:
+        result = found.run(found.short, 0, lambda count: None)
+    except DeviceError as error:
+        if name != "cpp-bundle" or (shutil.which("g++") and shutil.which("cmake")):
+            raise
+        pytest.skip(str(error))
     assert not result.faults, result.faults[:20]
     assert result.inputs > 0
 

@@ -30,6 +30,8 @@ __all__ = [
     "manifest",
     "networks",
     "other_tensors",
+    "run_bundle",
+    "score_bundle",
     "tensors",
     "tokenizer",
 ]
@@ -48,7 +50,7 @@ def manifest(folder: Path) -> Attempt:
         bundle = open_bundle(path)
         _ = bundle.class_vectors, bundle.vocabulary.rows, bundle.scorer_tensors(), bundle.engines
         if rng.random() < 0.3:
-            _run(bundle)
+            run_bundle(bundle)
 
     return attempt
 
@@ -108,7 +110,7 @@ def tensors(folder: Path) -> Attempt:
         name = rng.choice(list(files.good))
         data = other_tensors(files.good[name], rng)
         with files.replaced(name, data):
-            _score(open_bundle(path), rng)
+            score_bundle(open_bundle(path), rng)
 
     return attempt
 
@@ -149,7 +151,7 @@ def _other_values(data: bytes, rng: random.Random) -> bytes:
     return bytes(save(arrays))
 
 
-def _score(bundle: Bundle, rng: random.Random) -> None:
+def score_bundle(bundle: Bundle, rng: random.Random) -> None:
     """Make classes of a bundle and score regions: refused, or numbers in [0, 1]."""
     config = bundle.model_config.scoring
     with np.errstate(all="ignore"):
@@ -181,7 +183,7 @@ def networks(folder: Path) -> Attempt:
         good = files.good[name]
         data = mutated_bytes(good, rng) if rng.random() < 0.4 else _other_graph(good, rng)
         with files.replaced(name, data):
-            _run(open_bundle(path))
+            run_bundle(open_bundle(path))
 
     return attempt
 
@@ -223,7 +225,7 @@ def _other_graph(data: bytes, rng: random.Random) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _run(bundle: Bundle) -> None:
+def run_bundle(bundle: Bundle) -> None:
     """Search an image: refused, or boxes and scores that are numbers."""
     with np.errstate(all="ignore"):
         with Detector(bundle, backend="onnxruntime", threads=1, score_threshold=0.0) as detector:
