@@ -12,6 +12,7 @@ input is the content of one file, as a stranger would write it; hashes fit. The 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib
 import os
 import random
@@ -106,7 +107,9 @@ def _fuzz(loader: str, folder: Path, seconds: int, corpus: Path) -> int:
                 take(load, seed)  # imports what it needs
 
         def target(data: bytes) -> None:
-            if fault := take(load, data):
+            if fault := take(load, data):  # kept here: atheris would write it at the very end
+                name = f"crash-{hashlib.sha256(data).hexdigest()[:16]}"
+                (corpus.parent / name).write_bytes(data)
                 raise RuntimeError(fault)
 
         options = [f"-max_total_time={seconds}", "-timeout=60", "-rss_limit_mb=4096"]
