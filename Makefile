@@ -19,7 +19,7 @@ demo: .venv/demo/.done ## detect classes never trained on in photographs; pictur
 
 test: .venv/test/.done ## check format, lint and types, then run every test
 	@scripts/check
-	$(TEST)
+	$(TEST) --reruns 1  # servers, browsers and killed processes: what passes then is listed as RERUN
 
 quick: .venv/test/.done ## the tests without the slow ones
 	$(TEST) -m "not slow"

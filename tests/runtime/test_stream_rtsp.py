@@ -124,6 +124,7 @@ def test_a_lost_server_comes_back(server, how, caplog):
     with Stream(nothing, [server.url], timeout=TIMEOUT, retry=RETRY) as stream:
         watch = Watch(stream)
         watch.wait_for_frames(0, 15)
+        watch.wait_for_state("running", 5)
         if how == "killed":
             server.kill()
         else:
