@@ -18,6 +18,7 @@ import os
 import random
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -116,6 +117,8 @@ def _fuzz(loader: str, folder: Path, seconds: int, corpus: Path) -> int:
         prefix = f"-artifact_prefix={corpus.parent}/"
         atheris.Setup([sys.argv[0], *options, prefix, str(corpus)], target)
         atheris.Fuzz()
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(1)  # Fuzz ends the process itself, by 0 where it found nothing
 

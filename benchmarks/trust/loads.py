@@ -23,7 +23,7 @@ Load = Callable[[bytes], None]
 Prepared = tuple[Load, Sequence[bytes]]  # the loader, and inputs to start from
 
 
-def manifest(folder: Path) -> Prepared:
+def _manifest(folder: Path) -> Prepared:
     """A manifest, and the bundle that it makes, which must run."""
     path = helper("tiny").tiny_bundle(folder / "bundle")
 
@@ -40,7 +40,8 @@ def _in_bundle(name: str) -> Callable[[Path], Prepared]:
     """A file of a bundle whose manifest has its hash."""
 
     def prepare(folder: Path) -> Prepared:
-        path = helper("tiny_text").with_text(helper("tiny").tiny_bundle(folder / "bundle"))
+        tiny, text = helper("tiny"), helper("tiny_text")  # in this order
+        path = text.with_text(tiny.tiny_bundle(folder / "bundle"))
         files = Files(path, name)
 
         def load(data: bytes) -> None:
@@ -58,7 +59,7 @@ def _in_bundle(name: str) -> Callable[[Path], Prepared]:
     return prepare
 
 
-def archive(folder: Path) -> Prepared:
+def _archive(folder: Path) -> Prepared:
     """A zip; all that is unpacked must be what the good one holds."""
     path, zipped = folder / "bundle", folder / "bundle.zip"
     helper("tiny").tiny_bundle(path)
@@ -73,7 +74,7 @@ def archive(folder: Path) -> Prepared:
     return load, [zipped.read_bytes()]
 
 
-def configuration(folder: Path) -> Prepared:
+def _configuration(folder: Path) -> Prepared:
     """The YAML of an experiment."""
     from zsd_core.learning.experiment import load_config
 
@@ -86,7 +87,7 @@ def configuration(folder: Path) -> Prepared:
     return load, [b"training: {epochs: 3}\nmodel: {backbone: {name: resnet18}}\n"]
 
 
-def coco(folder: Path) -> Prepared:
+def _coco(folder: Path) -> Prepared:
     """Annotations in COCO's JSON."""
     from zsd_core.learning.data.coco import read_coco
 
@@ -107,7 +108,7 @@ def coco(folder: Path) -> Prepared:
     return load, [json.dumps(good).encode()]
 
 
-def class_names(folder: Path) -> Prepared:
+def _class_names(folder: Path) -> Prepared:
     """A file of class names."""
     import argparse
 
@@ -145,7 +146,7 @@ def _vectors(suffix: str, good: bytes) -> Callable[[Path], Prepared]:
     return prepare
 
 
-def checkpoint(folder: Path) -> Prepared:
+def _checkpoint(folder: Path) -> Prepared:
     """A checkpoint of PyTorch's, without weights: what is around them is what varies."""
     import torch
 
@@ -165,16 +166,16 @@ def checkpoint(folder: Path) -> Prepared:
 
 LINES = b"cat 0.5 0.5 0.5 0.5\ndog 1 0 0 0\n"
 LOADS: dict[str, Callable[[Path], Prepared]] = {
-    "checkpoint": checkpoint,
-    "class-names": class_names,
-    "coco": coco,
-    "configuration": configuration,
-    "manifest": manifest,
+    "checkpoint": _checkpoint,
+    "class-names": _class_names,
+    "coco": _coco,
+    "configuration": _configuration,
+    "manifest": _manifest,
     "network": _in_bundle("trunk.onnx"),
     "scorer": _in_bundle(SCORER),
     "tokenizer": _in_bundle("tokenizer.json"),
     "vectors-csv": _vectors("csv", LINES.replace(b" ", b",")),
     "vectors-text": _vectors("txt", LINES),
     "vocabulary": _in_bundle(VOCABULARY),
-    "zip": archive,
+    "zip": _archive,
 }

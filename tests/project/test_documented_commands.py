@@ -171,14 +171,10 @@ RULES: dict[str, Run | Elsewhere | Cannot] = {
     r"python -m export\.sign|contrastzsd detect .*--require-signature": Elsewhere(
         "tests/runtime/test_signature.py", "sign.main([", "needs a bundle of the reader's own"
     ),
-    r"pip install atheris": Cannot("needs PyPI; python -m benchmarks.trust.guided names it"),
     r"python -m benchmarks\.trust\.guided": Elsewhere(
         "tests/benchmarks/test_trust_guided.py",
         "guided.main([",
         "atheris is in no extra; without it, the test runs the loaders",
-    ),
-    r"build/fuzz/fuzz_bundle": Cannot(
-        "needs Clang's libFuzzer; g++'s program runs in test_trust.py"
     ),
     r"python -m benchmarks\.trust": Elsewhere(
         "tests/benchmarks/test_trust.py", "command.main([", "takes hours; the test runs short forms"
