@@ -80,7 +80,7 @@ def tried(
         seed: of the inputs.
         advance: told of inputs that are done.
         first: input to begin with; those before it were tried earlier.
-        seconds: no more inputs after that time.
+        seconds: no more inputs after that time, but for the first.
 
     Returns:
         The result, whose ``inputs`` count those before ``first`` too.
@@ -110,7 +110,7 @@ def tried(
             now = done.value
             advance(now - shown)
             shown = now
-            if time.monotonic() > end:
+            if now > first and time.monotonic() > end:
                 stop.set()
             if now != before:
                 before, looks, used = now, 0, _processor_seconds(child.pid)

@@ -103,8 +103,8 @@ def waiting(folder):
 
 def computing(folder):
     def attempt(rng):
-        while rng.random() < 2:
-            pass
+        while rng.random() < 0.8:  # the input that comes before the first one is above
+            rng.seed(1)  # 0.13
 
     return attempt
 
