@@ -3,7 +3,6 @@
     python -m benchmarks.latency
     python -m benchmarks.latency --backend onnxruntime openvino --batch 1 8 --classes 80 1203
     python -m benchmarks.latency --json new.json --against old.json
-    python -m benchmarks.latency --curves curves.png
 
 Every combination of the options runs in a process of its own: it is opened, searches one image
 ("first", with opening apart), warms up, and is measured. Wall clock, milliseconds per call; a
@@ -51,11 +50,10 @@ from zsd_core.files import prepare_files
 from zsd_core.semantics import fold_name
 from zsd_core.stages import STAGES
 
-__all__ = ["bundle_path", "class_names", "grid", "main", "measure", "parse", "sweeps"]
+__all__ = ["bundle_path", "class_names", "grid", "main", "measure", "parse"]
 
 PAPER = "paper"
 CLASSES = (4, 80, 1203)
-SWEEPS = {"classes": (4, 20, 80, 300, 1203), "proposals": (25, 50, 100, 300), "batch": (1, 2, 4, 8)}
 
 
 def measure(
@@ -168,14 +166,6 @@ def grid(args: argparse.Namespace, bundles: Sequence[Path]) -> list[Case]:
     return cases
 
 
-def sweeps(base: Case) -> dict[str, list[Case]]:
-    """Cases that differ from ``base`` in one number only, for the curves."""
-    return {
-        axis: [Case(**{**dataclasses.asdict(base), axis: value}) for value in values]
-        for axis, values in SWEEPS.items()
-    }
-
-
 @contextmanager
 def bundle_path(name: str) -> Iterator[Path]:
     """Path of a bundle; "" is the one that ships, "paper" is made and removed again."""
@@ -236,12 +226,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seconds", type=float, default=20, metavar="S", help="most of a case (%(default)s)")
     add("--json", type=Path, metavar="FILE", help="write all rows here too")
     add("--against", type=Path, metavar="FILE", help="pair with the rows an earlier --json wrote")
-    add("--curves", type=Path, metavar="FILE", help="draw time against classes, proposals, batch")
     args = parser.parse_args(argv)
     if args.calls < 2 or args.warmup < 0 or not args.seconds >= 0:
         parser.error("--calls must be at least 2, --warmup and --seconds not negative")
-    if args.curves and len(args.bundle) > 1:
-        parser.error("--curves draws one bundle; name one")
     numbers = (*args.batch, *args.classes, *args.size, *args.proposals)
     if any(number is not None and number < 1 for number in numbers):
         parser.error("--batch, --classes, --size and --proposals must be at least 1")
@@ -255,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 1 with a sentence on stderr."""
     args = parse(argv)
     rows: list[dict[str, Any]] = []
-    prepare_files(args.json, args.curves)
+    prepare_files(args.json)
     others = read_rows(args.against) if args.against else []
     image = photograph(args.image)
     try:
@@ -263,8 +250,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             with bundle_path(name) as path:
                 cases = grid(args, [path])
                 rows.extend(_measured(cases, image, args, "configurations"))
-                if args.curves:
-                    _draw(cases[0], image, args)
     finally:  # what was measured before an error is not lost
         if rows:
             _report(rows, image, args)
@@ -281,17 +266,6 @@ def _report(
     print(f"\n{table(rows)}")
     if args.json:
         write_rows(args.json, rows)
-
-
-def _draw(first: Case, image: NDArray[np.uint8], args: argparse.Namespace) -> None:
-    from benchmarks.curves import draw_curves
-
-    base = dataclasses.replace(first, classes=80, batch=1, proposals=None)
-    measured = {
-        axis: list(_measured(cases, image, args, f"curve over {axis}"))
-        for axis, cases in sweeps(base).items()
-    }
-    draw_curves(measured, args.curves)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ def interleaved(
     calls: Mapping[str, int],
     *,
     warmup: int = 1,
+    between: Callable[[], Any] | None = None,
     before: Callable[[], Any] = lambda: None,
     done: Callable[[str], None] = lambda name: None,
 ) -> dict[str, list[float]]:
@@ -54,6 +55,8 @@ def interleaved(
         functions: by name.
         calls: measured calls of each; those with fewer are spread evenly over the rounds.
         warmup: calls of each before.
+        between: call each once more right before every call, then this, outside of its time: the
+            caches and threads are its own then, as in a stream of frames.
         before: every call, outside of its time.
         done: told the name after every call, warm-up included.
     """
@@ -65,6 +68,9 @@ def interleaved(
             if round_ >= 0 and len(samples[name]) >= due:
                 continue
             before()
+            if between is not None:
+                function()
+                between()
             start = time.perf_counter()
             function()
             if round_ >= 0:

@@ -2,17 +2,20 @@
 
     python -m benchmarks.peers
     python -m benchmarks.peers --json peers.json --only shipped yolo
+    python -m benchmarks.peers --femto deimv2.onnx --annotations instances.json --images photos/
 
 Peers run as their users run them on a CPU: ``pip install 'contrastzsd[peers]'`` (torchvision
-BSD-3-Clause, transformers Apache-2.0, ultralytics AGPL-3.0). Nothing is downloaded: every peer has
-its package's own configuration and RANDOM weights, and so has our paper-sized model, so this is
-about time alone; few boxes then reach a peer's last NMS, to the peer's advantage. Text encoders
+BSD-3-Clause, transformers Apache-2.0, ultralytics AGPL-3.0). Nothing is downloaded: these peers
+have their package's own configuration and RANDOM weights, and so has our paper-sized model, so this
+is about time alone; few boxes then reach a peer's last NMS, to the peer's advantage. Text encoders
 read made-up tokens, as many as the names of COCO have. The shipped bundle runs as its manifest
-says. These models differ in accuracy and in what they were trained on: see each one's own report.
+says. ``--femto FILE`` adds a peer with its real weights, the detector that the shipped bundle is
+made of, and ``--annotations`` with ``--images`` the accuracy of both on the same photographs.
 
-Before every call all models' threads get time to rest, and PyTorch the threads asked for: idle
+Before every turn all models' threads get time to rest, and PyTorch the threads asked for: idle
 workers of one library would take a core from the next, and ultralytics leaves PyTorch with one
-thread less than there are cores, for everything in the process.
+thread less than there are cores, for everything in the process. A turn is two calls, and the second
+is timed: the first brings the model's weights into the caches, as the frame before does in a video.
 
 The process keeps the memory it frees, to the advantage of what runs in PyTorch;
 ``--allocator default`` leaves that to the C library, as a plain script does.
@@ -27,7 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,7 @@ from benchmarks.measure import (
     percentiles,
     write_rows,
 )
+from benchmarks.peers_given import FEMTO, accuracies, femto_group
 from benchmarks.peers_models import (
     DINO,
     EAGER,
@@ -55,15 +59,16 @@ from zsd_core import kernels
 from zsd_core.commands import Progress, Steps, command, new_parser
 from zsd_core.errors import require
 from zsd_core.files import prepare_files
+from zsd_core.learning.data.read import read_dataset
 
-__all__ = ["BARS", "Bar", "Row", "judge", "main", "parse", "rows_of", "table"]
+__all__ = ["BARS", "Bar", "Row", "judge", "main", "parse", "rows_of", "settle", "table"]
 
 REST = 0.1  # seconds; longer than ONNX Runtime's idle workers wait busily
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of the table."""
+    """One line of the table; ``accuracy`` is mAP@0.5 in percent, None where it is not measured."""
 
     model: str
     backend: str
@@ -73,6 +78,7 @@ class Row:
     p90_ms: float
     p99_ms: float
     calls: int
+    accuracy: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +98,8 @@ class Bar:
 BARS = (
     Bar(ours=SHIPPED, precision="float32", task="detect", theirs=(YOLO_WORLD,), factor=5),
     Bar(ours=SHIPPED, precision="int8", task="detect", theirs=(YOLO_WORLD,), factor=8),
-    Bar(ours=SHIPPED, precision="float32", task="detect", theirs=(OWL,), factor=60),
+    Bar(ours=SHIPPED, precision="float32", task="detect", theirs=(OWL,), factor=100),
+    Bar(ours=SHIPPED, precision="float32", task="detect", theirs=(FEMTO,), factor=0.8),
     Bar(ours=PAPER, precision="float32", task="detect", theirs=(EAGER,), factor=2.2),
     Bar(ours=PAPER, precision="int8", task="detect", theirs=(EAGER,), factor=5),
     Bar(
@@ -106,14 +113,20 @@ BARS = (
 
 
 def rows_of(
-    entries: Sequence[Entry], calls: int, before: Callable[[], Any] = lambda: None
+    entries: Sequence[Entry],
+    calls: int,
+    before: Callable[[], Any] = lambda: None,
+    between: Callable[[], Any] = lambda: None,
 ) -> list[Row]:
     """Time all entries in turns; at least three calls of each, after one that warms up.
+
+    Right before every call there is another one that is not timed.
 
     Args:
         entries: to time.
         calls: of the fastest.
-        before: every call, outside of its time.
+        before: these two calls, outside of their time.
+        between: these two calls, likewise.
     """
     counts = {entry.name: max(3, round(calls * entry.share)) for entry in entries}
     with Progress("calls", sum(counts.values()) + len(entries)) as bar:
@@ -121,6 +134,7 @@ def rows_of(
             {entry.name: entry.call for entry in entries},
             counts,
             before=before,
+            between=between,
             done=lambda name: bar.advance(values={"now": name}),
         )
     return [
@@ -136,7 +150,7 @@ def rows_of(
     ]
 
 
-def _settle(torch: Any, threads: int) -> None:
+def settle(torch: Any, threads: int) -> None:
     """Undo what the model before left: busy workers, another thread count."""
     torch.set_num_threads(threads)
     time.sleep(REST)
@@ -174,7 +188,17 @@ def _fastest(rows: Sequence[Row], model: str, task: str, precision: str | None) 
 
 def table(rows: Sequence[Row]) -> str:
     """The rows in Markdown, by task and median."""
-    columns = ("task", "model", "backend", "precision", ">p50 ms", ">p90 ms", ">p99 ms", ">calls")
+    columns = (
+        "task",
+        "model",
+        "backend",
+        "precision",
+        ">p50 ms",
+        ">p90 ms",
+        ">p99 ms",
+        ">calls",
+        ">mAP@0.5",
+    )
     return markdown(
         columns,
         [
@@ -187,6 +211,7 @@ def table(rows: Sequence[Row]) -> str:
                 f"{row.p90_ms:.2f}",
                 f"{row.p99_ms:.2f}",
                 str(row.calls),
+                "" if row.accuracy is None else f"{row.accuracy:.1f} %",
             ]
             for row in sorted(rows, key=lambda row: (row.task, row.p50_ms))
         ],
@@ -212,11 +237,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default="kept",
         help="keep freed memory, or do as the C library does (%(default)s)",
     )
+    add("--femto", type=Path, metavar="FILE", help="DEIMv2-Femto as its authors wrote it")
+    add("--annotations", type=Path, metavar="FILE", help="of --images: measure accuracy too")
+    add("--images", type=Path, metavar="DIR", help="photographs with people's boxes")
+    add("--subset", metavar="NAME", help="of these photographs, such as 'test'")
     add("--json", type=Path, metavar="FILE", help="write the rows here too")
     args = parser.parse_args(argv)
     args.only = list(dict.fromkeys(args.only))
     if args.calls < 3:
         parser.error("--calls must be at least 3")
+    if (args.annotations is None) != (args.images is None) or (args.images and not args.femto):
+        parser.error("--annotations and --images belong together, with --femto")
     return args
 
 
@@ -224,7 +255,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 1 with a sentence on stderr."""
     args = parse(argv)
-    threads, step = args.threads or os.cpu_count() or 1, Steps(len(args.only))
+    threads, step = args.threads or os.cpu_count() or 1, Steps(len(args.only) + bool(args.femto))
     work = Path(tempfile.mkdtemp(prefix="contrastzsd-"))
     kept = args.allocator == "kept" and keep_memory()
     try:
@@ -234,10 +265,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch.set_num_threads(threads)
         torch.manual_seed(0)
         entries: list[Entry] = []
-        for name in args.only:
+        groups = {name: GROUPS[name] for name in args.only}
+        if args.femto:
+            groups["femto"] = femto_group(args.femto)
+        for name, make in groups.items():
             with step(f"make {name}"):
-                entries += GROUPS[name](images, threads, work)
-        rows = rows_of(entries, args.calls, partial(_settle, torch, threads))
+                entries += make(images, threads, work)
+        rows = rows_of(
+            entries,
+            args.calls,
+            partial(settle, torch, threads),
+            partial(torch.set_num_threads, threads),
+        )
+        if args.images:
+            dataset = read_dataset(
+                "coco", [str(args.annotations)], [str(args.images)], args.subset or ""
+            )
+            rows = _with_accuracy(rows, accuracies(args.femto, dataset, threads))
         if args.json:
             write_rows(args.json, [asdict(row) for row in rows])
     finally:
@@ -247,12 +291,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"freed memory {'kept' if kept else 'left to the C library'}\n"
     )
     print(table(rows))
-    print(
-        "\nRandom weights in all but the shipped bundle: times only. The models differ in accuracy"
-    )
-    print("and training data; see each one's own report.\n")
+    print("\nRandom weights where no mAP@0.5 stands: times only. The models differ in accuracy and")
+    print("training data; see each one's own report.\n")
     print("\n".join(judge(rows)))
     return 0
+
+
+def _with_accuracy(rows: Sequence[Row], values: Mapping[str, float]) -> list[Row]:
+    """The rows, with the accuracy of the float32 networks that were asked."""
+    return [
+        replace(row, accuracy=values.get(row.model))
+        if (row.task, row.precision) == ("detect", "float32")
+        else row
+        for row in rows
+    ]
 
 
 def _versions() -> str:

@@ -34,6 +34,7 @@ __all__ = [
     "YOLO_WORLD",
     "Entry",
     "Pixels",
+    "ours",
     "photographs",
 ]
 
@@ -87,12 +88,13 @@ def _shipped(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Ent
     bundle = Path(shutil.copytree(default_bundle(), work / "shipped"))
     if "int8" not in open_bundle(bundle).manifest.get("precisions", {}):
         add_int8(bundle, packaged.photographs())  # as python -m export.quantize does
-    yield from _ours(SHIPPED, open_bundle(bundle), images, threads, 1.0)
+    yield from ours(SHIPPED, open_bundle(bundle), images, threads, 1.0)
 
 
-def _ours(
+def ours(
     model: str, bundle: Bundle, images: Sequence[Pixels], threads: int, share: float
 ) -> Iterator[Entry]:
+    """A bundle of ours on every backend, in every precision that it holds."""
     table = {fold_name(name) for name in (*bundle.seen, *bundle.unseen)}
     words = [name for name in bundle.vocabulary.names if fold_name(name) not in table]
     method = scorer_for(bundle.model_config.scoring, bundle.scorer_tensors())
@@ -156,7 +158,7 @@ def _paper(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry
         call=_over(images, eager),
         share=0.2,
     )
-    yield from _ours(PAPER, open_bundle(work / "paper"), images, threads, 0.2)
+    yield from ours(PAPER, open_bundle(work / "paper"), images, threads, 0.2)
 
 
 def _torchvision(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]:
@@ -243,14 +245,9 @@ def _text_entry(model: str, call: Callable[[], Any], share: float) -> Entry:
     )
 
 
-def _transformers(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]:
-    torch, package = require("torch", "train"), require("transformers", "peers")
-    yield from _owl(torch, package, images)
-    yield from _dino(torch, package, images)
-
-
-def _owl(torch: Any, package: Any, images: Sequence[Pixels]) -> Iterator[Entry]:
+def _owl(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]:
     """google/owlv2-base-patch16: 960 x 960, patches of 16; its queries are encoded before."""
+    torch, package = require("torch", "train"), require("transformers", "peers")
     vision = {"image_size": 960, "patch_size": 16}
     model = package.Owlv2ForObjectDetection(package.Owlv2Config(vision_config=vision)).eval()
     processor = package.Owlv2ImageProcessor()
@@ -286,8 +283,9 @@ def _owl(torch: Any, package: Any, images: Sequence[Pixels]) -> Iterator[Entry]:
     yield _text_entry(OWL, embed, 0.3)
 
 
-def _dino(torch: Any, package: Any, images: Sequence[Pixels]) -> Iterator[Entry]:
+def _dino(images: Sequence[Pixels], threads: int, work: Path) -> Iterator[Entry]:
     """IDEA-Research/grounding-dino-tiny: Swin-T; BERT reads the caption with every image."""
+    torch, package = require("torch", "train"), require("transformers", "peers")
     model = package.GroundingDinoForObjectDetection(package.GroundingDinoConfig()).eval()
     processor = package.GroundingDinoImageProcessor()
     tokens = torch.full((1, BERT_TOKENS), 1012)  # "."
@@ -325,6 +323,7 @@ GROUPS: dict[str, Callable[[Sequence[Pixels], int, Path], Iterator[Entry]]] = {
     "shipped": _shipped,
     "yolo": _yolo,
     "torchvision": _torchvision,
-    "transformers": _transformers,
+    "owl": _owl,
+    "dino": _dino,
     "paper": _paper,
 }

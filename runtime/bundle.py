@@ -8,6 +8,7 @@ incomplete or newer than this version is an error before anything runs.
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ __all__ = ["PRECISIONS", "Bundle", "bundled", "default_bundle", "open_bundle"]
 
 DEFAULT = "open"
 PRECISIONS = ("float32", "fp16", "int8")  # of the two networks
+HASHING = 4  # threads that hash the files of a bundle
 
 
 def bundled(name: str) -> Path:
@@ -283,9 +285,9 @@ def _reopened(path: str, manifest: dict[str, Any]) -> Bundle:
 
 def _open(given: Path, root: Path, engines: bool = False) -> Bundle:
     bundle = Bundle(given, root, parse_manifest(given, manifest_text(given, root)))
-    for name in bundle.manifest["files"]:
-        if engines or not name.startswith("engines/"):
-            bundle._verify(name)
+    names = [n for n in bundle.manifest["files"] if engines or not n.startswith("engines/")]
+    with ThreadPoolExecutor(HASHING) as pool:
+        list(pool.map(bundle._verify, names))  # raises what the first of the bad files raises
     return bundle
 
 

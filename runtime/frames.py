@@ -65,6 +65,15 @@ class Frames:
         with self._shared.changed:
             return {name: reader.state() for name, reader in self._shared.readers.items()}
 
+    @property
+    def closed(self) -> bool:
+        """Whether the stream has been stopped or closed."""
+        return self._shared.closed
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a source of that name."""
+        return name in self._shared.readers
+
     def add(
         self, source: Place | Source, *, name: str | None = None, policy: Policy | None = None
     ) -> str:
@@ -118,6 +127,9 @@ class Frames:
 
     def take(self, most: int = 1) -> list[Frame]:
         """Wait for frames, and take one each of up to ``most`` sources, those served longest ago.
+
+        If one source alone has frames, and none has the policy "newest", the list takes further
+        frames of that source, in order.
 
         Returns:
             An empty list when all sources have ended, or the stream is closed.

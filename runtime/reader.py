@@ -107,7 +107,7 @@ class Shared:
         return self.closed or not threading.main_thread().is_alive()
 
     def take(self, most: int) -> list[Frame]:
-        """Wait for frames and take one each of up to ``most`` sources; see ``Frames.take``."""
+        """Wait for up to ``most`` frames; see ``Frames.take``."""
         with self.changed:
             while not self.over:
                 self._raise_failures(every=False)
@@ -117,7 +117,11 @@ class Shared:
                     self.turns.append(reader)
                 if ready:
                     self.changed.notify_all()  # there is room again
-                    return [reader.hand_out() for reader in ready]
+                    frames = [reader.hand_out() for reader in ready]
+                    held_up = len(ready) > 1 or any(reader.newest for reader in self.turns)
+                    while not held_up and ready[0].waiting and len(frames) < most:
+                        frames.append(ready[0].hand_out())
+                    return frames
                 if not self.endless and all(r.status in ("ended", "failed") for r in self.turns):
                     self._raise_failures(every=True)
                     return []
@@ -162,7 +166,7 @@ class Reader(threading.Thread):
         self.failure: str | None = None
         self.status: Status = "opening"
         self._shared, self._timeout, self._retry = shared, timeout, retry
-        self._newest = newest
+        self.newest = newest
         self._given_out = self._dropped = self._skipped = self._losses = 0
         self._rate, self._count = 0.0, None if source.kind != "image" else 1
         self._error: str | None = None
@@ -245,7 +249,7 @@ class Reader(threading.Thread):
                 self._become("running")
             if live:
                 seconds = now - self._first
-            elif self._newest:  # a file as though it was a camera: at its own pace
+            elif self.newest:  # a file as though it was a camera: at its own pace
                 self._wait(start + seconds - now)
             index = self._index if live else number + capture.skipped
             self._offer(Frame(self.source.name, index, seconds, time.time(), got[1], self._losses))
@@ -257,11 +261,11 @@ class Reader(threading.Thread):
         """Put a frame where it can be taken: in place of an older one, or when there is room."""
         changed = self._shared.changed
         with changed:
-            while not self._newest and len(self.waiting) >= AHEAD and not self._over:
+            while not self.newest and len(self.waiting) >= AHEAD and not self._over:
                 changed.wait(LOOK)
             if self._over:
                 return
-            if self._newest:
+            if self.newest:
                 self._dropped += len(self.waiting)
                 self.waiting.clear()
             self.waiting.append(frame)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
-from typing import Any, NoReturn, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +60,10 @@ class Stream:
             own pace, as though it was a camera.
         tracker: an object with ``update(sv.Detections)``, of which every source gets a copy, or a
             function that makes one. ``Detections.track_ids`` are its numbers, per source.
-        max_batch: most frames of different sources that are searched together. Whether that pays is
-            measured on the first frames; where it does not, frames are searched one by one.
+        max_batch: most frames that are searched together: one each of several sources, or the next
+            ones of a single file. Whether that pays is measured on the first frames; where it does
+            not, frames are searched one by one. A frame that is searched before its turn, and has
+            to wait while classes or thresholds change, is searched again.
         endless: wait for ``add`` when all sources have ended, until ``close``.
 
     Raises:
@@ -85,6 +88,7 @@ class Stream:
         self._detector, self._tracker = detector, tracker
         self._process = os.getpid()
         self._pace = _Pace(max_batch)
+        self._found: deque[_Found] = deque()  # searched, and not yet handed out
         self._tracks: dict[str, Tracks] = {}
         if tracker is not None:
             Tracks(tracker)  # what is wrong with it shows before anything is opened
@@ -128,13 +132,33 @@ class Stream:
                 sources have ended. Iterating again goes on with the others.
         """
         check_process(self._process, "Stream")
-        while frames := self._frames.take(self._pace.most):
-            start = time.perf_counter()
-            results = self._detector([frame.image for frame in frames], color="bgr")
-            self._pace.note(len(frames), time.perf_counter() - start)
-            for frame, found in zip(frames, results, strict=True):
-                if len(frames) == 1 or frame.source in self.states:  # not removed meanwhile
-                    yield frame, self._tracked(frame, found)
+        while (found := self._next()) is not None:
+            yield found.frame, self._tracked(found.frame, found.detections)
+
+    def _next(self) -> _Found | None:
+        """The next frame with what was found in it; None at the end."""
+        while not self._frames.closed:
+            try:
+                found = self._found.popleft()
+            except IndexError:
+                frames = self._frames.take(self._pace.most)
+                if not frames:
+                    return None
+                self._found.extend(self._search(frames))
+                continue
+            if found.frame.source not in self._frames:  # removed meanwhile
+                continue
+            if found.settings != _settings(self._detector):
+                (found,) = self._search([found.frame])
+            return found
+        self._found.clear()
+        return None
+
+    def _search(self, frames: Sequence[Frame]) -> list[_Found]:
+        settings, start = _settings(self._detector), time.perf_counter()
+        results = self._detector([frame.image for frame in frames], color="bgr")
+        self._pace.note(len(frames), time.perf_counter() - start)
+        return [_Found(*pair, settings) for pair in zip(frames, results, strict=True)]
 
     def stop(self) -> None:
         """End every iteration soon, without waiting; may be called from a signal handler."""
@@ -166,6 +190,19 @@ class Stream:
         if frame.source not in self._tracks:
             self._tracks[frame.source] = Tracks(self._tracker)
         return self._tracks[frame.source].follow(frame, found)
+
+
+class _Found(NamedTuple):
+    """A frame, what was found in it, and the settings of the detector that found it."""
+
+    frame: Frame
+    detections: Detections
+    settings: tuple[Any, ...]
+
+
+def _settings(detector: Finder) -> tuple[Any, ...]:
+    """What a user may change of a detector between two frames; nothing of other finders."""
+    return getattr(detector, "class_set_version", None), getattr(detector, "limits", None)
 
 
 class _Pace:

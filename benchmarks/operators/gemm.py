@@ -11,7 +11,7 @@ from benchmarks.operators.timing import Bench
 from zsd_core import kernels
 from zsd_core.errors import require
 
-__all__ = ["Gemm", "ceiling", "torch_gemm"]
+__all__ = ["Gemm", "ceiling", "gemms", "torch_gemm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +78,14 @@ def _onnxruntime(gemm: Gemm) -> Callable[[], Any]:
     return lambda: session.run(None, {"x": left})
 
 
+def gemms(gemm: Gemm) -> dict[str, Callable[[], Any]]:
+    """The multiplication in every library that is tried, by name."""
+    return {"torch": torch_gemm(gemm), "oneDNN": _onednn(gemm), "ONNX Runtime": _onnxruntime(gemm)}
+
+
 def ceiling(bench: Bench, gemm: Gemm) -> tuple[str, float]:
     """Who is the fastest, and its 10^9 operations per second; prints all three."""
-    times = bench.together(
-        {"torch": torch_gemm(gemm), "oneDNN": _onednn(gemm), "ONNX Runtime": _onnxruntime(gemm)}
-    )
+    times = bench.together(gemms(gemm))
     rates = {name: 1e3 * gemm.gflop / ms for name, ms in times.items()}
     best = max(rates, key=lambda name: rates[name])
     print(

@@ -120,8 +120,11 @@ def evaluate_bundle(
     if split is None and any(task != "all" for task in tasks):
         raise ConfigError("evaluate: tasks zsd, gzsd and seen need --split; 'all' needs none.")
     result: dict[str, Any] = {"conditions": {}, "tasks": {}}
+    named: list[str] = []
     if split is not None:
         result["split"] = {"name": split.name, "seen": len(split.seen), "unseen": len(split.unseen)}
+        table = {fold_name(name) for name in bundle.seen + bundle.unseen}
+        named = [name for name in split.unseen if fold_name(name) not in table]
     for task in tasks:
         if task == "all":
             test, modes = everything_in(dataset, also), cast(list[Task], ["gzsd"])
@@ -167,6 +170,7 @@ def evaluate_bundle(
             "matching": "COCO; crowd and difficult boxes ignored",
             **({"zsd images": split.zsd_images} if split else {}),
             **({"asked for besides": len(also)} if also else {}),
+            **({"unseen names that the class table lacks": len(named)} if named else {}),
             **conditions,
         }
     return result

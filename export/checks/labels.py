@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 
 from runtime import Detector
 from runtime.bundle import Bundle
+from zsd_core.errors import DataError
 from zsd_core.learning.data.dataset import Dataset
 from zsd_core.learning.data.protocol import Task
 from zsd_core.learning.data.read import read_dataset
 from zsd_core.learning.data.splits import Split, load_split
 from zsd_core.learning.evaluation import Predict, check_split, conditions_of, run_task
 from zsd_core.learning.matching import Matches, Prediction
+from zsd_core.semantics import fold_name
 
-__all__ = ["TASKS", "Labels", "bundle_predictor"]
+__all__ = ["TASKS", "Labels", "asked_of", "bundle_predictor"]
 
 TASKS: tuple[Task, ...] = ("zsd", "gzsd")
 
@@ -69,6 +71,28 @@ class Labels:
         return {task: run_task(predict, names, self.dataset, self.split, task) for task in TASKS}
 
 
+def asked_of(bundle: Bundle, split: Split) -> tuple[str, ...] | None:
+    """Names to ask a bundle for in the tests of a split; None if its class table holds them all.
+
+    The table of a bundle lists the classes of its own split. An unseen class of another split is
+    only a name to it, for the vocabulary or the text encoder.
+
+    Raises:
+        DataError: a class that the split calls seen did not train the bundle.
+    """
+    if set(split.classes) <= set(bundle.seen + bundle.unseen):
+        return None
+    trained = {fold_name(name) for name in bundle.seen}
+    untrained = [name for name in split.seen if fold_name(name) not in trained]
+    if untrained:
+        raise DataError(
+            f"{bundle.path}: {untrained[0]!r} is seen in split {split.name} but was not trained on "
+            f"here ({len(untrained)} such classes); give a split whose seen classes all trained "
+            "this bundle."
+        )
+    return split.classes
+
+
 def bundle_predictor(
     bundle: Bundle,
     split: Split | None,
@@ -87,7 +111,8 @@ def bundle_predictor(
         bundle: whose detector.
         split: what must be seen and unseen in the bundle too; None for a test that is not
             zero-shot.
-        classes: names to look for, or {name: vector}; None is the bundle's class table.
+        classes: names to look for, or {name: vector}; None takes the bundle's class table, or
+            the classes of a split that the table lacks.
         backend: of the runtime.
         score_threshold: detections must score higher.
         nms_threshold: None takes the bundle's.
@@ -99,10 +124,14 @@ def bundle_predictor(
         The function, its classes, and the conditions to print beside the numbers.
 
     Raises:
-        DataError: the bundle was trained on a class that the split calls unseen: no zero-shot test.
+        ClassError: a name is neither in the table nor in the vocabulary, and there is no text
+            encoder, or it looks misspelt.
+        DataError: the bundle was trained on a class that the split calls unseen (no zero-shot
+            test), or was not on one that it calls seen.
     """
     if split is not None:
         check_split(bundle.path, bundle.seen, split)
+        classes = asked_of(bundle, split) if classes is None else classes
     detector = Detector(
         bundle,
         backend=backend,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backends import check_weights, opened, thread_count
-from runtime.backends.shares import Shares
+from runtime.backends.shares import Later, Run, Shares
 from runtime.bundle import Bundle
 from zsd_core import kernels
 from zsd_core.config import ModelConfig
@@ -23,6 +25,7 @@ PACKAGE, EXTRA = "onnxruntime", "cpu"
 CPU = "CPUExecutionProvider"
 # Rounding that moves up through a slice rounds what the slice leaves out too.
 CPU_OFF = ("QDQPropagationTransformer",)
+IMAGES = 8  # of a batch, as ``Detector`` passes them on
 Floats = NDArray[np.float32]
 
 
@@ -45,7 +48,7 @@ def load(
 
 
 class OnnxRuntimeBackend:
-    """Trunk and head as two inference sessions; threads share the regions between them."""
+    """Trunk and head as inference sessions; threads share images and regions between them."""
 
     name = "onnxruntime"
 
@@ -72,14 +75,29 @@ class OnnxRuntimeBackend:
         wanted = list(providers or [p for p in ("CUDAExecutionProvider", CPU) if p in available])
         if wanted[0] == CPU:
             check_weights(bundle, precision, "onnxruntime")
+        session = partial(_Session, ort, bundle, precision, wanted)
         count = threads or kernels.usable_threads()
-        shares = _shares(bundle, count) if wanted[0] == CPU else 1
-        trunk = _Session(ort, bundle, "trunk", precision, wanted, threads or 0)
-        head = _Session(ort, bundle, "head", precision, wanted, count // shares)
-        self._head = Shares(head.run, shares)
-        self._networks: dict[str, Callable[..., Sequence[Floats]]] = {
-            "trunk": trunk.run,
-            "head": self._head,
+        many = _rows(bundle, count) if wanted[0] == CPU else {"trunk": 1, "head": 1}
+        # Most programs search single images and look at several regions of each: these two networks
+        # are loaded now, side by side. The one for several images and the one for a single region
+        # follow when they are used.
+        with ThreadPoolExecutor(1) as loader:
+            waiting = loader.submit(session, "head", count // many["head"])
+            trunk = session("trunk", threads or 0)
+            head = waiting.result()
+
+        def later(stage: str, threads: int) -> Later:
+            return Later(lambda: session(stage, threads).run)
+
+        images: Run = trunk.run
+        one: Run = head.run
+        if many["trunk"] > 1:
+            images = later("trunk", count // many["trunk"])
+        if many["head"] > 1:
+            one = later("head", count)
+        self._networks = {
+            "trunk": Shares(images, many["trunk"], trunk.run),
+            "head": Shares(head.run, many["head"], one),
         }
         used = trunk.providers
         if providers and used[0] != wanted[0]:
@@ -105,15 +123,16 @@ class OnnxRuntimeBackend:
         return HostPipeline(self, config, scorer)
 
     def close(self) -> None:
-        """Free both sessions."""
-        self._networks.clear()
-        self._head.close()
+        """Free all sessions."""
+        while self._networks:
+            self._networks.popitem()[1].close()
 
 
-def _shares(bundle: Bundle, threads: int) -> int:
-    """Threads of a call of the head that take a share of the regions each."""
+def _rows(bundle: Bundle, threads: int) -> dict[str, int]:
+    """Shares of a call of each stage: never more than its images or regions usually are."""
     model = bundle.model_config
-    return min(threads, model.regions.look or model.proposals.post_nms_top)
+    regions = model.regions.look or model.proposals.post_nms_top
+    return {"trunk": min(threads, IMAGES), "head": min(threads, regions)}
 
 
 class _Session:
@@ -127,9 +146,9 @@ class _Session:
         self,
         ort: Any,
         bundle: Bundle,
-        stage: str,
         precision: str,
         providers: list[str],
+        stage: str,
         threads: int,
     ) -> None:
         entry, path = bundle.stage(stage), bundle.network(stage, precision, "onnxruntime")

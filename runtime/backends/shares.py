@@ -1,20 +1,41 @@
-"""Regions of one call in equal shares, each on a thread of its own.
+"""Images or regions of one call in equal shares, each on a thread of its own.
 
-A small network on many regions gains more from a thread for each share than from threads that meet
-after every operator, most of all where another program takes turns on a core.
+A small network on many rows gains more from a thread for each share than from threads that meet
+after every operator, most of all where another program takes turns on a core. A single row has
+nothing to share, so it may have a network of its own that uses all threads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Shares"]
+__all__ = ["Later", "Run", "Shares"]
 
 Floats = NDArray[np.float32]
+Run = Callable[..., Sequence[Floats]]
+
+
+class Later:
+    """A function that is made at its first call; any thread may call it.
+
+    Args:
+        make: the function; called once.
+    """
+
+    def __init__(self, make: Callable[[], Run]) -> None:
+        self._make, self._made, self._lock = make, list[Run](), Lock()
+
+    def __call__(self, *arrays: Floats) -> Sequence[Floats]:
+        """Run the function."""
+        with self._lock:
+            if not self._made:
+                self._made.append(self._make())
+        return self._made[0](*arrays)
 
 
 class Shares:
@@ -23,17 +44,18 @@ class Shares:
     Args:
         run: takes arrays ``(R, …)`` and returns arrays ``(R, …)``, R above 0, from any thread.
         count: most shares of a call; the calling thread takes one of them.
+        alone: in place of ``run`` for a call of one row.
     """
 
-    def __init__(self, run: Callable[..., Sequence[Floats]], count: int) -> None:
-        self._run, self._count = run, count
+    def __init__(self, run: Run, count: int, alone: Run | None = None) -> None:
+        self._run, self._count, self._alone = run, count, alone or run
         self._workers = ThreadPoolExecutor(count - 1, "contrastzsd-share") if count > 1 else None
 
     def __call__(self, *arrays: Floats) -> Sequence[Floats]:
         """Run all rows of ``arrays``, which have equally many; the results are in their order."""
         shares = min(self._count, len(arrays[0]))
         if self._workers is None or shares == 1:
-            return self._run(*arrays)
+            return self._alone(*arrays)
         parts = list(zip(*(np.array_split(array, shares) for array in arrays), strict=True))
         waiting = [self._workers.submit(self._run, *part) for part in parts[1:]]
         done = [self._run(*parts[0]), *(future.result() for future in waiting)]

@@ -7,12 +7,17 @@ import subprocess
 import sys
 from functools import partial
 
+import cv2
 import numpy as np
 import pytest
+import tiny
 
-from benchmarks import peers, peers_models
+from benchmarks import peers, peers_given, peers_models
 from export import quantize
 from export.checks.images import NamedImage
+from runtime.bundle import open_bundle
+from zsd_core.errors import BundleError, DataError
+from zsd_core.learning.data.dataset import Dataset, ImageRecord
 
 
 def row(model, ms, precision="float32", task="detect", backend="torch"):
@@ -54,9 +59,9 @@ def test_what_was_not_measured_is_no_verdict():
 
 def test_every_bar_is_about_models_that_are_made():
     names = ("SHIPPED", "PAPER", "EAGER", "YOLO_WORLD", "OWL", "DINO")
-    made = {getattr(peers_models, name) for name in names}
+    made = {getattr(peers_models, name) for name in names} | {peers_given.FEMTO}
     assert {bar.ours for bar in peers.BARS} | {m for b in peers.BARS for m in b.theirs} == made
-    assert [bar.factor for bar in peers.BARS] == [5, 8, 60, 2.2, 5, 500]
+    assert [bar.factor for bar in peers.BARS] == [5, 8, 100, 0.8, 2.2, 5, 500]
 
 
 def test_entries_are_called_as_often_as_they_share():
@@ -71,7 +76,7 @@ def test_entries_are_called_as_often_as_they_share():
         )
 
     rows = peers.rows_of([entry("fast", 1), entry("slow", 0.01)], 10)
-    assert calls == {"fast": 11, "slow": 4}  # one warms up
+    assert calls == {"fast": 22, "slow": 8}  # one warms up, and all are made twice
     assert [r.calls for r in rows] == [10, 3]
 
 
@@ -88,10 +93,12 @@ def test_no_call_inherits_the_threads_of_the_one_before(monkeypatch):
         model="m", backend="b", precision="float32", task="detect", call=call
     )
     try:
-        peers.rows_of([entry], 3, partial(peers._settle, torch, 2))
+        peers.rows_of(
+            [entry], 3, partial(peers.settle, torch, 2), partial(torch.set_num_threads, 2)
+        )
     finally:
         torch.set_num_threads(before)
-    assert seen == [2, 2, 2, 2]
+    assert seen == [2] * 8
 
 
 def test_shipped_bundle_runs_as_its_manifest_says_and_in_int8(tmp_path, monkeypatch):
@@ -128,6 +135,52 @@ def test_the_command_writes_rows(tmp_path, monkeypatch, capsys):
     assert {"model", "backend", "precision", "task", "p50_ms", "p99_ms"} <= set(rows[0])
     printed = capsys.readouterr().out
     assert "not measured" in printed and "differ in accuracy" in printed
+
+
+def test_a_given_detector_is_timed_and_compared_on_the_same_photographs(tmp_path, monkeypatch):
+    onnx = pytest.importorskip("onnx")
+    import tiny_given
+
+    path = tmp_path / "given.onnx"
+    onnx.save(tiny_given.detector_model(), path)
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    (entry,) = peers_given.femto_group(path)([image], 1, tmp_path)
+    labels, boxes, scores = entry.call()
+    assert len(labels) == len(boxes) == len(scores) == tiny_given.BEST
+    assert boxes.shape == (tiny_given.BEST, 4)
+    assert np.abs(boxes).max() > 2  # pixels of the photograph, not shares of it
+
+    assert cv2.imwrite(str(tmp_path / "a.png"), image[:, :, ::-1])
+    names = tiny.SEEN
+    box = np.array([[2, 2, 40, 40]], np.float32)
+    no = np.zeros(1, bool)
+    record = ImageRecord(
+        path=tmp_path / "a.png",
+        id=1,
+        width=64,
+        height=48,
+        boxes=box,
+        labels=names[:1],
+        scores=np.ones(1, np.float32),
+        crowd=no,
+        difficult=no,
+        ignore=no,
+    )
+    bundle = open_bundle(tiny_given.given_bundle(tmp_path / "bundle"))
+    found = peers_given.accuracies(path, Dataset(images=(record,), categories=names), 1, bundle)
+    assert set(found) == {peers_models.SHIPPED, peers_given.FEMTO}
+    assert all(0 <= value <= 100 for value in found.values())
+    strangers = Dataset(images=(record,), categories=("unicorn",))
+    with pytest.raises(DataError, match="'unicorn' is no class"):
+        peers_given.accuracies(path, strangers, 1, bundle)
+
+
+def test_what_is_no_such_detector_is_said(bundle_path, tmp_path):
+    with pytest.raises(BundleError, match="it is no DEIMv2 detector"):
+        peers_given.Femto(bundle_path / "head.onnx", 1)
+    (tmp_path / "x.onnx").write_text("no")
+    with pytest.raises(BundleError, match="cannot load it"):
+        peers_given.Femto(tmp_path / "x.onnx", 1)
 
 
 def test_nothing_else_imports_a_peer():

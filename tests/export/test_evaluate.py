@@ -15,7 +15,7 @@ from export.checks.labels import Labels, bundle_predictor
 from export.writing.bundle_writer import amend_bundle
 from runtime import Detector
 from runtime.bundle import open_bundle
-from zsd_core.errors import BundleError, DataError
+from zsd_core.errors import BundleError, ClassError, DataError
 from zsd_core.learning.data.coco import read_coco
 from zsd_core.learning.data.splits import Split
 from zsd_core.learning.scorecard import SIZES, scorecard
@@ -119,6 +119,56 @@ def test_a_class_that_was_trained_on_cannot_be_tested_as_unseen(bundle_path):
     split = Split(name="other", seen=("cat",), unseen=("Dining_Table",))
     with pytest.raises(DataError, match=r"'Dining_Table' is unseen in split other but was trained"):
         bundle_predictor(open_bundle(bundle_path), split)
+
+
+def split_file(data, seen, unseen):
+    path = data / "own_split.json"
+    path.write_text(json.dumps({"name": "own", "seen": list(seen), "unseen": list(unseen)}))
+    return path
+
+
+def test_unseen_names_that_the_class_table_lacks_come_from_the_vocabulary(
+    bundle_path, data, tmp_path
+):
+    truth = json.loads((data / "truth.json").read_text())
+    cat = truth["categories"][len(tiny.SEEN)]
+    assert cat["name"] == "cat"
+    with Detector(
+        bundle_path,
+        backend="onnxruntime",
+        classes=[*tiny.SEEN, "Zebra", "teapot"],
+        mode="zsd",
+        score_threshold=0.0,
+        max_detections=100,
+        threads=1,
+    ) as detector:
+        best = next(one for one in detector(str(data / "0.png")) if one.class_name == "Zebra")
+    x1, y1, x2, y2 = best.box
+    cat["name"] = "zebra"  # spelt in another way than above
+    truth["categories"].append({"id": 99, "name": "teapot"})
+    notes = [n for n in truth["annotations"] if n["category_id"] < len(tiny.SEEN)]
+    box = {"image_id": 0, "category_id": cat["id"], "bbox": [x1, y1, x2 - x1, y2 - y1]}
+    truth["annotations"] = [*notes, box | {"id": 1000}]
+    (data / "truth.json").write_text(json.dumps(truth))
+    path, report = split_file(data, tiny.SEEN, ("zebra", "teapot")), tmp_path / "own.json"
+    more = ("--split", str(path), "--json", str(report))
+    assert export_evaluate.main([*without_split(bundle_path, data), *more]) == 0
+    result = json.loads(report.read_text())
+    assert result["conditions"]["unseen names that the class table lacks"] == 2
+    assert result["tasks"]["zsd"]["images"] == 1
+    for task in ("zsd", "gzsd"):
+        values = result["tasks"][task]["values"]
+        assert values["Recall@100 IoU 0.5"]["unseen"] == pytest.approx(100)
+    assert result["tasks"]["zsd"]["values"]["mAP@0.5 area"]["unseen"] == pytest.approx(100)
+
+
+def test_names_that_no_one_knows_or_trained_are_refused(bundle_path, data):
+    bundle = open_bundle(bundle_path)
+    with pytest.raises(ClassError, match=r"'quux'.*'wibble'"):
+        bundle_predictor(bundle, Split(name="own", seen=tiny.SEEN, unseen=("quux", "wibble")))
+    split = Split(name="own", seen=(*tiny.SEEN, "teapot"), unseen=("zebra",))
+    with pytest.raises(DataError, match="'teapot' is seen in split own but was not trained on"):
+        bundle_predictor(bundle, split)
 
 
 def test_the_mode_reaches_the_detector(bundle_path, photo):

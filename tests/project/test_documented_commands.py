@@ -190,6 +190,15 @@ RULES: dict[str, Run | Elsewhere | Cannot] = {
     ),
     r"(W|V7|SHORT)=": Run(),
     # ---------------------------------------------------------------- times
+    r"python -m benchmarks\.speed": Elsewhere(
+        "tests/benchmarks/test_speed.py", "speed.main(", TIMES
+    ),
+    r"python -m benchmarks\.curves": Elsewhere(
+        "tests/benchmarks/test_curves.py", "curves.main(", TIMES
+    ),
+    r"python -m benchmarks\.expect": Elsewhere(
+        "tests/benchmarks/test_expect.py", "expect.main(", "writes into a page of this project"
+    ),
     r"python -m benchmarks\.latency": Elsewhere(
         "tests/benchmarks/test_latency.py", '"benchmarks.latency"', TIMES
     ),

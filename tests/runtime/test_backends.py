@@ -228,7 +228,7 @@ def test_threads_are_at_least_one(bundle, threads):
 
 
 def test_a_named_provider_is_used(bundle, monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # "all threads" would be its number
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     backend = open_backend("onnxruntime", bundle, 1, {"providers": ["CPUExecutionProvider"]})
     assert backend.description.endswith("CPUExecutionProvider, float32, 1 thread")
     assert open_backend("onnxruntime", bundle).description.endswith(", all threads")

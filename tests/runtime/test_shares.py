@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from runtime.backends.shares import Shares
+from runtime.backends.shares import Later, Shares
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
@@ -27,6 +27,44 @@ def test_results_are_those_of_one_call(count, rows):
     np.testing.assert_array_equal(first, left[:, :1])
     assert len(calls) == min(count, rows)
     assert max(calls) - min(calls) <= 1 and sum(calls) == rows
+
+
+@pytest.mark.parametrize(("rows", "called"), [(1, ["alone"]), (2, ["shared", "shared"])])
+def test_a_single_row_has_a_function_of_its_own_that_is_made_when_it_is_needed(rows, called):
+    calls, made = [], []
+
+    def noting(name):
+        def run(array):
+            calls.append(name)
+            return [array + 1]
+
+        return run
+
+    def make():
+        made.append(1)
+        return noting("alone")
+
+    shares = Shares(noting("shared"), 2, Later(make))
+    for _ in range(2):
+        (result,) = shares(np.zeros((rows, 3), np.float32))
+        assert result.tolist() == [[1, 1, 1]] * rows
+    shares.close()
+    assert calls == called * 2
+    assert len(made) == (rows == 1)
+
+
+def test_what_is_made_later_is_made_once_by_any_number_of_threads():
+    made = []
+
+    def make():
+        made.append(1)
+        return lambda array: [array]
+
+    later = Later(make)
+    shares = Shares(later, 4)
+    shares(np.zeros((4, 1), np.float32))
+    shares.close()
+    assert made == [1]
 
 
 def test_shares_run_at_the_same_time():

@@ -84,6 +84,52 @@ def test_frames_of_different_sources_are_searched_together(tmp_path):
     assert max(sizes) == 2
 
 
+class Changing:
+    """A finder that finds its own version in every image, and counts what it searched."""
+
+    def __init__(self):
+        self.class_set_version, self.sizes = 1, []
+
+    def __call__(self, images, *, color):
+        self.sizes.append(len(images))
+        return [self.class_set_version] * len(images)
+
+
+def test_frames_of_one_file_are_searched_together_and_again_after_a_change(tmp_path):
+    finder, seen = Changing(), []
+    with Stream(finder, [write_video(tmp_path / "a.mp4", frames=12)], max_batch=2) as stream:
+        (reader,) = stream._frames._shared.readers.values()
+        for frame, version in stream:
+            while len(reader.waiting) < 2 and reader.status in ("opening", "running"):
+                time.sleep(0.001)
+            assert version == finder.class_set_version  # of now, not of when it was searched
+            finder.class_set_version += 1
+            seen.append(frame.index)
+    assert seen == list(range(12))
+    assert 2 in finder.sizes
+
+
+def test_frames_that_wait_are_handed_out_when_iterating_again(tmp_path):
+    with Stream(Changing(), [write_video(tmp_path / "a.mp4", frames=8)], max_batch=2) as stream:
+        seen = []
+        while (pair := next(iter(stream), None)) is not None:
+            seen.append(pair[0].index)
+    assert seen == list(range(8))
+
+
+@pytest.mark.parametrize("end", ["close", "stop"])
+def test_no_frame_that_waits_comes_after_the_end(tmp_path, end):
+    with Stream(Changing(), [write_video(tmp_path / "a.mp4", frames=8)], max_batch=2) as stream:
+        (reader,) = stream._frames._shared.readers.values()
+        while len(reader.waiting) < 2:
+            time.sleep(0.001)
+        count = 0
+        for _ in stream:
+            count += 1
+            getattr(stream, end)()
+    assert count == 1
+
+
 @pytest.mark.parametrize(("per_call", "per_image", "pays"), [(10, 1, True), (0, 10, False)])
 def test_whether_batches_pay_is_measured(per_call, per_image, pays):
     pace = _Pace(4)

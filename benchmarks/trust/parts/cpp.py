@@ -104,6 +104,8 @@ def _faults(
 ) -> Iterator[str]:
     """Faults of some inputs; those behind one that ends the process go to another."""
     while numbers:
+        for name, data in contents.items():  # the process before left its last input there
+            (Path(environment["FUZZ_BUNDLE"]) / name).write_bytes(data)
         inputs = [hostile(contents, random.Random(f"{seed} {number}")) for number in numbers]
         given = b"".join(len(data).to_bytes(4, "little") + data for data in inputs)
         try:

@@ -1,0 +1,1 @@
+"""Every speed that this project asks of itself, measured by one command."""
