@@ -201,7 +201,9 @@ def _onnxruntime(path: Path, threads: int | None) -> Network:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if threads is not None:
         options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
+    )
     name = session.get_inputs()[0].name
     return lambda tokens: np.asarray(session.run(None, {name: tokens})[0])
 

@@ -24,6 +24,7 @@ FREE = re.compile(
 )
 # Packages whose metadata says nothing or something else; the licence of each was read.
 READ = {
+    "atheris": "Apache-2.0",
     "locate": "MIT",
     "sigstore-models": "MIT",
     **dict.fromkeys(

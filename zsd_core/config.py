@@ -240,10 +240,10 @@ class RegionConfig:
                 "image itself are cut at stride 1, and no other map goes with it."
             )
         check_option(
-            bool(self.maps) and all(step > 0 for _, step in self.maps),
+            bool(self.maps) and all(0 < step <= 4096 for _, step in self.maps),
             "RegionConfig.maps",
             self.maps,
-            "needs at least one map, and steps above 0",
+            "needs at least one map, and steps between 1 and 4096",
         )
 
     def bins(self, step: int) -> tuple[int, int]:

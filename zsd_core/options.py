@@ -7,6 +7,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, Literal, TypeVar
 
 from zsd_core.errors import ConfigError, did_you_mean, join_sentences
@@ -67,7 +68,7 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "") -> T
     where = where or kind.__name__
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where} is {values!r}, must be a mapping of fields to values.")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(typing.cast(typing.Hashable, kind))
     strange = [key for key in values if key not in hints]
     if strange:
         raise ConfigError(
@@ -76,6 +77,12 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "") -> T
             )
         )
     return kind(**{k: _convert(hints[k], v, f"{where}.{k}") for k, v in values.items()})
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """Types of the fields of a dataclass; to find them takes longer than to check a value."""
+    return typing.get_type_hints(kind)
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

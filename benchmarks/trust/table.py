@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,21 @@ from benchmarks.measure import markdown
 from benchmarks.trust import parts
 from zsd_core.errors import ConfigError
 
-__all__ = ["Advance", "Part", "Result", "all_parts", "read_rows", "row_of", "table"]
+__all__ = [
+    "Advance",
+    "Attempt",
+    "Part",
+    "Prepare",
+    "Result",
+    "all_parts",
+    "read_rows",
+    "row_of",
+    "table",
+]
 
 Advance = Callable[[int], None]  # told how many inputs, or seconds, have just been done
+Attempt = Callable[[random.Random], None]  # makes one input, and loads it
+Prepare = Callable[[Path], Attempt]  # given an empty folder of its own
 MOST_FAULTS = 20  # that a row keeps; the count is of all
 
 
@@ -29,11 +42,13 @@ class Result:
         load: load that was held, and what was counted, in a few words: "16 threads, 512 MB".
         faults: one sentence for every input that gave a raw exception, a wrong or mixed result, a
             hang, a crash or a loss. Empty means that nothing was lost.
+        peak_mb: most memory of the process, where that is measured.
     """
 
     inputs: int
     load: str
     faults: Sequence[str] = ()
+    peak_mb: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +63,7 @@ class Part:
         short: budget of ``--short``, which continuous integration runs: some seconds.
         run: does it, given a budget, a seed and what to tell of the progress; a budget in minutes
             is told in seconds. It raises only where the machine cannot run the part.
+        loader: of a part whose inputs are tried one by one; such a part can stop and go on.
     """
 
     name: str
@@ -56,6 +72,7 @@ class Part:
     full: float
     short: float
     run: Callable[[float, int, Advance], Result]
+    loader: Prepare | None = None
 
 
 def all_parts() -> dict[str, Part]:
@@ -69,19 +86,38 @@ def all_parts() -> dict[str, Part]:
 
 
 def row_of(
-    part: Part, budget: float, seed: int, result: Result, seconds: float, machine: str
+    part: Part,
+    budget: float,
+    seed: int,
+    result: Result,
+    seconds: float,
+    machine: str,
+    before: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A row as it is written: what was asked for, what came of it, and where."""
+    """A row as it is written: what was asked for, what came of it, and where.
+
+    Args:
+        part: the part.
+        budget: of the whole part.
+        seed: of its random choices.
+        result: of this run.
+        seconds: this run took.
+        machine: a sentence.
+        before: the row of the runs that this one went on from.
+    """
+    known = {"seconds": 0.0, "lost": 0, "faults": (), "peak_mb": 0.0, **(before or {})}
+    peak = max(known["peak_mb"], result.peak_mb)
     return {
         "part": part.name,
         "tried": part.tried,
         "budget": f"{budget:g} {part.unit}",
         "seed": seed,
         "inputs": result.inputs,
-        "load": result.load,
-        "seconds": round(seconds, 1),
-        "lost": len(result.faults),
-        "faults": _distinct(result.faults)[:MOST_FAULTS],
+        "load": result.load + (f", {peak:,.0f} MB at most" if peak else ""),
+        "peak_mb": round(peak, 1),
+        "seconds": round(known["seconds"] + seconds, 1),
+        "lost": known["lost"] + len(result.faults),
+        "faults": _distinct([*known["faults"], *result.faults])[:MOST_FAULTS],
         "machine": machine,
     }
 

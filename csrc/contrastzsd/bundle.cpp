@@ -68,6 +68,9 @@ void read_words(const std::filesystem::path& path, const Manifest& manifest, Ten
                       ") that the manifest means. Export the bundle again.");
   class_vectors = words["classes"].floats(where + ": tensor 'classes'");
 
+  for (const char* text : {"names", "ordinary"})
+    if (words.count(text) && !is_text(words[text].bytes))
+      throw BundleError(where + ": tensor " + in_quotes(text) + " is not text (UTF-8).");
   std::string names = words.count("names") ? words["names"].bytes : "";
   std::vector<std::int8_t> vectors;
   std::vector<float> scales;

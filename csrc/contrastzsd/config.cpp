@@ -15,6 +15,9 @@ namespace {
 
 constexpr double kMost = std::numeric_limits<double>::max();
 constexpr double kTiny = std::numeric_limits<double>::min();
+// A bundle that a stranger made must not ask for all memory; the same as zsd_core/config.py.
+constexpr std::int64_t kMostPixels = 16384, kMostRegions = 1 << 16, kMostBins = 4096,
+                       kMostDetections = 1 << 20;
 
 void read_numbers(Fields& fields, const char* key, std::array<double, 3>& values, bool positive) {
   std::vector<double> read;
@@ -32,9 +35,9 @@ PreprocessConfig read_preprocess(const nlohmann::json& object, const std::string
   PreprocessConfig config;
   Fields fields(object, where);
   fields.read("shorter_edge", config.shorter_edge, 1);
-  fields.read("longer_edge", config.longer_edge, config.shorter_edge);
-  fields.read("pad_multiple", config.pad_multiple, 1);
-  fields.read("square", config.square, 0);
+  fields.read("longer_edge", config.longer_edge, config.shorter_edge, kMostPixels);
+  fields.read("pad_multiple", config.pad_multiple, 1, kMostPixels);
+  fields.read("square", config.square, 0, kMostPixels);
   read_numbers(fields, "mean", config.mean, false);
   read_numbers(fields, "std", config.std, true);
   fields.finish();
@@ -46,11 +49,11 @@ ProposalConfig read_proposals(const nlohmann::json& object, const std::string& w
   Fields fields(object, where);
   fields.ignore({"levels", "merge", "channels", "depth", "objectness"});
   fields.read("source", config.source, {"anchors", "queries"});
-  fields.read("stride", config.stride, 1);
+  fields.read("stride", config.stride, 1, kMostRegions);
   fields.read("anchor_sizes", config.anchor_sizes);
   fields.read("aspect_ratios", config.aspect_ratios);
   fields.read("post_nms_top", config.post_nms_top, 1);
-  fields.read("pre_nms_top", config.pre_nms_top, config.post_nms_top);
+  fields.read("pre_nms_top", config.pre_nms_top, config.post_nms_top, kMostRegions);
   fields.read("nms_threshold", config.nms_threshold, kTiny, 1);
   fields.read("min_size", config.min_size, 0, kMost);
   fields.finish();
@@ -62,17 +65,18 @@ RegionConfig read_regions(const nlohmann::json& object, const std::string& where
   std::string pooling = "align";
   Fields fields(object, where);
   fields.ignore({"conv5", "box_hidden"});
-  fields.read("stride", config.stride, 1);
-  fields.read("sampling_ratio", config.sampling_ratio, 0);
+  fields.read("stride", config.stride, 1, kMostBins);
+  fields.read("sampling_ratio", config.sampling_ratio, 0, kMostBins);
   fields.read("pooling", pooling, {"align"});  // the others are for training
-  fields.read("look", config.look, 0);
+  fields.read("look", config.look, 0, kMostBins);
   fields.read("look_nms", config.look_nms, 0, 1);
   if (const nlohmann::json* size = fields.take("output_size")) {
     if (!size->is_array() || size->size() != 2)
       throw fields.error("output_size", "must hold 2 values");
     for (std::size_t i = 0; i < 2; ++i) {
-      if (!(*size)[i].is_number_integer() || (*size)[i].get<std::int64_t>() < 1)
-        throw fields.error("output_size", "must hold whole numbers above 0");
+      if (!(*size)[i].is_number_integer() || (*size)[i].get<std::int64_t>() < 1 ||
+          (*size)[i].get<std::int64_t>() > kMostBins)
+        throw fields.error("output_size", "must hold whole numbers between 1 and 4096");
       config.output_size[i] = (*size)[i].get<std::int64_t>();
     }
   }
@@ -80,8 +84,9 @@ RegionConfig read_regions(const nlohmann::json& object, const std::string& where
     config.maps.clear();
     for (const nlohmann::json& map : *maps) {
       if (!map.is_array() || map.size() != 2 || !map[0].is_string() ||
-          !map[1].is_number_integer() || map[1].get<std::int64_t>() < 1)
-        throw fields.error("maps", "must hold pairs of a name and a step above 0");
+          !map[1].is_number_integer() || map[1].get<std::int64_t>() < 1 ||
+          map[1].get<std::int64_t>() > kMostBins)
+        throw fields.error("maps", "must hold pairs of a name and a step between 1 and 4096");
       config.maps.push_back({map[0].get<std::string>(), map[1].get<std::int64_t>()});
     }
     if (config.maps.empty()) throw fields.error("maps", "needs at least one map");
@@ -125,7 +130,7 @@ DetectionConfig read_detection(const nlohmann::json& object, const std::string& 
   if (const auto* unseen = fields.take("unseen_threshold"); unseen && !unseen->is_null())
     fields.read("unseen_threshold", config.unseen_threshold.emplace(), 0, 1);
   fields.read("nms_threshold", config.nms_threshold, 0, 1);
-  fields.read("max_detections", config.max_detections, 1);
+  fields.read("max_detections", config.max_detections, 1, kMostDetections);
   fields.read("min_size", config.min_size, 0, kMost);
   fields.finish();
   return config;

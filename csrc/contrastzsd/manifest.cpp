@@ -29,13 +29,13 @@ BundleError Fields::error(const char* key, const std::string& rule) const {
   return BundleError(where_ + "." + key + " is " + object_.at(key).dump() + ", " + rule + ".");
 }
 
-void Fields::read(const char* key, std::int64_t& value, std::int64_t lowest) {
+void Fields::read(const char* key, std::int64_t& value, std::int64_t lowest, std::int64_t highest) {
   const json* given = take(key);
   if (!given) return;
-  // Kernels count in 32 bits.
   if (!given->is_number_integer() || given->get<std::int64_t>() < lowest ||
-      given->get<std::int64_t>() > INT32_MAX)
-    throw error(key, "must be a whole number of at least " + std::to_string(lowest));
+      given->get<std::int64_t>() > highest)
+    throw error(key, "must be a whole number of at least " + std::to_string(lowest) +
+                         " and at most " + std::to_string(highest));
   value = given->get<std::int64_t>();
 }
 
@@ -92,6 +92,8 @@ void Fields::finish() const {
 
 namespace {
 
+constexpr std::uintmax_t kManifestBytes = std::uintmax_t(16) << 20;
+
 const json& part(const json& manifest, const std::string& where, const char* key,
                  json::value_t kind, const char* kind_name) {
   const auto found = manifest.find(key);
@@ -102,8 +104,14 @@ const json& part(const json& manifest, const std::string& where, const char* key
 
 void read_files(const std::filesystem::path& bundle, const std::string& where, const json& files,
                 Manifest& manifest) {
+  std::map<std::string, std::string> known;
   for (const auto& [name, record] : files.items()) {
     check_name(bundle, name);
+    const auto [other, is_new] = known.emplace(lower(name), name);
+    if (!is_new)
+      throw BundleError(where + " lists " + in_quotes(name) + " beside " +
+                        in_quotes(other->second) +
+                        ", one file on many systems; do not use this bundle.");
     if (!record.is_object() || !record.contains("sha256") || !record["sha256"].is_string() ||
         !record.contains("bytes") || !record["bytes"].is_number_unsigned())
       throw BundleError(where + ": files[" + in_quotes(name) + "] needs 'sha256' and 'bytes'.");
@@ -125,6 +133,8 @@ void read_classes(const std::string& where, const json& classes, Manifest& manif
       throw BundleError(where + ": classes[" + std::to_string(i) + "] is " + entry.dump() +
                         ", needs a name and a role.");
     const auto name = entry["name"].get<std::string>();
+    if (fold_name(name).empty())
+      throw BundleError(where + ": the name of classes[" + std::to_string(i) + "] is blank.");
     if (!names.insert(fold_name(name)).second)
       throw BundleError(where + ": class " + in_quotes(name) + " is there twice.");
     if (role == "seen" && !manifest.unseen.empty())
@@ -177,18 +187,13 @@ void read_precisions(const std::string& where, const json& precisions, Manifest&
 
 Manifest read_manifest(const std::filesystem::path& bundle) {
   const std::string where = (bundle / "manifest.json").string();
-  json object;
-  try {
-    object = json::parse(read_file(bundle, "manifest.json"));
-  } catch (const json::exception& error) {
-    throw BundleError(where + " is not JSON: " + error.what() + ". Copy or export it again.");
-  }
-  if (!object.is_object() || !object.contains("format") || !object["format"].is_number_integer())
-    throw BundleError(where + " has no integer 'format'; is this a bundle?");
-  if (const auto format = object["format"].get<std::int64_t>(); format > kBundleFormat)
-    throw BundleError(where + " has format " + std::to_string(format) +
-                      ", this version reads up to " + std::to_string(kBundleFormat) +
-                      ". Build a newer contrastzsd.");
+  const json object = parse_json(read_file(bundle, "manifest.json", kManifestBytes), where);
+  const json format = object.is_object() ? object.value("format", json()) : json();
+  if (!format.is_number_unsigned() || format == 0)
+    throw BundleError(where + " has no integer 'format' of at least 1; is this a bundle?");
+  if (format.get<std::uint64_t>() > std::uint64_t(kBundleFormat))
+    throw BundleError(where + " has format " + format.dump() + ", this version reads up to " +
+                      std::to_string(kBundleFormat) + ". Build a newer contrastzsd.");
   if (object.value("background_index", json(0)) != 0)
     throw BundleError(where + ": background_index is " + object["background_index"].dump() +
                       ", not 0.");

@@ -1,6 +1,7 @@
 // The manifest of a bundle, parsed and checked: everything that this version relies on.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <initializer_list>
 #include <map>
@@ -25,7 +26,9 @@ class Fields {
   // `where` names the object in messages.
   Fields(const nlohmann::json& object, std::string where);
 
-  void read(const char* key, std::int64_t& value, std::int64_t lowest);
+  // Kernels count in 32 bits.
+  void read(const char* key, std::int64_t& value, std::int64_t lowest,
+            std::int64_t highest = INT32_MAX);
   void read(const char* key, double& value, double lowest, double highest);
   void read(const char* key, bool& value);
   // One of `choices`.

@@ -88,6 +88,19 @@ std::string fold_name(const std::string& name) {
                 UTF8PROC_CASEFOLD);
 }
 
+bool is_text(const std::string& bytes) {
+  const auto* at = reinterpret_cast<const utf8proc_uint8_t*>(bytes.data());
+  auto left = utf8proc_ssize_t(bytes.size());
+  while (left > 0) {
+    utf8proc_int32_t point = 0;
+    const utf8proc_ssize_t used = utf8proc_iterate(at, left, &point);
+    if (used <= 0) return false;
+    at += used;
+    left -= used;
+  }
+  return true;
+}
+
 std::string trim_name(const std::string& name) { return joined(name, false); }
 
 std::string in_quotes(const std::string& name) { return "'" + name + "'"; }

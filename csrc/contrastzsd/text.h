@@ -10,6 +10,9 @@ namespace contrastzsd {
 // same as zsd_core/semantics.py::fold_name. Throws ClassError: the bytes are no UTF-8.
 std::string fold_name(const std::string& name);
 
+// Whether the bytes are UTF-8.
+bool is_text(const std::string& bytes);
+
 // Blanks at the ends gone, runs of them one blank.
 std::string trim_name(const std::string& name);
 

@@ -160,10 +160,14 @@ class _Session:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.intra_op_num_threads = threads
         self._name = f"{bundle.path}/{path.name}"
-        off = CPU_OFF if providers[0] == CPU else None
+        settings: dict[str, Any] = {}
+        if providers[0] == CPU:
+            # There is nothing to fall back to: ONNX Runtime would load a file that it refused once
+            # more, and say so on standard output.
+            settings = {"disabled_optimizers": CPU_OFF, "enable_fallback": 0}
         try:
             self._session = ort.InferenceSession(
-                str(path), options, providers=providers, disabled_optimizers=off
+                str(path), options, providers=providers, **settings
             )
         except Exception as error:  # onnxruntime's own exceptions share no base class
             raise BundleError(

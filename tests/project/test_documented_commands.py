@@ -128,6 +128,9 @@ RULES: dict[str, Run | Elsewhere | Cannot] = {
     r"cmake .*build/sanitized": Elsewhere(
         "tests/kernels/test_sanitizers.py", '"ZSD_SANITIZE": kind', "builds; the test does the same"
     ),
+    r"cmake .*build/fuzz": Elsewhere(
+        "tests/benchmarks/test_trust.py", "test_the_short_form_loses_nothing", "builds it by g++"
+    ),
     r"cmake |-DOpenVINO_DIR|build/example/detect": Elsewhere(
         "tests/runtime/cpp/conftest.py",
         'run(cmake, "--install"',
@@ -167,6 +170,11 @@ RULES: dict[str, Run | Elsewhere | Cannot] = {
     # ---------------------------------------------------------------- trust
     r"python -m export\.sign|contrastzsd detect .*--require-signature": Elsewhere(
         "tests/runtime/test_signature.py", "sign.main([", "needs a bundle of the reader's own"
+    ),
+    r"python -m benchmarks\.trust\.guided": Elsewhere(
+        "tests/benchmarks/test_trust_guided.py",
+        "guided.main([",
+        "atheris is in no extra; without it, the test runs the loaders",
     ),
     r"python -m benchmarks\.trust": Elsewhere(
         "tests/benchmarks/test_trust.py", "command.main([", "takes hours; the test runs short forms"

@@ -253,6 +253,17 @@ def test_a_network_the_backend_cannot_load_is_an_error_of_the_bundle(tmp_path, n
         open_backend(name, broken)
 
 
+def test_a_network_that_is_refused_prints_nothing(tmp_path, capfd):
+    # An operator's name that is no text: ONNX Runtime's own error cannot be decoded, and it would
+    # try again and print "EP Error" on standard output.
+    trunk = tiny.trunk_model().SerializeToString().replace(b"Relu", b"R\xfflu")
+    files = {"trunk.onnx": trunk, "head.onnx": tiny.head_model().SerializeToString()}
+    broken = open_bundle(tiny.tiny_bundle(tmp_path / "b", files=files))
+    with pytest.raises(BundleError, match=r"cannot load trunk\.onnx"):
+        open_backend("onnxruntime", broken)
+    assert capfd.readouterr().out == ""
+
+
 @pytest.mark.parametrize("name", BACKENDS)
 def test_every_backend_file_follows_the_contract(name):
     module = importlib.import_module(f"runtime.backends.{name}")

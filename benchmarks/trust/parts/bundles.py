@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from benchmarks.trust.attempts import Attempt, Prepare, WrongResultError, tried
+from benchmarks.trust.attempts import WrongResultError, loader_part
 from benchmarks.trust.mutate import mutated_bytes, mutated_json, written_json
 from benchmarks.trust.small import helper
-from benchmarks.trust.table import Part
+from benchmarks.trust.table import Attempt
 from runtime.archive import MANIFEST
 from runtime.bundle import Bundle, open_bundle
 from runtime.classes import ClassTable
@@ -23,7 +23,18 @@ from runtime.manifest import SCORER, VOCABULARY
 from runtime.text import TextEncoder
 from zsd_core.scoring import Needed, scorer_for
 
-__all__ = ["PARTS", "damage", "manifest", "networks", "tensors", "tokenizer"]
+__all__ = [
+    "PARTS",
+    "Files",
+    "damage",
+    "manifest",
+    "networks",
+    "other_tensors",
+    "run_bundle",
+    "score_bundle",
+    "tensors",
+    "tokenizer",
+]
 
 EDGES = (np.nan, np.inf, -np.inf, 0.0, 1e38, -1e38, 3e38, 1e-40)
 IMAGE = np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)
@@ -39,9 +50,36 @@ def manifest(folder: Path) -> Attempt:
         bundle = open_bundle(path)
         _ = bundle.class_vectors, bundle.vocabulary.rows, bundle.scorer_tensors(), bundle.engines
         if rng.random() < 0.3:
-            _run(bundle)
+            run_bundle(bundle)
 
     return attempt
+
+
+class Files:
+    """Files of a bundle that are replaced, with their hashes: an attacker writes both.
+
+    Args:
+        path: folder of the bundle.
+        names: files that may be replaced.
+    """
+
+    def __init__(self, path: Path, *names: str) -> None:
+        self.path, self.good = path, {name: (path / name).read_bytes() for name in names}
+        self._manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+
+    @contextmanager
+    def replaced(self, name: str, data: bytes) -> Iterator[Path]:
+        """Replace a file for as long as the context lasts; gives the bundle."""
+        records = self._manifest["files"]
+        records[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        (self.path / name).write_bytes(data)
+        (self.path / MANIFEST).write_text(json.dumps(self._manifest), encoding="utf-8")
+        try:
+            yield self.path
+        finally:  # the next one may replace another file
+            good = self.good[name]
+            records[name] = {"sha256": hashlib.sha256(good).hexdigest(), "bytes": len(good)}
+            (self.path / name).write_bytes(good)
 
 
 def damage(folder: Path) -> Attempt:
@@ -66,25 +104,23 @@ def damage(folder: Path) -> Attempt:
 def tensors(folder: Path) -> Attempt:
     """Weights and vectors: headers that lie, other shapes and types, NaN, infinity, huge values."""
     path = helper("tiny").tiny_bundle(folder / "bundle")
-    contents = {name: (path / name).read_bytes() for name in (SCORER, VOCABULARY)}
+    files = Files(path, SCORER, VOCABULARY)
 
     def attempt(rng: random.Random) -> None:
-        name = rng.choice(list(contents))
-        data = contents[name]
-        kind = rng.random()
-        if kind < 0.35:
-            data = _other_header(data, rng)
-        elif kind < 0.55:
-            data = mutated_bytes(data, rng)
-        else:
-            data = _other_values(data, rng)
-        _put(path, name, data)
-        try:
-            _score(open_bundle(path), rng)
-        finally:
-            _put(path, name, contents[name])
+        name = rng.choice(list(files.good))
+        data = other_tensors(files.good[name], rng)
+        with files.replaced(name, data):
+            score_bundle(open_bundle(path), rng)
 
     return attempt
+
+
+def other_tensors(data: bytes, rng: random.Random) -> bytes:
+    """A safetensors file that lies in its header, is damaged, or holds other values."""
+    kind = rng.random()
+    if kind < 0.35:
+        return _other_header(data, rng)
+    return mutated_bytes(data, rng) if kind < 0.55 else _other_values(data, rng)
 
 
 def _other_header(data: bytes, rng: random.Random) -> bytes:
@@ -115,7 +151,7 @@ def _other_values(data: bytes, rng: random.Random) -> bytes:
     return bytes(save(arrays))
 
 
-def _score(bundle: Bundle, rng: random.Random) -> None:
+def score_bundle(bundle: Bundle, rng: random.Random) -> None:
     """Make classes of a bundle and score regions: refused, or numbers in [0, 1]."""
     config = bundle.model_config.scoring
     with np.errstate(all="ignore"):
@@ -140,18 +176,14 @@ def _score(bundle: Bundle, rng: random.Random) -> None:
 def networks(folder: Path) -> Attempt:
     """Networks: bytes, weights that are not finite, sizes that lie, files outside, other nodes."""
     path = helper("tiny").tiny_bundle(folder / "bundle")
-    contents = {name: (path / name).read_bytes() for name in ("trunk.onnx", "head.onnx")}
+    files = Files(path, "trunk.onnx", "head.onnx")
 
     def attempt(rng: random.Random) -> None:
-        name = rng.choice(list(contents))
-        data = contents[name]
-        _put(
-            path, name, mutated_bytes(data, rng) if rng.random() < 0.4 else _other_graph(data, rng)
-        )
-        try:
-            _run(open_bundle(path))
-        finally:
-            _put(path, name, contents[name])
+        name = rng.choice(list(files.good))
+        good = files.good[name]
+        data = mutated_bytes(good, rng) if rng.random() < 0.4 else _other_graph(good, rng)
+        with files.replaced(name, data):
+            run_bundle(open_bundle(path))
 
     return attempt
 
@@ -193,7 +225,7 @@ def _other_graph(data: bytes, rng: random.Random) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _run(bundle: Bundle) -> None:
+def run_bundle(bundle: Bundle) -> None:
     """Search an image: refused, or boxes and scores that are numbers."""
     with np.errstate(all="ignore"):
         with Detector(bundle, backend="onnxruntime", threads=1, score_threshold=0.0) as detector:
@@ -208,41 +240,44 @@ def tokenizer(folder: Path) -> Attempt:
     """Tokenizers: other values, names and structure; one that is taken must encode a phrase."""
     tiny, text = helper("tiny"), helper("tiny_text")
     path = text.with_text(tiny.tiny_bundle(folder / "bundle"))
-    good = json.loads((path / "tokenizer.json").read_text(encoding="utf-8"))
+    files = Files(path, "tokenizer.json")
+    good = json.loads(files.good["tokenizer.json"])
 
     def attempt(rng: random.Random) -> None:
-        _put(path, "tokenizer.json", written_json(mutated_json(good, rng), rng))
-        vectors = TextEncoder(open_bundle(path), 1, "onnxruntime").encode(["dented red pallet"])
+        data = written_json(mutated_json(good, rng), rng)
+        with files.replaced("tokenizer.json", data):
+            encoder = TextEncoder(open_bundle(path), 1, "onnxruntime")
+            vectors = encoder.encode(["dented red pallet"])
         if vectors.shape != (1, tiny.VECTOR) or abs(np.linalg.norm(vectors) - 1) > 1e-3:
             raise WrongResultError("a phrase has no vector of unit length")
 
     return attempt
 
 
-def _put(path: Path, name: str, data: bytes) -> None:
-    """Replace a file of a bundle, and its hash: an attacker writes both."""
-    (path / name).write_bytes(data)
-    record = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    content: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    content["files"][name] = record
-    (path / MANIFEST).write_text(json.dumps(content), encoding="utf-8")
-
-
-def _part(prepare: Prepare, text: str, full: int, short: int) -> Part:
-    return Part(
-        name=prepare.__name__,
-        tried=text,
-        unit="inputs",
-        full=full,
-        short=short,
-        run=partial(tried, prepare),
-    )
-
-
 PARTS = (
-    _part(manifest, "other values, names and structure of the manifest", 200_000, 400),
-    _part(damage, "bytes of every file, hashes as they were", 200_000, 400),
-    _part(tensors, "safetensors: headers, shapes, types, values that are not finite", 200_000, 400),
-    _part(networks, "ONNX: bytes, weights, sizes, files outside, other nodes", 50_000, 200),
-    _part(tokenizer, "other values, names and structure of the tokenizer", 100_000, 250),
+    loader_part(
+        manifest, "manifest", "other values, names and structure of the manifest", 1_000_000, 400
+    ),
+    loader_part(damage, "damage", "bytes of every file, hashes as they were", 1_000_000, 400),
+    loader_part(
+        tensors,
+        "tensors",
+        "safetensors: headers, shapes, types, values that are not finite",
+        1_000_000,
+        400,
+    ),
+    loader_part(
+        networks,
+        "networks",
+        "ONNX: bytes, weights, sizes, files outside, other nodes",
+        1_000_000,
+        200,
+    ),
+    loader_part(
+        tokenizer,
+        "tokenizer",
+        "other values, names and structure of the tokenizer",
+        1_000_000,
+        250,
+    ),
 )

@@ -6,17 +6,16 @@ import io
 import os
 import random
 import warnings
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.trust.attempts import Attempt, WrongResultError, tried
+from benchmarks.trust.attempts import WrongResultError, loader_part
 from benchmarks.trust.mutate import mutated_bytes
 from benchmarks.trust.small import helper
-from benchmarks.trust.table import Part
+from benchmarks.trust.table import Attempt
 from runtime.detector import Detector
 from runtime.images import decode_image
 
@@ -102,12 +101,11 @@ def _opened(data: bytes) -> Any:
 
 
 PARTS = (
-    Part(
-        name="images",
-        tried="damaged JPEG, PNG, WebP, AVIF, TIFF and GIF files, by path, bytes and Pillow",
-        unit="inputs",
-        full=100_000,
-        short=1_500,
-        run=partial(tried, images),
+    loader_part(
+        images,
+        "images",
+        "damaged JPEG, PNG, WebP, AVIF, TIFF and GIF files, by path, bytes and Pillow",
+        100_000,
+        1_500,
     ),
 )

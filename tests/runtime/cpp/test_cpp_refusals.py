@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save
 
 pytestmark = pytest.mark.slow  # for the build
 
@@ -75,7 +78,88 @@ def flipped(path: Path) -> None:
     path.write_bytes(data)
 
 
+def text_changed(path: Path, change) -> None:
+    file = path / "manifest.json"
+    file.write_text(change(file.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def replaced(path: Path, name: str, data: bytes) -> None:
+    """Put other bytes into a file, and their hash into the manifest: an attacker writes both."""
+    (path / name).write_bytes(data)
+    record = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    manifest_changed(path, lambda m: m["files"].update({name: record}))
+
+
+def scorer_changed(path: Path, change) -> None:
+    """Change the arrays of the scorer; its file fits its hash."""
+    arrays = {k: np.array(v) for k, v in load_file(path / "scorer.safetensors").items()}
+    change(arrays)
+    replaced(path, "scorer.safetensors", save(arrays))
+
+
+def shared_bytes(path: Path, copies: int = 50) -> None:
+    """Give many tensors the same bytes: copies of them would fill the memory."""
+    data = b"\0" * 4000
+    entry = {"dtype": "F32", "shape": [1000], "data_offsets": [0, 4000]}
+    header = json.dumps({f"t{i}": entry for i in range(copies)}).encode()
+    replaced(path, "scorer.safetensors", len(header).to_bytes(8, "little") + header + data)
+
+
 BUNDLE_ERRORS = {
+    "deep": (
+        lambda p: text_changed(p, lambda t: t.replace("[", "[" + "[" * 200_000, 1)),
+        r"nested too deeply",
+    ),
+    "twice": (
+        lambda p: text_changed(p, lambda t: t.replace('"name":', '"name": "x", "name":', 1)),
+        r"the key 'name' stands there twice",
+    ),
+    "format below 1": (lambda p: manifest_changed(p, lambda m: m.update(format=0)), r"at least 1"),
+    "format of 64 bits": (
+        lambda p: manifest_changed(p, lambda m: m.update(format=2**64 - 1)),
+        r"has format 18446744073709551615",
+    ),
+    "endless": (
+        lambda p: ((p / "manifest.json").unlink(), (p / "manifest.json").symlink_to("/dev/zero")),
+        r"it is not a file",
+    ),
+    "huge": (
+        lambda p: (p / "manifest.json").write_bytes(b" " * (1 << 25)),
+        r"has 33554432 bytes, more than 16777216",
+    ),
+    "look-alike": (
+        lambda p: manifest_changed(p, lambda m: m["files"].update({"trunk\u200b.onnx": {}})),
+        r"not a plain path inside the bundle",
+    ),
+    "device": (
+        lambda p: manifest_changed(p, lambda m: m["files"].update({"a/Com1.txt": {}})),
+        r"'a/Com1.txt', which is not a plain path",
+    ),
+    "one file on Windows": (
+        lambda p: manifest_changed(
+            p, lambda m: m["files"].update({"Trunk.onnx": m["files"]["trunk.onnx"]})
+        ),
+        r"one file on many systems",
+    ),
+    "blank class": (
+        lambda p: manifest_changed(p, lambda m: m["classes"][0].update(name=" _")),
+        r"the name of classes\[0\] is blank",
+    ),
+    "all memory": (
+        lambda p: manifest_changed(
+            p, lambda m: m["model"]["regions"].update(output_size=[2**40, 2**40])
+        ),
+        r"output_size is .*between 1 and 4096",
+    ),
+    "all pixels": (
+        lambda p: manifest_changed(p, lambda m: m["model"]["preprocess"].update(square=10**6)),
+        r"square is 1000000, must be a whole number of at least 0 and at most 16384",
+    ),
+    "not finite": (
+        lambda p: scorer_changed(p, lambda a: a["background"].put(1, np.nan)),
+        r"tensor 'background' has a number that is not finite",
+    ),
+    "shared bytes": (shared_bytes, r"its tensors share their bytes"),
     "flipped": (lambda p: flipped(p / "head.onnx"), r"head.onnx is damaged: its SHA-256 is"),
     "short": (lambda p: (p / "trunk.onnx").write_bytes(b"x"), r"trunk.onnx is damaged: 1 bytes"),
     "missing": (lambda p: (p / "scorer.safetensors").unlink(), r"scorer.safetensors is missing"),

@@ -1,0 +1,123 @@
+// Opens bundles whose manifest, scorer or vocabulary a stranger wrote: each must be read, or be
+// refused by an error of the library with a sentence.
+//
+// The first byte of an input names the file, the rest is its content. FUZZ_BUNDLE is a folder with
+// a good bundle, which this program changes. Built by CMakeLists.txt beside it.
+#include <openssl/evp.h>
+
+#include <array>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "contrastzsd/bundle.h"
+#include "contrastzsd/errors.h"
+#include "contrastzsd/text.h"
+
+namespace {
+
+std::string content(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+void write(const std::string& path, const std::string& data) {
+  std::ofstream(path, std::ios::binary).write(data.data(), std::streamsize(data.size()));
+}
+
+// A file's entry in the manifest, as Python writes it.
+std::string record(const std::string& data) {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest;
+  unsigned int size = 0;
+  EVP_Digest(data.data(), data.size(), digest.data(), &size, EVP_sha256(), nullptr);
+  std::string hash;
+  for (unsigned int i = 0; i < size; ++i)
+    for (const int nibble : {digest[i] >> 4, digest[i] & 15}) hash += "0123456789abcdef"[nibble];
+  return "{\"sha256\": \"" + hash + "\", \"bytes\": " + std::to_string(data.size()) + "}";
+}
+
+struct Good {
+  std::string folder = std::getenv("FUZZ_BUNDLE") ? std::getenv("FUZZ_BUNDLE") : "";
+  std::array<std::string, 3> names = {"manifest.json", "scorer.safetensors",
+                                      "vocabulary.safetensors"};
+  std::array<std::string, 3> contents;
+
+  Good() {
+    for (std::size_t i = 0; i < names.size(); ++i) contents[i] = content(folder + "/" + names[i]);
+    if (contents[0].empty()) {
+      std::fprintf(stderr, "FUZZ_BUNDLE must name a folder with a bundle.\n");
+      std::exit(2);
+    }
+  }
+
+  std::string manifest_with(std::size_t file, const std::string& data) const {
+    std::string manifest = contents[0];
+    const std::string old = record(contents[file]);
+    const std::size_t at = manifest.find(old);
+    if (at == std::string::npos) {
+      std::fprintf(stderr, "%s: no entry of %s as expected.\n", folder.c_str(),
+                   names[file].c_str());
+      std::exit(2);
+    }
+    return manifest.replace(at, old.size(), record(data));
+  }
+};
+
+void check_numbers(const contrastzsd::Tensor& tensor) {
+  for (std::int64_t i = 0; i < tensor.size(); ++i)
+    if (!std::isfinite(tensor.data.get()[i])) std::abort();
+}
+
+void use(const std::string& folder) {
+  const contrastzsd::Bundle bundle(folder);
+  for (const char* stage : {"trunk", "head"}) bundle.network(stage, "float32", "onnxruntime");
+  bundle.full_range_int8("int8", "openvino");
+  const contrastzsd::Vocabulary& words = bundle.vocabulary();
+  for (std::int64_t row = 0; row < words.size() && row < 20; ++row) {
+    if (words.find(words.names()[std::size_t(row)]) < 0) std::abort();
+    words.vector(row);
+  }
+  words.search("fire truck", 3, bundle.seen());
+  check_numbers(bundle.class_vectors());
+  for (const auto& [name, tensor] : bundle.scorer_tensors()) check_numbers(tensor);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static const Good good;
+  if (size == 0) return 0;
+  const std::size_t file = data[0] % good.names.size();
+  const std::string given(reinterpret_cast<const char*>(data) + 1, size - 1);
+  static std::size_t last = 0;
+  if (last != 0) write(good.folder + "/" + good.names[last], good.contents[last]);
+  last = file;
+  write(good.folder + "/" + good.names[file], given);
+  if (file != 0) write(good.folder + "/" + good.names[0], good.manifest_with(file, given));
+  try {
+    use(good.folder);
+  } catch (const contrastzsd::Error& error) {
+    if (error.what()[0] == '\0') std::abort();
+  }
+  return 0;
+}
+
+#ifdef ZSD_FUZZ_MAIN
+// Standard input: inputs, each behind its length in 4 bytes, little-endian. Prints the number of
+// those that are done, after each, so that the one which ends the process is known.
+int main() {
+  std::string input;
+  long count = 0;
+  for (unsigned char bytes[4]; std::fread(bytes, 1, 4, stdin) == 4; ++count) {
+    input.resize(bytes[0] | bytes[1] << 8 | bytes[2] << 16 | std::size_t(bytes[3]) << 24);
+    if (std::fread(input.data(), 1, input.size(), stdin) != input.size()) return 2;
+    LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(input.data()), input.size());
+    std::printf("%ld\n", count + 1);
+    std::fflush(stdout);
+  }
+}
+#endif
