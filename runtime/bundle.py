@@ -8,7 +8,6 @@ incomplete or newer than this version is an error before anything runs.
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from runtime.archive import MANIFEST, manifest_text, verify
 from runtime.manifest import SCORER, VOCABULARY, check_stages, parse_manifest
 from runtime.onnx_file import check_network
+from runtime.side_by_side import side_by_side
 from runtime.signature import verify_signature
 from runtime.unpacked import open_unpacked
 from runtime.vocabulary import Vocabulary
@@ -122,9 +122,15 @@ class Bundle:
             )
         path = self._verify(name)
         if name.endswith(".onnx") and name not in self._checked:
-            check_network(self.path, name, path, self.manifest["files"])
+            for weights in check_network(self.path, name, path, self.manifest["files"]):
+                self._verify(weights)
             self._checked.add(name)
         return path
+
+    def forget(self) -> None:
+        """Hash files again when they are next asked for: they may have changed since then."""
+        self._verified.clear()
+        self._checked.clear()
 
     def _verify(self, name: str) -> Path:
         path = self._root / name
@@ -286,8 +292,7 @@ def _reopened(path: str, manifest: dict[str, Any]) -> Bundle:
 def _open(given: Path, root: Path, engines: bool = False) -> Bundle:
     bundle = Bundle(given, root, parse_manifest(given, manifest_text(given, root)))
     names = [n for n in bundle.manifest["files"] if engines or not n.startswith("engines/")]
-    with ThreadPoolExecutor(HASHING) as pool:
-        list(pool.map(bundle._verify, names))  # raises what the first of the bad files raises
+    side_by_side(bundle._verify, names, HASHING)
     return bundle
 
 

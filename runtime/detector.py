@@ -43,7 +43,7 @@ class Detector:
     it arrives, with its classes and limits; a forked child cannot use it.
 
     Args:
-        bundle: directory or zip; None opens the one that ships.
+        bundle: directory or zip, to stay there meanwhile; None opens the one that ships.
         backend: "auto" (the first installed; ``detector.backend`` says which), or its name.
         classes: names, or {name: vector or examples}; None takes the bundle's table. Examples are
             images, or ``Example(image, box)``, one or a list. A name of the table keeps

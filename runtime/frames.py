@@ -70,9 +70,9 @@ class Frames:
         """Whether the stream has been stopped or closed."""
         return self._shared.closed
 
-    def __contains__(self, name: str) -> bool:
-        """Whether there is a source of that name."""
-        return name in self._shared.readers
+    def reader(self, name: str) -> object | None:
+        """What reads a source: another object once it was removed and added again, None without."""
+        return self._shared.readers.get(name)
 
     def add(
         self, source: Place | Source, *, name: str | None = None, policy: Policy | None = None

@@ -49,7 +49,7 @@ class _Malformed(Exception):
     """The file breaks the wire format, or a tensor its declaration."""
 
 
-def check_network(bundle: Path, name: str, path: Path, files: Mapping[str, Any]) -> None:
+def check_network(bundle: Path, name: str, path: Path, files: Mapping[str, Any]) -> set[str]:
     """Check a network's file against its own declarations and the files of the bundle.
 
     Args:
@@ -57,6 +57,9 @@ def check_network(bundle: Path, name: str, path: Path, files: Mapping[str, Any])
         name: of the network in the bundle.
         path: its file.
         files: the manifest's, by name, each with its size, ``bytes``.
+
+    Returns:
+        Names of the other files of the bundle that hold weights of the network.
 
     Raises:
         BundleError: it is no ONNX file, a tensor is not as long as its shape says, or its weights
@@ -66,7 +69,9 @@ def check_network(bundle: Path, name: str, path: Path, files: Mapping[str, Any])
         if not path.stat().st_size:
             raise _Malformed("it is empty")
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            _Reader(data, path, PurePosixPath(name).parent, files).walk("model", 0, len(data))
+            reader = _Reader(data, path, PurePosixPath(name).parent, files)
+            reader.walk("model", 0, len(data))
+            return reader.names
     except OSError as error:
         raise BundleError(f"{bundle}: {name} cannot be read: {error.strerror}.") from error
     except _Malformed as error:
@@ -79,6 +84,7 @@ class _Reader:
     ) -> None:
         self._data, self._path, self._folder, self._files = data, path, folder, files
         self._mapped: dict[Path, NDArray[np.uint8]] = {}
+        self.names: set[str] = set()  # of files that hold weights
 
     def walk(self, message: str, start: int, end: int, deepest: int = DEEPEST) -> None:
         """Check all tensors of a message between two positions."""
@@ -146,6 +152,7 @@ class _Reader:
                 f"{length} bytes of weights at {offset} of {place}, which has {size}, where the "
                 f"shape needs {wanted}"
             )
+        self.names.add(name)
         return self._path.parent / place, offset
 
     def _entry(self, start: int, end: int) -> tuple[str, str]:

@@ -138,27 +138,31 @@ class Stream:
     def _next(self) -> _Found | None:
         """The next frame with what was found in it; None at the end."""
         while not self._frames.closed:
-            try:
-                found = self._found.popleft()
-            except IndexError:
+            if not self._found:
                 frames = self._frames.take(self._pace.most)
                 if not frames:
                     return None
                 self._found.extend(self._search(frames))
                 continue
-            if found.frame.source not in self._frames:  # removed meanwhile
+            try:
+                found = self._found.popleft()
+            except IndexError:  # another thread took it
                 continue
-            if found.settings != _settings(self._detector):
+            if found.reader is None or found.reader is not self._frames.reader(found.frame.source):
+                continue  # removed meanwhile
+            version, limits = _settings(self._detector)
+            if found.settings[0] != version or found.settings[1] is not limits:
                 (found,) = self._search([found.frame])
             return found
         self._found.clear()
         return None
 
     def _search(self, frames: Sequence[Frame]) -> list[_Found]:
+        readers = [self._frames.reader(frame.source) for frame in frames]
         settings, start = _settings(self._detector), time.perf_counter()
         results = self._detector([frame.image for frame in frames], color="bgr")
         self._pace.note(len(frames), time.perf_counter() - start)
-        return [_Found(*pair, settings) for pair in zip(frames, results, strict=True)]
+        return [_Found(*row, settings) for row in zip(frames, results, readers, strict=True)]
 
     def stop(self) -> None:
         """End every iteration soon, without waiting; may be called from a signal handler."""
@@ -171,6 +175,7 @@ class Stream:
         waits that long at its end.
         """
         self._frames.close()
+        self._found.clear()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -197,11 +202,12 @@ class _Found(NamedTuple):
 
     frame: Frame
     detections: Detections
-    settings: tuple[Any, ...]
+    reader: object | None  # of its source
+    settings: tuple[Any, Any]
 
 
-def _settings(detector: Finder) -> tuple[Any, ...]:
-    """What a user may change of a detector between two frames; nothing of other finders."""
+def _settings(detector: Finder) -> tuple[Any, Any]:
+    """What a user may change of a detector between two frames, where it says so."""
     return getattr(detector, "class_set_version", None), getattr(detector, "limits", None)
 
 

@@ -306,6 +306,8 @@ def _runs(
             options = {**system.options, **choices[system.name]["options"]}
             wanted = {"options": options, "seed": seed, "samples": args.samples}
             log = kept_values(path, material.conditions | wanted)
+            if log is None:
+                path.with_suffix(".pt").unlink(missing_ok=True)  # of a run with other options
             keep = path.with_suffix(".pt") if args.bundles and seed == args.seeds[0] else None
             if log is None or (keep and not keep.exists()):
                 own = options, seed, args.samples, material.words, keep

@@ -179,6 +179,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     material = Material(base, kept, load_split(base.config.data.split), *own, words)
     every = [c for c in causes(list(material.vectors)) if words or not c.system.words]
     asked = [c for c in every if not args.only or c.name in args.only]
+    named = [*args.held_out, *(args.words or ()), *(f"{k}={v}" for k, v in args.vectors)]
+    inputs = [str(name) for name in named]
     part, parts = args.part
     benches: list[tuple[Bench, Bench]] = []
     logs: dict[str, list[Mapping[str, Any]]] = {}
@@ -186,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for cause in asked[part - 1 :: parts]:
             for draw in range(args.draws):
                 path = args.work / "causes" / f"{cause.name}-draw{draw}.json"
-                wanted = material.conditions | {"options": cause.system.options}
+                wanted = material.conditions | {"options": cause.system.options, "inputs": inputs}
                 log = kept_values(path, wanted)
                 if log is None:
                     if not benches:

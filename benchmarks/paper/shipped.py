@@ -168,7 +168,10 @@ def keep_regions(
     starts = range(0, versions * len(images), CHUNK)
     files = [folder / f"regions-{start}.pt" for start in starts]
     mine = [pair for pair in zip(starts, files, strict=True)][part[0] - 1 :: part[1]]
-    missing = [pair for pair in mine if not pair[1].exists()]
+    proposals = CachedProposals(objective, images, config, torch.device("cpu"), folder / "maps.pt")
+    own = CachedRegions(proposals, folder / "regions.pt")._fingerprint()
+    name = f"by ONNX Runtime, {bundle.name}, {own}"
+    missing = [pair for pair in mine if _kept(pair[1], name) is None]
     with Progress("keep region features", len(missing) * CHUNK) as progress:
         for start, file in missing:
             columns: list[Row] = []
@@ -177,18 +180,24 @@ def keep_regions(
                 torch.manual_seed((training.seed << 32) + place)
                 columns.append((*_regions(objective, networks, *images[index]), index))
                 progress.advance()
-            save_whole({"columns": _joined(columns)}, file)
-    if not all(file.exists() for file in files):
+            save_whole({"fingerprint": name, "columns": _joined(columns)}, file)
+    parts = [kept for file in files if (kept := _kept(file, name)) is not None]
+    if len(parts) < len(files):
         return False
-    parts = [torch.load(file, weights_only=True)["columns"] for file in files]
-    proposals = CachedProposals(objective, images, config, torch.device("cpu"), folder / "maps.pt")
-    name = CachedRegions(proposals, folder / "regions.pt")._fingerprint()
     columns_of_all = tuple(torch.cat(column) for column in zip(*parts, strict=True))
-    values = {"fingerprint": f"by ONNX Runtime {name}", "columns": columns_of_all}
-    save_whole(values, folder / "regions.pt")
+    save_whole({"fingerprint": name, "columns": columns_of_all}, folder / "regions.pt")
     for file in files:
-        file.unlink()
+        file.unlink(missing_ok=True)  # another part may have joined them at the same time
     return True
+
+
+def _kept(file: Path, fingerprint: str) -> tuple[Tensor, ...] | None:
+    """The columns of a chunk, if it is there and of the same photographs, options and bundle."""
+    if not file.exists():
+        return None
+    values = torch.load(file, weights_only=True)
+    columns: tuple[Tensor, ...] | None = values["columns"]
+    return columns if values["fingerprint"] == fingerprint else None
 
 
 def _regions(

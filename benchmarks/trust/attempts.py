@@ -101,10 +101,12 @@ def tried(
         ready.clear()
         child.start()
         # Looks are counted, not seconds: a machine may stop this process with its child.
-        before, looks, used = -1, 0, 0.0
+        before, looks, used, begun = -1, 0, 0.0, False
         while child.is_alive():
             child.join(LOOK)
             looks += 1
+            if ready.is_set() and not begun:  # what came before is not the first input's
+                begun, looks, used = True, 0, _processor_seconds(child.pid)
             while reader.poll():
                 faults.append(reader.recv())
             now = done.value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from runtime.backends import check_weights, opened, thread_count
 from runtime.backends.shares import Later, Run, Shares
 from runtime.bundle import Bundle
+from runtime.side_by_side import side_by_side
 from zsd_core import kernels
 from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, ConfigError, DeviceError, require
@@ -79,15 +79,17 @@ class OnnxRuntimeBackend:
         count = threads or kernels.usable_threads()
         many = _rows(bundle, count) if wanted[0] == CPU else {"trunk": 1, "head": 1}
         # Most programs search single images and look at several regions of each: these two networks
-        # are loaded now, side by side. The one for several images and the one for a single region
-        # follow when they are used.
-        with ThreadPoolExecutor(1) as loader:
-            waiting = loader.submit(session, "head", count // many["head"])
-            trunk = session("trunk", threads or 0)
-            head = waiting.result()
+        # are loaded now, side by side. The one for as many images as threads and the one for fewer
+        # regions than threads follow when they are used.
+        first = [("trunk", threads or 0), ("head", count // many["head"])]
+        trunk, head = side_by_side(lambda stage: session(*stage), first, 2)
 
         def later(stage: str, threads: int) -> Later:
-            return Later(lambda: session(stage, threads).run)
+            def make() -> Run:
+                bundle.forget()  # its files may have changed since they were hashed
+                return session(stage, threads).run
+
+            return Later(make)
 
         images: Run = trunk.run
         one: Run = head.run
@@ -124,8 +126,9 @@ class OnnxRuntimeBackend:
 
     def close(self) -> None:
         """Free all sessions."""
-        while self._networks:
-            self._networks.popitem()[1].close()
+        for stage in list(self._networks):
+            if network := self._networks.pop(stage, None):
+                network.close()
 
 
 def _rows(bundle: Bundle, threads: int) -> dict[str, int]:

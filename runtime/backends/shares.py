@@ -1,8 +1,8 @@
 """Images or regions of one call in equal shares, each on a thread of its own.
 
 A small network on many rows gains more from a thread for each share than from threads that meet
-after every operator, most of all where another program takes turns on a core. A single row has
-nothing to share, so it may have a network of its own that uses all threads.
+after every operator, most of all where another program takes turns on a core. Fewer rows than
+threads would leave some idle, so these may have a network of their own that uses all threads.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
+
+from runtime.side_by_side import pools_work
 
 __all__ = ["Later", "Run", "Shares"]
 
@@ -44,18 +46,19 @@ class Shares:
     Args:
         run: takes arrays ``(R, …)`` and returns arrays ``(R, …)``, R above 0, from any thread.
         count: most shares of a call; the calling thread takes one of them.
-        alone: in place of ``run`` for a call of one row.
+        alone: in place of ``run`` for a call of fewer rows than shares; None shares them too.
     """
 
     def __init__(self, run: Run, count: int, alone: Run | None = None) -> None:
-        self._run, self._count, self._alone = run, count, alone or run
+        self._run, self._count, self._alone = run, count, alone
         self._workers = ThreadPoolExecutor(count - 1, "contrastzsd-share") if count > 1 else None
 
     def __call__(self, *arrays: Floats) -> Sequence[Floats]:
         """Run all rows of ``arrays``, which have equally many; the results are in their order."""
         shares = min(self._count, len(arrays[0]))
-        if self._workers is None or shares == 1:
-            return self._alone(*arrays)
+        few = shares == 1 or (shares < self._count and self._alone is not None)
+        if self._workers is None or few or not pools_work():
+            return (self._alone or self._run)(*arrays)
         parts = list(zip(*(np.array_split(array, shares) for array in arrays), strict=True))
         waiting = [self._workers.submit(self._run, *part) for part in parts[1:]]
         done = [self._run(*parts[0]), *(future.result() for future in waiting)]

@@ -253,6 +253,27 @@ def test_a_network_the_backend_cannot_load_is_an_error_of_the_bundle(tmp_path, n
         open_backend(name, broken)
 
 
+@pytest.mark.parametrize("name", ["trunk.onnx", "head.onnx"])
+def test_a_file_that_changed_after_the_opening_is_refused_when_it_is_read_later(
+    fresh_bundle_path, name
+):
+    backend = open_backend("onnxruntime", open_bundle(fresh_bundle_path), threads=2)
+    images = np.zeros((2, 3, 32, 32), np.float32)
+    patches = np.zeros((1, tiny.CHANNELS, 3, 3), np.float32)
+
+    def later():
+        return backend.trunk(images) if name == "trunk.onnx" else backend.head(patches)
+
+    place = fresh_bundle_path / name
+    right = place.read_bytes()
+    place.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
+    with pytest.raises(BundleError, match=name):
+        later()
+    place.write_bytes(right)
+    assert len(later()) >= 2
+    backend.close()
+
+
 def test_a_network_that_is_refused_prints_nothing(tmp_path, capfd):
     # An operator's name that is no text: ONNX Runtime's own error cannot be decoded, and it would
     # try again and print "EP Error" on standard output.

@@ -109,8 +109,9 @@ def test_any_file_is_class_names_or_a_sentence(tmp_path, data):
 
 
 @any_input
-@given(some.text(max_size=20))
+@given(some.text(some.characters(codec="latin-1"), max_size=20))
 def test_folding_a_folded_name_changes_nothing(text):
+    """Not of every text: a letter of two that folding makes may take up an accent that follows."""
     folded = fold_name(text)
     assert fold_name(folded) == folded
     assert folded == folded.strip()

@@ -29,8 +29,10 @@ def test_results_are_those_of_one_call(count, rows):
     assert max(calls) - min(calls) <= 1 and sum(calls) == rows
 
 
-@pytest.mark.parametrize(("rows", "called"), [(1, ["alone"]), (2, ["shared", "shared"])])
-def test_a_single_row_has_a_function_of_its_own_that_is_made_when_it_is_needed(rows, called):
+@pytest.mark.parametrize(
+    ("rows", "called"), [(1, ["alone"]), (2, ["alone"]), (3, 3 * ["shared"]), (7, 3 * ["shared"])]
+)
+def test_few_rows_have_a_function_of_their_own_that_is_made_when_it_is_needed(rows, called):
     calls, made = [], []
 
     def noting(name):
@@ -44,13 +46,13 @@ def test_a_single_row_has_a_function_of_its_own_that_is_made_when_it_is_needed(r
         made.append(1)
         return noting("alone")
 
-    shares = Shares(noting("shared"), 2, Later(make))
+    shares = Shares(noting("shared"), 3, Later(make))
     for _ in range(2):
         (result,) = shares(np.zeros((rows, 3), np.float32))
         assert result.tolist() == [[1, 1, 1]] * rows
     shares.close()
     assert calls == called * 2
-    assert len(made) == (rows == 1)
+    assert len(made) == (rows < 3)
 
 
 def test_what_is_made_later_is_made_once_by_any_number_of_threads():

@@ -117,6 +117,37 @@ def test_frames_that_wait_are_handed_out_when_iterating_again(tmp_path):
     assert seen == list(range(8))
 
 
+def test_a_name_that_is_given_again_is_another_source(tmp_path):
+    first = write_video(tmp_path / "first.mp4", frames=40)
+    second = write_video(tmp_path / "second.mp4", frames=6)
+    seen, swapped = [], False
+    with Stream(Changing(), [], max_batch=2, endless=True) as stream:
+        stream.add(first, name="cam")
+        reader = stream._frames._shared.readers["cam"]
+        for frame, _ in stream:
+            if swapped:
+                seen.append(frame.index)
+            elif stream._found:  # a frame of the first waits, searched
+                stream.remove("cam")
+                stream.add(second, name="cam")
+                swapped = True
+            while not swapped and len(reader.waiting) < 2 and reader.status != "ended":
+                time.sleep(0.001)
+            if len(seen) == 6:
+                break
+    assert seen == list(range(6))
+
+
+def test_an_error_of_the_detector_has_no_other_behind_it(tmp_path):
+    def fail(images, *, color):
+        raise ValueError("no")
+
+    with Stream(fail, [write_video(tmp_path / "a.mp4")]) as stream:
+        with pytest.raises(ValueError, match="no") as raised:
+            next(iter(stream))
+    assert raised.value.__context__ is None
+
+
 @pytest.mark.parametrize("end", ["close", "stop"])
 def test_no_frame_that_waits_comes_after_the_end(tmp_path, end):
     with Stream(Changing(), [write_video(tmp_path / "a.mp4", frames=8)], max_batch=2) as stream:
