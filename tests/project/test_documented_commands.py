@@ -65,6 +65,8 @@ CAMERA = {
 SMALL = {
     "--calibration photographs/": "--calibration photographs/ --sensitive 0 --noise 0 --calls 2",
     "--split coco_48_17": "--split split.json",
+    "data/coco48/others_split.json": "split.json",
+    "data/coco48/others.json --images val2017/": "instances.json --images ",
     "--calls 200": "--calls 2",
     " --subset validation": "",  # which takes 500 photographs
     "runtime/bundles/open": "given",
