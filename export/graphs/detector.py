@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from onnxscript._internal.builder import OpBuilder
 
 __all__ = [
+    "LAST",
     "OPSET",
+    "TINY",
     "below",
     "calibrate",
     "calibrate_scores",
@@ -46,6 +48,7 @@ __all__ = [
 ]
 
 OPSET = 20
+LAST, TINY = np.iinfo(np.int64).max, float(np.finfo(np.float32).tiny)  # ends of Slice, lengths
 LARGEST_LOG_SCALE = math.log(1000 / 16)  # of dw and dh, so that exp stays finite
 LOWEST = float(np.finfo(np.float32).min)
 FLOAT, INT64 = 1, 7  # ONNX's numbers of the types
@@ -376,7 +379,7 @@ def _column(op: OpBuilder, matrix: ir.Value, index: int) -> ir.Value:
 
 
 def _from_column(op: OpBuilder, matrix: ir.Value, start: list[int] | ir.Value) -> ir.Value:
-    rest: ir.Value = op.Slice(matrix, start, [np.iinfo(np.int64).max], [1])
+    rest: ir.Value = op.Slice(matrix, start, [LAST], [1])
     return rest
 
 

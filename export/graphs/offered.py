@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from export.graphs.detector import INT64, below
 from zsd_core.config import ProposalConfig, RegionConfig
 
@@ -18,8 +16,6 @@ if TYPE_CHECKING:
     from onnxscript._internal.builder import OpBuilder
 
 __all__ = ["behind_logits", "second_look", "spoken_for", "top_regions", "with_looks"]
-
-LAST = np.iinfo(np.int64).max
 
 
 def top_regions(

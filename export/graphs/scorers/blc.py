@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from export.graphs import detector as graph
 from zsd_core.config import ScoringConfig
 
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
 __all__ = ["WEIGHTS", "prototype_width", "score"]
 
 WEIGHTS = ("visual.", "flow.")  # beginnings of the tensors that the graph reads
-LAST = np.iinfo(np.int64).max
 
 
 def prototype_width(config: ScoringConfig) -> int:
@@ -48,6 +45,6 @@ def score(
         found = projected
         chances = op.Softmax(op.MatMul(found, rows), axis=1)
         total = chances if total is None else op.Add(total, chances)
-    scores = op.Div(op.Slice(total, [1], [LAST], [1]), float(config.blc_stages))
+    scores = op.Div(op.Slice(total, [1], [graph.LAST], [1]), float(config.blc_stages))
     unseen = op.Shape(similarity, start=1, end=2)
     return graph.calibrate(op, scores, unseen, objectness, config)

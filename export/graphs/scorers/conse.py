@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from export.graphs import detector as graph
 from zsd_core.config import ScoringConfig
 
@@ -16,8 +14,6 @@ if TYPE_CHECKING:
 __all__ = ["WEIGHTS", "classified", "prototype_width", "score"]
 
 WEIGHTS = ("classifier.",)  # beginnings of the tensors that the graph reads
-TINY = float(np.finfo(np.float32).tiny)
-LAST = np.iinfo(np.int64).max
 
 
 def prototype_width(config: ScoringConfig) -> int:
@@ -31,7 +27,7 @@ def classified(
     """Probabilities of the background ``(R, 1)``, the seen classes, and the likeliest of those."""
     logits = op.Gemm(embeddings, weights["classifier.weight"], weights["classifier.bias"], transB=1)
     probabilities = op.Softmax(logits, axis=1)
-    seen = op.Slice(probabilities, [1], [LAST], [1])  # (R, Ks)
+    seen = op.Slice(probabilities, [1], [graph.LAST], [1])  # (R, Ks)
     most = op.Min(op.Shape(seen, start=1, end=2), [config.conse_top])
     values, top = op.TopK(seen, most, axis=1, _outputs=2)
     kept = op.ScatterElements(op.Mul(seen, 0.0), top, values, axis=1)
@@ -58,6 +54,6 @@ def score(
     combined = op.MatMul(kept, op.Slice(prototypes, [1], end, [0]))  # (R, E)
     lengths = op.Sqrt(op.ReduceSum(op.Mul(combined, combined), [1], keepdims=1))
     cosines = op.MatMul(kept, op.Slice(similarity, [1], end, [0]))  # (R, U)
-    cosines = op.Relu(op.Div(cosines, op.Max(lengths, TINY)))
+    cosines = op.Relu(op.Div(cosines, op.Max(lengths, graph.TINY)))
     scores = op.Concat(seen, op.Mul(cosines, op.Sub(1.0, background)), axis=1)
     return graph.calibrate(op, scores, unseen, objectness, config)

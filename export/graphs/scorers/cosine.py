@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from export.graphs import detector as graph
 from zsd_core.config import ScoringConfig
 
@@ -16,8 +14,6 @@ if TYPE_CHECKING:
 __all__ = ["WEIGHTS", "cosines_with", "prototype_width", "score"]
 
 WEIGHTS = ("project.",)  # beginnings of the tensors that the graph reads
-TINY = float(np.finfo(np.float32).tiny)
-LAST = np.iinfo(np.int64).max
 
 
 def prototype_width(config: ScoringConfig) -> int:
@@ -28,7 +24,7 @@ def prototype_width(config: ScoringConfig) -> int:
 def cosines_with(op: OpBuilder, rows: ir.Value, prototypes: ir.Value) -> ir.Value:
     """Cosines ``(R, K)`` of rows ``(R, E)`` with prototypes ``(K, E)``, which have unit length."""
     lengths = op.Sqrt(op.ReduceSum(op.Mul(rows, rows), [1], keepdims=1))
-    units = op.Div(rows, op.Max(lengths, TINY))
+    units = op.Div(rows, op.Max(lengths, graph.TINY))
     found: ir.Value = op.MatMul(units, op.Transpose(prototypes, perm=[1, 0]))
     return found
 
@@ -46,7 +42,7 @@ def score(
     """Scores ``(R, Ks + U)`` as ``zsd_core.scoring.CosineScorer`` gives."""
     projected = op.Gemm(embeddings, weights["project.weight"], weights["project.bias"], transB=1)
     cosines = cosines_with(op, projected, prototypes)  # (R, 1 + Ks + U)
-    scores = op.Relu(op.Slice(cosines, [1], [LAST], [1]))
+    scores = op.Relu(op.Slice(cosines, [1], [graph.LAST], [1]))
     if config.cosine_background:
         background = op.Slice(cosines, [0], [1], [1])  # (R, 1)
         best = op.ReduceMax(op.Concat(scores, op.Mul(background, 0.0), axis=1), [1], keepdims=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from export.graphs import detector as graph
-from export.graphs.scorers.conse import LAST, classified, prototype_width
+from export.graphs.scorers.conse import classified, prototype_width
 from export.graphs.scorers.cosine import cosines_with
 from zsd_core.config import ScoringConfig
 
@@ -33,7 +33,7 @@ def score(
     end = op.Add(op.Shape(seen, start=1, end=2), [1])
     combined = op.MatMul(kept, op.Slice(prototypes, [1], end, [0]))  # (R, E)
     projected = op.Gemm(embeddings, weights["project.weight"], weights["project.bias"], transB=1)
-    rows = op.Slice(prototypes, [1], [LAST], [0])  # (Ks + U, E)
+    rows = op.Slice(prototypes, [1], [graph.LAST], [0])  # (Ks + U, E)
     cosines = op.Add(cosines_with(op, combined, rows), cosines_with(op, projected, rows))
     scores = op.Mul(op.Relu(op.Mul(cosines, 0.5)), op.Sub(1.0, background))
     unseen = op.Shape(similarity, start=1, end=2)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from export.graphs import detector as graph
 from zsd_core.config import ScoringConfig
 
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
 __all__ = ["WEIGHTS", "prototype_width", "score"]
 
 WEIGHTS = ("project.", "bias")  # beginnings of the tensors that the graph reads
-LAST = np.iinfo(np.int64).max
 
 
 def prototype_width(config: ScoringConfig) -> int:
@@ -36,7 +33,7 @@ def score(
 ) -> ir.Value:
     """Scores ``(R, Ks + U)`` as ``zsd_core.scoring.pl`` gives."""
     projected = op.Gemm(embeddings, weights["project.weight"], weights["project.bias"], transB=1)
-    rows = op.Slice(prototypes, [1], [LAST], [0])
+    rows = op.Slice(prototypes, [1], [graph.LAST], [0])
     logits = op.Add(op.MatMul(projected, op.Transpose(rows, perm=[1, 0])), weights["bias"])
     unseen = op.Shape(similarity, start=1, end=2)
     return graph.calibrate(op, op.Sigmoid(logits), unseen, objectness, config)

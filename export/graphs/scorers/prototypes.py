@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from export.graphs.detector import LAST
 from zsd_core.config import ScoringConfig
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["WEIGHTS", "prototype_width", "score"]
 
 WEIGHTS = ("nothing.",)  # the graph reads no tensor of the scorer, only prototypes
-LAST = np.iinfo(np.int64).max
 LOWEST = float(np.finfo(np.float32).min)
 
 
