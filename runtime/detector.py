@@ -362,7 +362,7 @@ class Detector:
         self._table.prepare()
 
     def warmup(self, height: int = 480, width: int = 640, count: int = 2) -> None:
-        """Run everything once before it matters: networks, kernels, and ``prepare_vocabulary``.
+        """Run images of noise before it matters: trunk, kernels, and ``prepare_vocabulary``.
 
         Args:
             height: of the images to come; other sizes of network input may cost once more.

@@ -177,7 +177,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
                 ", ".join(f"{name} {_plain(number)}" for name, number in row["medians"].items()),
             ]
         )
-    columns = ["what", ">asked", ">measured", "bar", "medians, ms"]
+    columns = ["what", ">asked", ">measured", "bar", "medians (ms unless it says)"]
     parts = [markdown(columns, lines)]
     parts += [f"({number}) {note}" for number, note in enumerate(notes, 1)]
     loads: dict[str, list[str]] = {}  # of the machine when a group began, by all else
