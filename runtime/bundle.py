@@ -31,7 +31,8 @@ __all__ = ["PRECISIONS", "Bundle", "bundled", "default_bundle", "open_bundle"]
 
 DEFAULT = "open"
 PRECISIONS = ("float32", "fp16", "int8")  # of the two networks
-HASHING = 4  # threads that hash the files of a bundle
+HASHING = 4  # threads that hash the files of a bundle, if they are
+LARGE = 1 << 20  # bytes
 
 
 def bundled(name: str) -> Path:
@@ -291,8 +292,10 @@ def _reopened(path: str, manifest: dict[str, Any]) -> Bundle:
 
 def _open(given: Path, root: Path, engines: bool = False) -> Bundle:
     bundle = Bundle(given, root, parse_manifest(given, manifest_text(given, root)))
-    names = [n for n in bundle.manifest["files"] if engines or not n.startswith("engines/")]
-    side_by_side(bundle._verify, names, HASHING)
+    files = bundle.manifest["files"]
+    names = [name for name in files if engines or not name.startswith("engines/")]
+    large = sum(files[name]["bytes"] for name in names) > LARGE
+    side_by_side(bundle._verify, names, HASHING if large else 1)
     return bundle
 
 

@@ -28,7 +28,7 @@ def side_by_side(function: Callable[[T], R], items: Sequence[T], threads: int) -
     Returns:
         The results, in order. An error is that of the first item that has one.
     """
-    if not pools_work():
+    if min(threads, len(items)) < 2 or not pools_work():  # starting threads takes its time
         return [function(item) for item in items]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(function, items))

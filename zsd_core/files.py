@@ -111,9 +111,10 @@ def parse_yaml(text: str, where: str, kind: type[ZsdError] = ConfigError) -> Any
         ZsdError: of ``kind``: it is not YAML, or not as above.
     """
     yaml = require("yaml", "train")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml, ten times the time
     level = 0
     try:
-        for event in yaml.parse(text, yaml.SafeLoader):
+        for event in yaml.parse(text, loader):
             if isinstance(event, yaml.AliasEvent):
                 raise kind(
                     f"{where} has an alias (*name), which is not read; write the value again."
@@ -122,7 +123,7 @@ def parse_yaml(text: str, where: str, kind: type[ZsdError] = ConfigError) -> Any
             level -= isinstance(event, yaml.CollectionEndEvent)
             if level > DEEPEST:  # every level makes the parser slower
                 raise RecursionError
-        return yaml.safe_load(text)
+        return yaml.load(text, loader)
     except RecursionError:
         raise kind(f"{where} is not YAML that can be read: it is nested too deeply.") from None
     except (yaml.YAMLError, ValueError) as error:  # a date such as 2026-99-99 is a ValueError

@@ -82,7 +82,7 @@ class OnnxRuntimeBackend:
         # are loaded now, side by side. The one for as many images as threads and the one for fewer
         # regions than threads follow when they are used.
         first = [("trunk", threads or 0), ("head", count // many["head"])]
-        trunk, head = side_by_side(lambda stage: session(*stage), first, 2)
+        trunk, head = side_by_side(lambda stage: session(*stage), first, min(2, count))
 
         def later(stage: str, threads: int) -> Later:
             def make() -> Run:
