@@ -62,7 +62,7 @@ def add_fp16(path: Path) -> dict[str, Any]:
         BundleError: a weight does not fit into float16, or the bundle cannot be rewritten.
     """
     onnx, bundle = require("onnx", "export"), open_bundle(path)
-    files: dict[str, bytes] = {}
+    files: dict[str, Any] = {}
     kept: dict[str, list[str]] = {}
     for stage in STAGES:
         model = name_nodes(onnx.load(bundle.network(stage)))
@@ -72,7 +72,7 @@ def add_fp16(path: Path) -> dict[str, Any]:
             keep += behind_choices(model)
             keep += sensitive_nodes(front_of_choices(model), [{"images": sample}], keep)
         kept[stage] = to_fp16(model, keep)
-        files[f"{stage}.fp16.onnx"] = model.SerializeToString()
+        files[f"{stage}.fp16.onnx"] = model
     names = {stage: f"{stage}.fp16.onnx" for stage in STAGES}
     entry = {
         "networks": dict.fromkeys(FAMILIES, names),

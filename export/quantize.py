@@ -2,15 +2,10 @@
 
     python -m export.quantize bundle/ --calibration photographs/
 
-Backends want int8 written differently, so each family has its own file, named in the manifest:
-
-* onnxruntime and openvino: unsigned activations with a zero point, int32 biases, and weights of 7
-  bits: on x86 without VNNI the sum of two 8-bit products does not fit into the 16 bits it is given
-  (``--full-range`` for other CPUs, as the device then checks);
-* tensorrt: signed symmetric activations, float biases and 8-bit weights, as its parser asks for.
-
-Weights are signed, symmetric, one scale per channel. Before rounding, channels are equalised
-(``export.int8.equalize``); biases take back the mean error of the rounding
+Backends want int8 written differently (``export.int8.flavours``), so each family has its own file,
+named in the manifest; ``--flavour`` writes one of them alone. Weights that stay as they are lie in
+the bundle once. The others are signed, symmetric, one scale per channel. Before rounding, channels
+are equalised (``export.int8.equalize``); biases take back the mean error of the rounding
 (``export.int8.rounding``). The last layers of the box deltas and of the objectness stay float32,
 and so do
 
@@ -36,7 +31,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +51,7 @@ from export.graphs.inspect import (
 from export.int8.boundaries import CROSSING, costly_crossings
 from export.int8.calibration import Reader, calibration_inputs
 from export.int8.equalize import equalize
+from export.int8.flavours import FLAVOURS, Flavour
 from export.int8.rounding import correct_biases
 from export.int8.sensitivity import SENSITIVE, NoiseProbe, cheapest_run
 from export.tradeoff import tradeoff, tradeoff_table
@@ -70,50 +65,9 @@ from zsd_core.errors import ConfigError, require
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["FLAVOURS", "Flavour", "add_int8", "main", "parse"]
+__all__ = ["add_int8", "main", "parse"]
 
 NOISE = 0.1  # of all int8 layers of a network together, as a share of its worst output
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flavour:
-    """A way of writing int8.
-
-    Attributes:
-        families: of backends that want it.
-        symmetric: signed activations with zero point 0, and float biases.
-        cpu: weights have 7 bits unless the CPU is known to sum 8-bit products exactly.
-        operators: that are quantised.
-        exact: operators whose outputs are not rounded before the activation behind them.
-    """
-
-    families: tuple[str, ...]
-    symmetric: bool
-    cpu: bool
-    operators: tuple[str, ...]
-    exact: tuple[str, ...]
-
-    def levels(self, full_range: bool) -> int:
-        """The integer of the largest weight."""
-        return 64 if self.cpu and not full_range else 127
-
-
-FLAVOURS = {
-    "asymmetric": Flavour(
-        families=("onnxruntime", "openvino"),
-        symmetric=False,
-        cpu=True,
-        operators=("Conv", "Gemm", "MatMul", "Add", "Clip", "Relu", "MaxPool"),
-        exact=(),
-    ),
-    "symmetric": Flavour(
-        families=("tensorrt",),
-        symmetric=True,
-        cpu=False,
-        operators=("Conv", "Gemm", "MatMul", "Add"),
-        exact=("Conv", "Gemm", "MatMul"),
-    ),
-}
 
 
 def add_int8(
@@ -121,6 +75,7 @@ def add_int8(
     images: Sequence[NamedImage],
     *,
     stages: Sequence[str] | None = None,
+    flavours: Sequence[str] = tuple(FLAVOURS),
     regions: int = 300,
     full_range: bool = False,
     keep: Sequence[str] = (),
@@ -134,6 +89,7 @@ def add_int8(
         path: of the bundle.
         images: to calibrate on; what the camera will see.
         stages: to quantise; the others stay float32. None: all but a trunk that chooses regions.
+        flavours: ways of writing int8; the families of backends of the others get no networks.
         regions: most regions of an image that the head is calibrated on.
         full_range: 8-bit weights on CPUs too; x86 without VNNI will refuse to run them.
         keep: names of further nodes that stay float32.
@@ -159,8 +115,9 @@ def add_int8(
     if stages is None:
         stages = [stage for stage in STAGES if stage == "head" or not behind_choices(models[stage])]
     inputs = calibration_inputs(bundle, images, regions)
-    families = [family for flavour in FLAVOURS.values() for family in flavour.families]
-    files: dict[str, bytes] = {}
+    chosen = {name: FLAVOURS[name] for name in flavours}
+    families = [family for flavour in chosen.values() for family in flavour.families]
+    files: dict[str, Any] = {}
     single: dict[str, dict[str, list[str]]] = {}
     for stage, model in models.items():
         told = {n.name for n in model.graph.node if n.op_type in (*COMPUTE, *ACTIVATIONS)}
@@ -180,7 +137,7 @@ def add_int8(
         kept += costly_crossings(model, samples[0], kept, operators, crossing)
         if not weighted_layers(model, kept):
             raise ConfigError(f"{stage}: no layer would become int8; keep fewer nodes.")
-        for name, flavour in FLAVOURS.items():
+        for name, flavour in chosen.items():
             own = [*kept, *_rounding_outputs(model, flavour, kept)]
             files[_file(stage, name)] = _quantize(model, flavour, samples, own, full_range)
             for family in flavour.families:
@@ -191,14 +148,14 @@ def add_int8(
                 stage: _file(stage, name) if stage in stages else bundle.stage(stage)["file"]
                 for stage in STAGES
             }
-            for name, flavour in FLAVOURS.items()
+            for name, flavour in chosen.items()
             for family in flavour.families
         },
         "method": f"ONNX Runtime {require('onnxruntime', 'cpu').__version__} static quantisation, "
         "minmax, int8 weights per channel, equalised channels, corrected biases",
         "weight_levels": {
             family: flavour.levels(full_range)
-            for flavour in FLAVOURS.values()
+            for flavour in chosen.values()
             for family in flavour.families
         },
         "calibration": {
@@ -270,7 +227,7 @@ def _quantize(
     inputs: Sequence[Feed],
     kept: Sequence[str],
     full_range: bool,
-) -> bytes:
+) -> onnx.ModelProto:
     """The library's work: the network with its ranges measured and its Q/DQ nodes set."""
     onnx, tools = require("onnx", "export"), require("onnxruntime.quantization", "cpu")
     levels = flavour.levels(full_range)
@@ -301,7 +258,7 @@ def _quantize(
         quantised = onnx.load(target)
     if not compute_types(quantised).get("int8"):
         raise ConfigError(f"{model.graph.name}: no layer became int8; keep fewer nodes.")
-    return bytes(quantised.SerializeToString())
+    return quantised  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -332,6 +289,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="+",
         choices=STAGES,
         help="to quantise (all but a trunk that chooses regions)",
+    )
+    add(
+        "--flavour",
+        nargs="+",
+        choices=list(FLAVOURS),
+        default=list(FLAVOURS),
+        help="ways of writing int8: asymmetric for CPUs, symmetric for TensorRT (both)",
     )
     add("--keep", nargs="+", default=[], metavar="NODE", help="stay float32 too")
     add(
@@ -369,17 +333,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         path = working_copy(args.bundle)
         images = folder_images(args.calibration) if args.calibration else photographs()
     with step(f"calibrate on {len(images)} images and quantise"):
-        add_int8(
+        entry = add_int8(
             path,
             images,
             stages=args.stages,
+            flavours=args.flavour,
             full_range=args.full_range,
             keep=args.keep,
             sensitive=args.sensitive,
             noise=args.noise,
         )
     with step("measure the loss"):
-        present = [b for b in installed_backends() if b in ("onnxruntime", "openvino")]
+        measured = {"onnxruntime", "openvino"} & set(entry["networks"])
+        present = [backend for backend in installed_backends() if backend in measured]
         report = tradeoff(path, "int8", images=images, backends=present, calls=args.calls)
         record_tradeoff(path, "int8", report)
     print(tradeoff_table(report))

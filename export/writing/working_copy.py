@@ -6,11 +6,16 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from export.graphs.inspect import STAGES
+from export.graphs.weights import share_weights
 from export.writing.bundle_writer import amend_bundle
 from runtime.bundle import default_bundle, open_bundle
 from zsd_core.errors import BundleError
+
+if TYPE_CHECKING:
+    import onnx
 
 __all__ = ["add_networks", "record_tradeoff", "working_copy"]
 
@@ -46,22 +51,26 @@ def working_copy(path: Path | None) -> Path:
 
 
 def add_networks(
-    path: Path, precision: str, entry: Mapping[str, Any], files: Mapping[str, Path | bytes]
+    path: Path, precision: str, entry: Mapping[str, Any], files: Mapping[str, onnx.ModelProto]
 ) -> None:
     """Enter networks in a bundle's manifest; older ones of that precision are replaced.
 
-    Engines that were compiled from the older networks leave the manifest with them.
+    Weights that the bundle has already are not written again. Engines that were compiled from the
+    older networks leave the manifest with them.
 
     Args:
         path: of the bundle.
         precision: "fp16" or "int8".
         entry: ``networks`` (family to stage to file) and how they were made.
-        files: the networks, by name in the bundle.
+        files: the networks, by name in the bundle, with their weights; changed in place.
     """
-    manifest = open_bundle(path).manifest
+    bundle = open_bundle(path)
+    manifest = bundle.manifest
+    for model in files.values():
+        share_weights(model, [bundle.network(stage) for stage in STAGES])
     amend_bundle(
         path,
-        files,
+        {name: model.SerializeToString() for name, model in files.items()},
         precisions={**manifest.get("precisions", {}), precision: dict(entry)},
         engines=[e for e in manifest.get("engines", []) if e["precision"] != precision],
     )

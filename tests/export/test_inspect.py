@@ -17,8 +17,9 @@ from export.graphs.inspect import (
     tensor_values,
     weighted_layers,
 )
+from export.int8.flavours import FLAVOURS
 from export.int8.sensitivity import layer_noise
-from export.quantize import FLAVOURS, _never, _quantize
+from export.quantize import _never, _quantize
 
 BEHIND = ["choose", "tile", "gather", "turn", "attend", "mix", "box_layer", "logit_layer"]
 
@@ -64,9 +65,8 @@ def test_int8_and_float16_end_at_the_choice():
 
     model, feeds = choosing(), samples(8)
     assert _never(model) == BEHIND
-    rounded = onnx.ModelProto.FromString(
-        _quantize(model, FLAVOURS["symmetric"], feeds, [*_never(model), "score"], True)
-    )
+    kept = [*_never(model), "score"]
+    rounded = _quantize(model, FLAVOURS["symmetric"], feeds, kept, full_range=True)
     assert compute_types(rounded) == {"int8": 1, "float32": 5}
     half = choosing()
     to_fp16(half, behind_choices(half))
