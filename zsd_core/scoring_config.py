@@ -30,7 +30,8 @@ class ScoringConfig:
         seen_activation: last layer of g_s: "linear", or "relu" as eq. 6 says (it can start dead).
         fusion: o_s in eq. 14: "softmax" (default), "sigmoid" or "raw".
         similarity_temperature: of the softmax in S; 1 is the paper's formula.
-        seen_scale: multiplies the final scores of seen classes; 1 is the paper's.
+        seen_scale: multiplies the final scores of seen classes; 1 is the paper's. Above 1, at most
+            1,000, a score that no calibration follows may exceed 1 too.
         objectness_power: final scores are multiplied by objectness ** power; 0 is the paper's.
         seen_evidence: final scores of unseen classes are also multiplied by what the region's seen
             classes say of them, softmax(o_s of the seen) S; the paper has no such factor.
@@ -97,6 +98,7 @@ class ScoringConfig:
         check_not_negative(self, "contest", "rivalry")
         check_max(self, 1 << 20, "vector_dim", "joint_dim", "hidden_dim", "contrast_dim")
         check_max(self, 1 << 20, "conse_top", "blc_stages", "td_words")
+        check_max(self, 1000, "seen_scale")
         if self.center and self.background == "mean":
             raise ConfigError(
                 "ScoringConfig.background is 'mean', which is zero once center is True; learn a_0 "

@@ -359,6 +359,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = {
         "split": split.name,
         "conditions": {**material.conditions, "seeds": args.seeds, "samples": args.samples},
+        "training": {
+            "photographs": len(read_training_set(base.config.data, split)),
+            "passes": base.config.training.epochs,
+        },
         "tests": {task: {k: first[task][k] for k in ("images", "boxes")} for task in TASKS},
         "chosen": {s.name: choices[s.name]["tried"] for s in systems if not s.like},
         "systems": _compare(systems, runs),

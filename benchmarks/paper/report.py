@@ -100,13 +100,13 @@ TAIL = """## Read next
 - [What is proved, and what is not](verification.md): every claim and its check."""
 
 
-def report(source: Path, output: Path, systems: Path | None = None) -> str:
+def report(source: Path, output: Path, systems: Sequence[Path] = ()) -> str:
     """The text of the report; pictures are written beside ``output``, under ``images/``.
 
     Args:
         source: folder of logs, one folder a split, or a zip of it.
         output: place of the report, which its links start from.
-        systems: what ``benchmarks.paper.bench --json`` wrote.
+        systems: what ``benchmarks.paper.bench --json`` wrote, a file for each split.
 
     Raises:
         ConfigError: ``output`` cannot be written.
@@ -378,7 +378,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = new_parser("benchmarks.paper.report", __doc__)
     parser.add_argument("logs", type=Path, help="folder of benchmarks.paper.experiments, or a zip")
     parser.add_argument("--output", type=Path, required=True, help="such as docs/report.md")
-    parser.add_argument("--systems", type=Path, help="what benchmarks.paper.bench --json wrote")
+    parser.add_argument(
+        "--systems",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="what benchmarks.paper.bench --json wrote, for one split or more",
+    )
     return parser.parse_args(argv)
 
 

@@ -30,8 +30,8 @@ HEAD = """## Every system of the paper on one detector: {split}
 
 **Shown:** all systems with one trunk, one set of proposals, one box regression, one set of
 training regions, one evaluator, {seeds} and {steps} steps. The recipe is `coco48`'s, which is
-small; its {images} test photographs have human boxes ({boxes} of unseen classes) and were used for
-nothing else. **Not shown:** the systems of the papers, which have other detectors and hundreds of
+small{recipe}; its {images} test photographs have human boxes ({boxes} of unseen classes) and were
+used for nothing else. **Not shown:** the systems of the papers, which have other detectors and hundreds of
 times the data; the paper's numbers stand beside as a reminder only.
 
 Numbers are percent, mAP by VOC's 11 points, with 95 % intervals by a bootstrap over {over}
@@ -44,33 +44,41 @@ start at random. `python -m benchmarks.paper.bench`
 made it all ([how](reproduce.md#every-system-of-the-paper))."""
 
 
-def systems_section(path: Path) -> str:
-    """The section, as Markdown.
+def systems_section(paths: Sequence[Path]) -> str:
+    """The sections, as Markdown: the first split, what only its detector has, the other splits.
+
+    Args:
+        paths: of the comparisons, one a split; what belongs to the first lies beside it.
 
     Raises:
-        DataError: the file is no comparison of ``benchmarks.paper.bench``.
+        DataError: a file is no comparison of ``benchmarks.paper.bench``.
     """
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        parts = [*_parts(result), *_others(result["split"])]
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise DataError(
-            f"{path} is no comparison ({error!r}); python -m benchmarks.paper.bench --json writes "
-            "it."
-        ) from error
-    parts += [bundles_section(path.parent), causes_section(path.parent)]
-    return "\n\n".join(part for part in parts if part)
+    parts, splits = list[list[str]](), list[str]()
+    for path in paths:
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+            parts.append(_parts(result))
+            splits.append(result["split"])
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise DataError(
+                f"{path} is no comparison ({error!r}); python -m benchmarks.paper.bench --json "
+                "writes it."
+            ) from error
+    folder = paths[0].parent
+    first = [*parts[0], *_others(splits), bundles_section(folder), causes_section(folder)]
+    rest = [part for own in parts[1:] for part in own]
+    return "\n\n".join(part for part in [*first, *rest] if part)
 
 
-def _others(split: str) -> list[str]:
-    """Why this detector gives no row of another split."""
-    found = {other: leaks(split, other) for other in split_names() if other != split}
+def _others(shown: Sequence[str]) -> list[str]:
+    """Why the detector of the first split gives no row of a split that is not shown."""
+    found = {other: leaks(shown[0], other) for other in split_names() if other not in shown}
     said = [f"of `{other}`, {', '.join(names)}" for other, names in found.items() if names]
     if not said:
         return []
     return [
-        "No other split is here: the proposal network has learned unseen classes of them; "
-        f"{'; '.join(said)}. What the others take is in "
+        "The same detector serves no other split, since its proposal network has learned unseen "
+        f"classes: {'; '.join(said)}. What the others take is in "
         "[reproduce](reproduce.md#6515-and-vocs-164)."
     ]
 
@@ -87,6 +95,7 @@ def _parts(result: Mapping[str, Any]) -> list[str]:
         images=result["tests"]["zsd"]["images"],
         boxes=result["tests"]["zsd"]["boxes"],
         unseen=len(rows[0]["classes"]["zsd"]),
+        recipe=_recipe(result.get("training")),
     )
     paper = published.COCO_ZSD.get(result["split"], {})
     header = ["system", "paper's ZSD mAP"]
@@ -115,6 +124,13 @@ def _parts(result: Mapping[str, Any]) -> list[str]:
     if result.get("outside"):
         parts.append(_outside(result["outside"]))
     return parts
+
+
+def _recipe(training: Mapping[str, Any] | None) -> str:
+    """How long the proposal network was trained; older files do not say it."""
+    if training is None:
+        return ""
+    return f": {training['photographs']} photographs in {training['passes']} passes"
 
 
 def _lines(table: Sequence[Sequence[str]]) -> str:

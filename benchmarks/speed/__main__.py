@@ -42,7 +42,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--only", nargs="+", choices=tuple(GROUPS), metavar="GROUP", help=f"of {', '.join(GROUPS)}")
     add("--threads", type=int, metavar="N", help="of everything; default: one per core")
     add("--rounds", type=int, default=30, metavar="N", help="of a comparison (%(default)s)")
-    add("--int8", type=Path, metavar="BUNDLE", help="with int8 networks, by export.quantize")
     add("--femto", type=Path, metavar="FILE", help="DEIMv2-Femto as its authors wrote it")
     add("--annotations", type=Path, metavar="FILE", help="of --images, for the peers' accuracy")
     add("--images", type=Path, metavar="DIR", help="photographs with people's boxes")
@@ -73,7 +72,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     settings = Settings(
         threads=args.threads or kernels.usable_threads(),
         rounds=args.rounds,
-        int8=args.int8,
         femto=args.femto,
         annotations=args.annotations,
         images=args.images,

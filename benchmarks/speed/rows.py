@@ -38,7 +38,6 @@ class Settings:
     Attributes:
         threads: of everything.
         rounds: of every comparison in turns.
-        int8: bundle with int8 networks.
         femto: the detector that ``open`` is made of, as its authors wrote it.
         annotations: of ``images``, in COCO's format.
         images: folder of photographs for the accuracy of the peers.
@@ -47,7 +46,6 @@ class Settings:
 
     threads: int
     rounds: int = 30
-    int8: Path | None = None
     femto: Path | None = None
     annotations: Path | None = None
     images: Path | None = None

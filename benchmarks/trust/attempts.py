@@ -16,7 +16,6 @@ from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import resident_mb
 from benchmarks.trust.table import Advance, Attempt, Part, Prepare, Result
 from zsd_core.errors import ZsdError
 
@@ -89,7 +88,7 @@ def tried(
     done: Synchronized[int] = spawn.Value("q", first)
     stop = spawn.Event()
     end = time.monotonic() + seconds
-    peak: Synchronized[float] = spawn.Value("d", 0.0)
+    peak = spawn.Array("d", [0.0, 0.0])  # megabytes, and the input that took them
     ready = spawn.Event()  # imports come before the first input, and take their time
     reader, writer = spawn.Pipe(duplex=False)
     faults: list[str] = []
@@ -129,7 +128,13 @@ def tried(
             faults.append(f"input {done.value}: the process ended with {child.exitcode}")
             done.value += 1
     advance(done.value - shown)
-    return Result(inputs=done.value, load="1 process", faults=faults, peak_mb=peak.value)
+    return Result(
+        inputs=done.value,
+        load="1 process",
+        faults=faults,
+        peak_mb=peak[0],
+        peak_at=int(peak[1]),
+    )
 
 
 def _processor_seconds(pid: int | None) -> float:
@@ -146,7 +151,7 @@ def _work(
     seed: int,
     total: int,
     done: Synchronized[int],
-    peak: Synchronized[float],
+    peak: Any,
     ready: Any,
     stop: Any,
     faults: Any,
@@ -166,5 +171,7 @@ def _work(
             if fault := refusal(attempt, random.Random(f"{seed} {index}")):
                 faults.send(f"input {index}: {fault}")
             shutil.rmtree(cache, ignore_errors=True)
+            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+            if most > peak[0]:
+                peak[:] = [most, index]
             done.value = index + 1
-        peak.value = max(peak.value, resident_mb("VmHWM"))

@@ -43,12 +43,14 @@ class Result:
         faults: one sentence for every input that gave a raw exception, a wrong or mixed result, a
             hang, a crash or a loss. Empty means that nothing was lost.
         peak_mb: most memory of the process, where that is measured.
+        peak_at: the input after which it was reached.
     """
 
     inputs: int
     load: str
     faults: Sequence[str] = ()
     peak_mb: float = 0.0
+    peak_at: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,7 @@ def row_of(
     """
     known = {"seconds": 0.0, "lost": 0, "faults": (), "peak_mb": 0.0, **(before or {})}
     peak = max(known["peak_mb"], result.peak_mb)
+    peak_at = result.peak_at if peak == result.peak_mb else known.get("peak_at", 0)
     return {
         "part": part.name,
         "tried": part.tried,
@@ -115,6 +118,7 @@ def row_of(
         "inputs": result.inputs,
         "load": result.load + (f", {peak:,.0f} MB at most" if peak else ""),
         "peak_mb": round(peak, 1),
+        "peak_at": peak_at,
         "seconds": round(known["seconds"] + seconds, 1),
         "lost": known["lost"] + len(result.faults),
         "faults": _distinct([*known["faults"], *result.faults])[:MOST_FAULTS],

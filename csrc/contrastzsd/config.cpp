@@ -109,7 +109,7 @@ ScoringConfig read_scoring(const nlohmann::json& object, const std::string& wher
   fields.read("seen_activation", config.seen_activation, {"linear", "relu"});
   fields.read("fusion", config.fusion, {"softmax", "sigmoid", "raw"});
   fields.read("similarity_temperature", config.similarity_temperature, kTiny, kMost);
-  fields.read("seen_scale", config.seen_scale, kTiny, kMost);
+  fields.read("seen_scale", config.seen_scale, kTiny, 1000);
   fields.read("objectness_power", config.objectness_power, 0, kMost);
   fields.read("kernel_weight", config.kernel_weight, 0, kMost);
   fields.read("kernel_width", config.kernel_width, kTiny, kMost);

@@ -45,7 +45,7 @@ def comparison():
 
 def test_numbers_stand_beside_the_papers_and_clear_differences_are_bold(tmp_path):
     (tmp_path / "systems.json").write_text(json.dumps(comparison()))
-    text = systems_section(tmp_path / "systems.json")
+    text = systems_section([tmp_path / "systems.json"])
     assert "| SB | 0.3 | 4.2 [3.2, 4.2] | **-1.0 [-2.0, -0.1]** | 4.2" in text
     assert "| SAN | - | 2.2 [1.2, 2.2] | -1.0 [-2.0, +0.1] | 2.2" in text
     assert "| ContrastZSD | 12.5 | 6.0 [5.0, 6.0] |  | 6.0" in text
@@ -63,8 +63,19 @@ def test_what_another_split_leaks_is_said(tmp_path):
     assert len(nine) == 9 and {"train", "toaster"} <= set(nine) and "cat" not in nine
     assert leaks("coco_48_17", "coco_48_17") == ()
     (tmp_path / "systems.json").write_text(json.dumps(comparison()))
-    text = systems_section(tmp_path / "systems.json")
+    text = systems_section([tmp_path / "systems.json"])
     assert "of `voc_16_4`, car, train" in text and "What separates" not in text
+
+
+def test_another_split_has_a_section_of_its_own_and_leaks_nothing_then(tmp_path):
+    other = comparison() | {"split": "coco_65_15", "training": {"photographs": 7, "passes": 6}}
+    for name, values in (("systems", comparison()), ("other", other)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(values))
+    text = systems_section([tmp_path / "systems.json", tmp_path / "other.json"])
+    first, second = text.split("## Every system of the paper on one detector: ")[1:]
+    assert first.startswith("coco_48_17") and "of `voc_16_4`, car, train" in first
+    assert second.startswith("coco_65_15") and "small: 7 photographs in 6 passes;" in second
+    assert "`coco_65_15`" not in first
 
 
 def test_causes_and_detectors_beside_the_comparison_come_with_it(tmp_path):
@@ -82,7 +93,7 @@ def test_causes_and_detectors_beside_the_comparison_come_with_it(tmp_path):
     found = {"matched": 7, "largest": 2e-8}
     row = {"title": "SB", "detections": 8, "PyTorch": found, "detector.onnx": found, "added": 3}
     (tmp_path / "bundles.json").write_text(json.dumps({"images": 2, "rows": [row]}))
-    text = systems_section(tmp_path / "systems.json")
+    text = systems_section([tmp_path / "systems.json"])
     assert (
         "| ContrastZSD | 9 | seen 0.12 | 1.0 / 2.0 | 10.0 / 20.0 | 3.0 / 3.0 | 30.0 / 30.0 |"
         in text
@@ -92,7 +103,7 @@ def test_causes_and_detectors_beside_the_comparison_come_with_it(tmp_path):
     for name in ("causes.json", "bundles.json"):
         (tmp_path / name).write_text('{"rows": []}')
         with pytest.raises(DataError, match=rf"{name} is no table"):
-            systems_section(tmp_path / "systems.json")
+            systems_section([tmp_path / "systems.json"])
         (tmp_path / name).unlink()
 
 
@@ -100,4 +111,4 @@ def test_another_file_is_refused(tmp_path):
     for text in ("{", "[]", "{}"):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(DataError, match=r"bench --json writes"):
-            systems_section(tmp_path / "bad.json")
+            systems_section([tmp_path / "bad.json"])

@@ -55,6 +55,7 @@ def test_overrides_win_and_read_yaml(tmp_path):
         ({"training": 3}, "must be a mapping"),
         ({"model": {"scoring": {"fusion": "max"}}}, "must be one of 'softmax', 'sigmoid', 'raw'"),
         ({"model": {"scoring": {"similarity_temperature": 0}}}, "must be above 0"),
+        ({"model": {"scoring": {"seen_scale": 1001}}}, "must be at most 1000"),
         ({"model": {"scoring": {"background": "rpn"}}}, "set it to 'background'"),
         ({"model": {"detection": {"score_threshold": 5}}}, r"must lie in \[0, 1\]"),
         ({"model": {"proposals": {"post_nms_top": 9000}}}, "pre_nms_top, 6000"),

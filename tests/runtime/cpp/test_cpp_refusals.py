@@ -114,6 +114,10 @@ BUNDLE_ERRORS = {
         lambda p: text_changed(p, lambda t: t.replace('"name":', '"name": "x", "name":', 1)),
         r"the key 'name' stands there twice",
     ),
+    "a factor of scores": (
+        lambda p: manifest_changed(p, lambda m: m["model"]["scoring"].update(seen_scale=2000)),
+        r"seen_scale .*1000",
+    ),
     "format below 1": (lambda p: manifest_changed(p, lambda m: m.update(format=0)), r"at least 1"),
     "format of 64 bits": (
         lambda p: manifest_changed(p, lambda m: m.update(format=2**64 - 1)),
