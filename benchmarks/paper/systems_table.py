@@ -31,8 +31,8 @@ HEAD = """## Every system of the paper on one detector: {split}
 **Shown:** all systems with one trunk, one set of proposals, one box regression, one set of
 training regions, one evaluator, {seeds} and {steps} steps. The recipe is `coco48`'s, which is
 small{recipe}; its {images} test photographs have human boxes ({boxes} of unseen classes) and were
-used for nothing else. **Not shown:** the systems of the papers, which have other detectors and hundreds of
-times the data; the paper's numbers stand beside as a reminder only.
+used for nothing else. **Not shown:** the systems of the papers, which have other detectors and
+hundreds of times the data; the paper's numbers stand beside as a reminder only.
 
 Numbers are percent, mAP by VOC's 11 points, with 95 % intervals by a bootstrap over {over}
 ({samples} samples). "Less" columns are differences from ContrastZSD in the same samples, in

@@ -53,6 +53,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_the_wheel_holds_what_it_needs_and_nothing_else(wheel):
+    assert wheel.stat().st_size <= 60_000_000
     names = {PurePosixPath(name) for name in zipfile.ZipFile(wheel).namelist()}
     tops = {name.parts[0] for name in names}
     info = {top for top in tops if top.endswith(".dist-info")}

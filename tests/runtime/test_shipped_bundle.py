@@ -17,7 +17,7 @@ from zsd_core.learning.data.splits import load_split
 def test_it_is_small_and_says_how_it_was_trained_and_measured():
     path = default_bundle()
     assert path == bundled("open")
-    assert sum(file.stat().st_size for file in path.rglob("*")) <= 60_000_000
+    assert sum(file.stat().st_size for file in path.rglob("*")) <= 66_000_000
     manifest = open_bundle(path).manifest
     assert {"detector", "cut", "look"} <= set(manifest["training"])
     assert set(manifest["scores"]["roles"]) == {"seen", "unseen"}  # both are calibrated
@@ -30,6 +30,21 @@ def test_it_says_what_taught_every_name():
     assert manifest["taught"]["boxes"] == names
     assert len(names) == 80
     assert len(manifest["taught"]["pictures"]) == 1000
+
+
+def test_it_has_an_int8_head_for_cpus_whose_float32_weights_lie_in_the_bundle_once():
+    onnx, bundle = pytest.importorskip("onnx"), open_bundle(default_bundle())
+    for family in ("onnxruntime", "openvino"):
+        assert bundle.network("trunk", "int8", family) == bundle.network("trunk")
+        head = onnx.load(bundle.network("head", "int8", family), load_external_data=False)
+        outside = {t.name for t in head.graph.initializer if t.external_data}
+        assert "projection.weight" in outside
+    limits = {"classes": ["spacesuit"], "score_threshold": 0.0}  # which only the head can tell
+    one, other = (
+        Detector(precision=precision, **limits)(photograph("astronaut.png"))
+        for precision in ("float32", "int8")
+    )
+    assert 0 < abs(one.scores[0] - other.scores[0]) < 0.1
 
 
 def test_a_bundle_that_is_not_here_is_named_with_those_that_are():
