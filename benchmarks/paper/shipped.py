@@ -45,7 +45,7 @@ SECTIONS = ("preprocess", "proposals", "regions")  # of the model: what the weig
 
 
 def checkpoint_of(bundle: Bundle, config: Config) -> Checkpoint:
-    """The detector of a bundle, at the end of the first phase of its training.
+    """The detector of a bundle, at the beginning of the last phase of its training.
 
     Args:
         bundle: exported from a checkpoint of ``config``.
@@ -90,7 +90,7 @@ def checkpoint_of(bundle: Bundle, config: Config) -> Checkpoint:
         unseen=unseen,
         vectors=vectors.numpy(),
         training={"seconds": 0.0, "bundle": bundle.name},
-        state={"position": dataclasses.asdict(Position(phase=1))},
+        state={"position": dataclasses.asdict(Position(phase=config.training.trunk_phases))},
     )
 
 

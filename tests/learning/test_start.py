@@ -209,3 +209,72 @@ def test_options_of_the_heads_are_options():
     config = load_config(ROOT / "configs/mobilenetv2_coco_48_17.yaml")
     for name in HEADS_ONLY:
         assert attrgetter(name)(config) is not None
+
+
+TUNED = ["training.trunk_epochs=2", "training.trunk_rate=0.002"]
+
+
+@pytest.fixture(scope="module")
+def tuned(data, tmp_path_factory):
+    """The folder of a run in three phases; the backbone changes in the second."""
+    folder = tmp_path_factory.mktemp("tuned")
+    assert run(data, folder, *TUNED) == 0
+    return folder
+
+
+def test_the_second_phase_changes_the_backbone_from_stride_8_on(tuned):
+    before, after = weights(tuned / "proposals.pt"), weights(tuned / "trunk.pt")
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert {name.partition(".")[0] for name in changed} == {"trunk"}
+    parts = {".".join(name.split(".")[:4]) for name in changed if "backbone" in name}
+    assert parts == {"trunk.backbone.stages.stage3", "trunk.backbone.stages.stage4"}
+    last = weights(tuned / "last.pt")  # the third phase takes it as it is
+    assert_equal(*({k: v for k, v in w.items() if k[:6] == "trunk."} for w in (last, after)))
+    rates = [
+        json.loads(line)["value"]
+        for line in (tuned / "losses.jsonl").read_text().splitlines()
+        if json.loads(line)["tag"] == "rate"
+    ]
+    assert max(rates[4:8]) > max(rates[:4])  # four steps, then four at another rate
+
+
+def test_a_run_that_stopped_in_its_second_phase_goes_on(data, tuned, tmp_path, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    saved = []
+
+    def once(checkpoint, path):
+        save_checkpoint(checkpoint, path)
+        saved.append(checkpoint.state["position"])
+        if (saved[-1]["phase"], saved[-1]["epoch"]) == (1, 1):
+            raise Stop
+
+    monkeypatch.setattr("zsd_core.learning.training.run.save_checkpoint", once)
+    with pytest.raises(Stop):
+        run(data, tmp_path, *TUNED)
+    monkeypatch.undo()
+    assert run(data, tmp_path, *TUNED, "--resume") == 0
+    assert_equal(weights(tmp_path / "last.pt"), weights(tuned / "last.pt"))
+
+
+def test_heads_are_trained_over_a_tuned_trunk_that_is_finished(data, tuned, tmp_path, capsys):
+    for name in ("trunk.pt", "last.pt"):
+        assert run(data, tmp_path / name, *TUNED, "--from", str(tuned / name)) == 0
+        assert_equal(weights(tmp_path / name / "last.pt"), weights(tuned / "last.pt"))
+    capsys.readouterr()
+    assert run(data, tmp_path / "new", *TUNED, "--from", str(tuned / "proposals.pt")) == 1
+    assert "has trained for 0 of 2 epochs in phase 2 of 2" in capsys.readouterr().err
+
+
+def test_the_trunk_of_a_run_between_its_phases_may_be_tuned_and_no_later(
+    data, first, tuned, tmp_path, capsys
+):
+    for name, folder in (("proposals.pt", "between"), ("last.pt", "end")):
+        (tmp_path / folder).mkdir()
+        shutil.copy(first / name, tmp_path / folder / "last.pt")
+    assert run(data, tmp_path / "between", *TUNED, "--resume") == 0
+    assert_equal(weights(tmp_path / "between/last.pt"), weights(tuned / "last.pt"))
+    capsys.readouterr()
+    assert run(data, tmp_path / "end", *TUNED, "--resume") == 1
+    assert "training.trunk_epochs is 2, but 0 there" in capsys.readouterr().err

@@ -135,6 +135,9 @@ class TrainingConfig:
             backbone's maps in memory and trains the RPN on them, then keeps the features of the
             regions it proposes and trains the heads on those.
         versions: augmented copies of each image that are kept, with ``cache: regions``.
+        trunk_epochs: then passes over images in which the backbone, from stride 8 on, learns beside
+            the RPN, likewise; ``backbone.frozen: all`` is lifted for them.
+        trunk_rate: learning rate of these passes.
         keep_maps: also write the backbone's maps to maps.pt, likewise: about half a megabyte per
             photograph and version; a run resumed in its first phase need not make them again.
         region_versions: of those, the copies whose regions are kept for the heads; 0 is all.
@@ -172,6 +175,8 @@ class TrainingConfig:
     cache: Literal["none", "regions"] = "none"
     versions: int = 2
     keep_maps: bool = False
+    trunk_epochs: int = 0
+    trunk_rate: float = 1e-4
     region_versions: int = 0
     warm_start: float = 0.0
     head_epochs: int = 12
@@ -186,6 +191,8 @@ class TrainingConfig:
             "seed",
             "epochs",
             "head_epochs",
+            "trunk_epochs",
+            "trunk_rate",
             "learning_rate",
             "clip_norm",
             "momentum",
@@ -218,6 +225,11 @@ class TrainingConfig:
         check_option(self.seed < 2**32, f"{name}.seed", self.seed, "must be below 2 ** 32")
         check_option(self.dropout < 1, f"{name}.dropout", self.dropout, "must be below 1")
         check_option(bool(self.stretch), f"{name}.stretch", self.stretch, "needs a factor; try [1]")
+
+    @property
+    def trunk_phases(self) -> int:
+        """Phases before that of the heads, with ``cache: regions``."""
+        return 1 + bool(self.trunk_epochs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,6 +59,7 @@ class CachedProposals:
         self.objective, self.images, self.config, self.device = objective, images, config, device
         self.file = file
         self.epochs = config.training.epochs
+        self.learning_rate = config.training.learning_rate
         self.maps: list[dict[int, Tensor]] = []
         self.targets: list[Target] = []
 
@@ -184,6 +185,7 @@ class CachedRegions:
         self.file, self.others = file, others
         self.config, self.device = proposals.config, proposals.device
         self.epochs = self.config.training.head_epochs
+        self.learning_rate = self.config.training.learning_rate
         self.columns: Columns | None = None
 
     @torch.no_grad()

@@ -98,7 +98,7 @@ class _Scoring:
 
     def __init__(self, objective: Objective, features: Tensor, labels: Tensor, steps: int) -> None:
         self.objective, self.features, self.labels = objective, features, labels
-        self._steps = steps
+        self.learning_rate, self._steps = objective.config.training.learning_rate, steps
 
     def prepare(self) -> None:
         self.objective.check_alive(self.features[:256].float())

@@ -40,18 +40,13 @@ class Position:
     random: torch.Tensor | None = None
 
 
-def rate_at(config: TrainingConfig, step: int, steps: int, epochs: int) -> float:
-    """Learning rate of a step of a phase of ``epochs`` epochs and ``steps`` steps in each."""
-    warmup = min(1.0, (step + 1) / max(config.warmup_steps, 1))
+def rate_at(config: TrainingConfig, phase: Phase, step: int, steps: int) -> float:
+    """Learning rate of a step of a phase, which has ``steps`` steps in each of its epochs."""
+    rate = phase.learning_rate * min(1.0, (step + 1) / max(config.warmup_steps, 1))
     if config.schedule == "cosine":
-        return (
-            config.learning_rate
-            * warmup
-            * 0.5
-            * (1 + math.cos(math.pi * step / max(steps * epochs, 1)))
-        )
+        return rate * 0.5 * (1 + math.cos(math.pi * step / max(steps * phase.epochs, 1)))
     epoch = step // max(steps, 1)
-    return config.learning_rate * warmup * 0.1 ** sum(epoch >= d for d in config.decay_epochs)
+    return float(rate * 0.1 ** sum(epoch >= d for d in config.decay_epochs))
 
 
 def fit(
@@ -118,7 +113,7 @@ def _run_phase(
             started = time.perf_counter()
             for batch in phase.batches(position.epoch):
                 for group in optimizer.param_groups:
-                    group["lr"] = rate_at(config, in_phase, steps, phase.epochs)
+                    group["lr"] = rate_at(config, phase, in_phase, steps)
                 with torch.autocast(device.type, enabled=scaler.is_enabled()):
                     losses = phase.losses(batch)
                 _update(losses, optimizer, scaler, config, position.step)

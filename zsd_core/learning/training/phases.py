@@ -1,7 +1,7 @@
 """Phases of a training run, each of which yields batches and turns one into losses.
 
 One end-to-end phase is the paper's training; the others are in
-``zsd_core.learning.training.cached``.
+``zsd_core.learning.training.cached`` and ``tuned``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from zsd_core.learning.experiment import Config
 from zsd_core.learning.objective import Objective, Target
 from zsd_core.learning.training.batches import TrainingImages, collate
 from zsd_core.learning.training.cached import CachedProposals, CachedRegions
+from zsd_core.learning.training.tuned import TunedTrunk
 
 __all__ = ["EndToEnd", "Phase", "build_phases", "summed"]
 
@@ -26,10 +27,11 @@ Losses = dict[str, Tensor]
 
 
 class Phase(Protocol):
-    """A stretch of training with its own batches, losses and trainable part."""
+    """A stretch of training with its own batches, losses, rate and trainable part."""
 
     name: str
     epochs: int
+    learning_rate: float
 
     def prepare(self) -> None:
         """Do what must be done once before the first epoch, such as filling a cache."""
@@ -67,6 +69,7 @@ class EndToEnd:
         training = config.training
         self.objective, self.forward, self.images, self.device = objective, forward, images, device
         self.epochs, self.seed = training.epochs, training.seed
+        self.learning_rate = training.learning_rate
         self.order = torch.Generator()
         self.sampler = (
             DistributedSampler(images, seed=training.seed)
@@ -144,7 +147,8 @@ def build_phases(
             f"{config.model.backbone.frozen!r} and {processes}. Set training.cache to none."
         )
     proposals = CachedProposals(objective, images, config, device, regions.with_name("maps.pt"))
-    return [proposals, CachedRegions(proposals, regions, others)]
+    tuned = [TunedTrunk(proposals)] if config.training.trunk_epochs else []
+    return [proposals, *tuned, CachedRegions(proposals, regions, others)]
 
 
 def summed(losses: Mapping[str, Tensor]) -> Tensor:

@@ -72,6 +72,10 @@ def resume_run(
     earlier = load_checkpoint(path)
     changed = _changes(dict(_options(config)), dict(_options(earlier.config)))
     fixed = [text for name, text in changed.items() if name in FIXED]
+    position = Position(**earlier.state["position"])
+    begun = (position.phase, position.epoch) > (1, 0)
+    if begun and earlier.config.training.trunk_phases != config.training.trunk_phases:
+        fixed.append(changed["training.trunk_epochs"])  # the phase that it is in would be another
     if (split.seen, split.unseen) != (earlier.seen, earlier.unseen):
         fixed.append(f"split {config.data.split} has other seen or unseen classes")
     elif not _alike(vectors, earlier.vectors):
@@ -89,8 +93,8 @@ def resume_run(
             f"{'; '.join(t for n, t in changed.items() if n.startswith('model.'))}. Repeat the "
             "overrides of the first call."
         ) from error
-    position = Position(**earlier.state["position"])
-    ended = position.phase >= (2 if config.training.cache == "regions" else 1)
+    phases = config.training.trunk_phases + 1 if config.training.cache == "regions" else 1
+    ended = position.phase >= phases
     if ended:
         _refuse_at_end(path, changed)
     notes = [*changed.values(), *["the run has come to its end; nothing is trained"] * ended]
@@ -147,16 +151,17 @@ def take_proposals(
             f"{', '.join(sorted(changed))}: seen in split {config.data.split} or in {path}, not in "
             "both; the proposal network must have learned from the same classes. Leave out --from."
         )
-    position = Position(**earlier.state["position"])
-    if not position.phase:
+    position, heads = Position(**earlier.state["position"]), config.training.trunk_phases
+    if position.phase < heads:
+        epochs = (config.training.epochs, config.training.trunk_epochs)[position.phase]
         raise ConfigError(
-            f"the proposal network of {path} has trained for {position.epoch} of "
-            f"{earlier.config.training.epochs} epochs; finish that run with --resume first."
+            f"the proposal network of {path} has trained for {position.epoch} of {epochs} epochs "
+            f"in phase {position.phase + 1} of {heads}; finish that run with --resume first."
         )
     model.trunk.load_state_dict(earlier.model.trunk.state_dict())
     model.head.region_stage.load_state_dict(earlier.model.head.region_stage.state_dict())
     source = {"checkpoint": path.name, "seconds": earlier.training["seconds"]}
-    return Position(phase=1, step=position.step), {"proposals": source}
+    return Position(phase=heads, step=position.step), {"proposals": source}
 
 
 def _check_options(config: Config, earlier: Checkpoint, path: Path) -> None:
