@@ -82,7 +82,7 @@ def mutated_json(value: Any, rng: random.Random, most: int = 3, odd: Sequence[An
     for _ in range(rng.randint(1, most)):
         holder, key = _place(value, rng)
         if holder is None:
-            return rng.choice(odd)
+            return _copied(rng.choice(odd))
         kind = rng.randrange(6)
         if kind == 0:
             del holder[key]
@@ -91,7 +91,7 @@ def mutated_json(value: Any, rng: random.Random, most: int = 3, odd: Sequence[An
         elif kind == 2 and isinstance(holder, list):
             holder[key:key] = [_copied(holder[key])] * rng.choice((1, 2, 1000))
         elif kind == 3:
-            nested: Any = rng.choice(odd)
+            nested: Any = _copied(rng.choice(odd))  # a later change must not reach `odd`
             for _ in range(rng.choice((1, 10, 60))):
                 nested = [nested] if rng.random() < 0.5 else {"a": nested}
             holder[key] = nested

@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks.trust import __main__ as command
 from benchmarks.trust import attempts, table
+from benchmarks.trust.mutate import ODD, mutated_json
 from benchmarks.trust.parts import classes, faults, images, service
 from benchmarks.trust.table import Part, Result
 from zsd_core.errors import BundleError, DeviceError
@@ -30,6 +31,14 @@ def test_every_part_has_a_name_a_budget_and_a_short_form():
         assert name == found.name == name.lower()
         assert " " not in name
         assert 0 < found.short <= found.full
+
+
+def test_an_input_leaves_nothing_to_the_next():
+    value, before = {"a": [1, {"b": []}], "c": ""}, repr(ODD)
+    for seed in range(2000):
+        mutated_json(value, random.Random(seed), most=6)
+    assert repr(ODD) == before
+    assert value == {"a": [1, {"b": []}], "c": ""}
 
 
 def test_a_stopped_run_goes_on_and_loss_is_the_exit_status(tmp_path, monkeypatch, capsys):
