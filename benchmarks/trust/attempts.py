@@ -158,6 +158,8 @@ def _work(
 ) -> None:
     """Try inputs from ``done`` on; runs in a process of its own."""
     prepare: Prepare = getattr(importlib.import_module(place[0]), place[1])
+    parent = multiprocessing.parent_process()  # whose end is the end of this process too
+    assert parent is not None
     with tempfile.TemporaryDirectory(prefix="trust-", dir=SHARED_MEMORY) as folder:
         cache = Path(folder) / "cache"  # where zip bundles are unpacked
         os.environ["XDG_CACHE_HOME"] = str(cache)
@@ -166,7 +168,7 @@ def _work(
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
         ready.set()
-        while done.value < total and not stop.is_set():
+        while done.value < total and not stop.is_set() and parent.is_alive():
             index = done.value
             if fault := refusal(attempt, random.Random(f"{seed} {index}")):
                 faults.send(f"input {index}: {fault}")

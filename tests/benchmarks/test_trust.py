@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from benchmarks.trust.mutate import ODD, mutated_json
 from benchmarks.trust.parts import classes, faults, images, service
 from benchmarks.trust.table import Part, Result
 from zsd_core.errors import BundleError, DeviceError
+
+ROOT = Path(__file__).parents[2]
 
 
 def part(run, **changes) -> Part:
@@ -138,6 +141,28 @@ def test_a_hang_ends(monkeypatch, limit, kind):
     result = attempts.tried(kind, 3, 0, lambda count: None)
     assert result.faults
     assert all("not done" in fault for fault in result.faults)
+
+
+def test_no_process_stays_when_the_command_is_killed():
+    command = [sys.executable, "-m", "benchmarks.trust", "--part", "damage", "--budget", "1e8"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as running:
+        inputs = list[Path]()
+        while not inputs:
+            time.sleep(0.1)
+            listed = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+            inputs = [p for p in map(Path, listed) if b"spawn_main" in command_line(p)]
+        running.kill()
+    end = time.monotonic() + 60
+    while any(command_line(p) for p in inputs):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def command_line(process: Path) -> bytes:
+    try:
+        return (Path("/proc") / process / "cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def test_a_part_stops_in_time_and_goes_on_where_it_was(tmp_path, monkeypatch):
