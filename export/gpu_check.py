@@ -280,7 +280,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     lines, good = ["## GPU check"], True
     for path in map(working_copy, args.bundle or fresh_copies(args.output / "bundles")):
         held: dict[str, Any] = open_bundle(path).manifest.get("precisions", {})
-        precisions = ["float32", "fp16", *(["int8"] if "int8" in held else [])]
+        int8 = "tensorrt" in held.get("int8", {}).get("networks", {})
+        precisions = ["float32", "fp16", *(["int8"] if int8 else [])]
         output = args.output / open_bundle(path).name
         found, passed = check(path, args.package, output, precisions=precisions, calls=args.calls)
         lines += found

@@ -343,13 +343,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             sensitive=args.sensitive,
             noise=args.noise,
         )
-    with step("measure the loss"):
-        measured = {"onnxruntime", "openvino"} & set(entry["networks"])
-        present = [backend for backend in installed_backends() if backend in measured]
-        report = tradeoff(path, "int8", images=images, backends=present, calls=args.calls)
-        record_tradeoff(path, "int8", report)
-    print(tradeoff_table(report))
-    print(f"{path}: int8 added; use it: Detector({str(path)!r}, precision='int8')")
+    measured = {"onnxruntime", "openvino"} & set(entry["networks"])
+    present = [backend for backend in installed_backends() if backend in measured]
+    with step("measure the loss" if present else "skip the loss: TensorRT's form runs on GPUs"):
+        if present:
+            report = tradeoff(path, "int8", images=images, backends=present, calls=args.calls)
+            record_tradeoff(path, "int8", report)
+            print(tradeoff_table(report))
+    use = f"use it: Detector({str(path)!r}, precision='int8')" if present else "see export.engine"
+    print(f"{path}: int8 added, for {', '.join(entry['networks'])}; {use}")
     if not args.full_range and kernels.sums_int8_exactly():
         print("This CPU can take --full-range; where every device can, it is more exact.")
     return 0

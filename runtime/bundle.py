@@ -31,8 +31,8 @@ __all__ = ["PRECISIONS", "Bundle", "bundled", "default_bundle", "open_bundle"]
 
 DEFAULT = "open"
 PRECISIONS = ("float32", "fp16", "int8")  # of the two networks
-HASHING = 4  # threads that hash the files of a bundle, if they are
-LARGE = 1 << 20  # bytes
+HASHING = 4  # threads that hash the files of a bundle of more than LARGE bytes
+LARGE = 1 << 20  # below it, starting threads takes longer than hashing
 
 
 def bundled(name: str) -> Path:
@@ -171,9 +171,9 @@ class Bundle:
             return self.file(made[precision]["networks"][family][stage])
         except (KeyError, TypeError):
             module = {"fp16": "fp16", "int8": "quantize"}.get(precision)
+            held = ["float32", *(p for p in made if family in made[p].get("networks", {}))]
             raise BundleError(
-                f"{self.path}: no {stage} in {precision!r} for {family}, only "
-                f"{', '.join(['float32', *made])}"
+                f"{self.path}: no {stage} in {precision!r} for {family}, only {', '.join(held)}"
                 + (f". Make it: python -m export.{module} {self.path}" if module else "")
             ) from None
 

@@ -30,8 +30,8 @@ class ScoringConfig:
         seen_activation: last layer of g_s: "linear", or "relu" as eq. 6 says (it can start dead).
         fusion: o_s in eq. 14: "softmax" (default), "sigmoid" or "raw".
         similarity_temperature: of the softmax in S; 1 is the paper's formula.
-        seen_scale: multiplies the final scores of seen classes; 1 is the paper's. Above 1, at most
-            1,000, a score that no calibration follows may exceed 1 too.
+        seen_scale: multiplies the final scores of seen classes; 1 is the paper's, 1,000 the
+            most. Above 1, scores of a bundle without calibration can exceed 1.
         objectness_power: final scores are multiplied by objectness ** power; 0 is the paper's.
         seen_evidence: final scores of unseen classes are also multiplied by what the region's seen
             classes say of them, softmax(o_s of the seen) S; the paper has no such factor.

@@ -43,7 +43,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--from",
         type=Path,
         dest="proposals",
-        metavar="RUN/proposals.pt",
+        metavar="RUN/CHECKPOINT.pt",
         help="train the heads alone, over the proposal network and the kept regions of another run",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (auto)")

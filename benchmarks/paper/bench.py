@@ -360,8 +360,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "split": split.name,
         "conditions": {**material.conditions, "seeds": args.seeds, "samples": args.samples},
         "training": {
-            "photographs": len(read_training_set(base.config.data, split)),
+            "photographs": base.training.get("counts", {}).get("images"),
             "passes": base.config.training.epochs,
+            "trunk_passes": base.config.training.trunk_epochs,
         },
         "tests": {task: {k: first[task][k] for k in ("images", "boxes")} for task in TASKS},
         "chosen": {s.name: choices[s.name]["tried"] for s in systems if not s.like},

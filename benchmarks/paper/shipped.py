@@ -15,6 +15,7 @@ processes; the call that finds all of them described writes ``regions.pt``.
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from zsd_core.files import prepare_files
 from zsd_core.learning.checkpoint import Checkpoint, save_checkpoint, save_whole
 from zsd_core.learning.data.read import read_training_set
 from zsd_core.learning.data.splits import load_split
-from zsd_core.learning.experiment import Config, load_config
+from zsd_core.learning.experiment import Config, TrainingConfig, load_config
 from zsd_core.learning.models import ContrastZSD
 from zsd_core.learning.objective import Objective, Target
 from zsd_core.learning.training.batches import TrainingImages
@@ -41,6 +42,8 @@ __all__ = ["checkpoint_of", "keep_regions", "main"]
 
 CHUNK = 50  # photographs of a file
 Row = tuple[Tensor, Tensor, Tensor, Tensor, int]
+# What decides how its training photographs are shown, and what trained its trunk.
+SCHEDULE = ("edges", "stretch", "flip", "human_repeats", "epochs", "trunk_epochs")
 SECTIONS = ("preprocess", "proposals", "regions")  # of the model: what the weights depend on
 
 
@@ -54,12 +57,19 @@ def checkpoint_of(bundle: Bundle, config: Config) -> Checkpoint:
     Raises:
         DataError: the bundle was made with other options, or lacks a weight.
     """
+    first, given = (
+        json.loads(json.dumps(dataclasses.asdict(c))) for c in (TrainingConfig(), config.training)
+    )
+    schedule = first | bundle.manifest["training"]["schedule"]  # older ones lack newer options
+    pairs = {f"training.{name}": (given[name], schedule[name]) for name in SCHEDULE}
     for section in SECTIONS:
-        ours, theirs = getattr(config.model, section), getattr(bundle.model_config, section)
+        own = getattr(config.model, section)
+        pairs[f"model.{section}"] = own, getattr(bundle.model_config, section)
+    for name, (ours, theirs) in pairs.items():
         if ours != theirs:
             raise DataError(
-                f"{bundle.name}: model.{section} is {theirs}, but {ours} in the configuration; "
-                "name the configuration that the bundle was trained with."
+                f"{bundle.name}: {name} is {theirs}, but {ours} in the configuration; name the "
+                "configuration that the bundle was trained with."
             )
     if config.model.regions.box_hidden or len(config.model.regions.maps) > 1:
         raise DataError(f"{bundle.name}: only regions of one map can be kept from a bundle.")

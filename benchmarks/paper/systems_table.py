@@ -77,8 +77,8 @@ def _others(shown: Sequence[str]) -> list[str]:
     if not said:
         return []
     return [
-        "The same detector serves no other split, since its proposal network has learned unseen "
-        f"classes: {'; '.join(said)}. What the others take is in "
+        "This detector cannot be used for the splits that are not shown: its proposal network has "
+        f"learned unseen classes of theirs: {'; '.join(said)}. What they take is in "
         "[reproduce](reproduce.md#6515-and-vocs-164)."
     ]
 
@@ -128,9 +128,11 @@ def _parts(result: Mapping[str, Any]) -> list[str]:
 
 def _recipe(training: Mapping[str, Any] | None) -> str:
     """How long the proposal network was trained; older files do not say it."""
-    if training is None:
+    if training is None or training["photographs"] is None:
         return ""
-    return f": {training['photographs']} photographs in {training['passes']} passes"
+    tuned = training.get("trunk_passes")
+    beside = f", then {tuned} that train the backbone too" if tuned else ""
+    return f": {training['photographs']} photographs in {training['passes']} passes{beside}"
 
 
 def _lines(table: Sequence[Sequence[str]]) -> str:

@@ -16,6 +16,7 @@ from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import resident_mb
 from benchmarks.trust.table import Advance, Attempt, Part, Prepare, Result
 from zsd_core.errors import ZsdError
 
@@ -173,7 +174,7 @@ def _work(
             if fault := refusal(attempt, random.Random(f"{seed} {index}")):
                 faults.send(f"input {index}: {fault}")
             shutil.rmtree(cache, ignore_errors=True)
-            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+            most = resident_mb("VmHWM")  # that of getrusage begins with the parent's
             if most > peak[0]:
                 peak[:] = [most, index]
             done.value = index + 1

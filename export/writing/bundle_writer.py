@@ -118,7 +118,8 @@ def amend_bundle(
 ) -> Path:
     """Add files to a bundle, or replace them, and set manifest entries; in one step, as writing is.
 
-    A plan that no engine of the manifest names any more goes.
+    A plan that no engine of the manifest names any more goes, and so does a network in another
+    precision that no entry of ``precisions`` names.
 
     Args:
         path: directory or zip.
@@ -134,15 +135,24 @@ def amend_bundle(
     if output is not None and target.exists():
         raise BundleError(f"{target} exists; remove it, or name another place.")
     named = {engine["file"] for engine in details.get("engines", bundle.engines)}
+    named |= _networks(details.get("precisions", bundle.manifest.get("precisions", {})))
+    dropped = _networks(bundle.manifest.get("precisions", {})) - named
+    dropped -= {bundle.stage(stage)["file"] for stage in bundle.manifest["stages"]}
     present: dict[str, Path | bytes] = {
         name: bundle.file(name)
         for name in bundle.manifest["files"]
-        if name in named or not name.startswith("engines/")
+        if name in named or not (name.startswith("engines/") or name in dropped)
     }
     with replacing(target) as root:
         _fill(target, root, {**present, **(files or {})})
         _seal(target, root, {**bundle.manifest, **details})
     return target
+
+
+def _networks(precisions: Mapping[str, Any]) -> set[str]:
+    """Files of networks that the manifest's ``precisions`` name."""
+    families = [family for entry in precisions.values() for family in entry["networks"].values()]
+    return {file for stages in families for file in stages.values()}
 
 
 def _fill(target: Path, root: Path, files: Mapping[str, Path | bytes]) -> None:

@@ -71,8 +71,14 @@ def _networks(manifest: Mapping[str, Any]) -> dict[str, str]:
     training = manifest.get("training") or {}
     if training.get("detector"):
         return {"Detector": f"{training['detector']}, as its authors trained it"}
-    backbone = manifest["model"]["backbone"]
-    return {"Backbone": f"{backbone['name']}, frozen: {backbone['frozen']}"}
+    backbone, passes = manifest["model"]["backbone"], training.get("schedule") or {}
+    frozen = f"frozen: {backbone['frozen']}"
+    if passes.get("trunk_epochs"):
+        frozen = (
+            f"frozen for {passes['epochs']} passes over the images, then trained from stride 8 on "
+            f"for {passes['trunk_epochs']}"
+        )
+    return {"Backbone": f"{backbone['name']}, {frozen}"}
 
 
 def _classes(manifest: Mapping[str, Any]) -> str:

@@ -7,9 +7,11 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,16 @@ def test_rows_that_are_none_are_refused(tmp_path, capsys):
 # ---------------------------------------------------------------- inputs in a process of their own
 
 
+def greedy(folder):
+    """An input in ten takes a hundred megabytes."""
+
+    def attempt(rng):
+        if rng.random() < 0.1:
+            bytearray(100_000_000)[::4096] = b"x" * 24415
+
+    return attempt
+
+
 def faulty(folder):
     """Inputs that go wrong in every way there is; the tenth of each twenty."""
 
@@ -135,6 +147,15 @@ def test_every_way_to_go_wrong_is_a_fault():
     assert attempts.tried(faulty, 60, 0, advanced.append).faults == result.faults
 
 
+def test_the_peak_of_memory_is_the_child_s_and_names_its_input():
+    ours = bytearray(400_000_000)
+    ours[::4096] = b"x" * len(ours[::4096])  # pages that this process has, and no child
+    first = next(i for i in range(100) if random.Random(f"0 {i}").random() < 0.1)
+    result = attempts.tried(greedy, first + 5, 0, lambda count: None)
+    assert result.peak_at == first
+    assert 100 < result.peak_mb < 400
+
+
 @pytest.mark.parametrize(("limit", "kind"), [("STUCK", waiting), ("HANG", computing)])
 def test_a_hang_ends(monkeypatch, limit, kind):
     monkeypatch.setattr(attempts, limit, 0.5)
@@ -146,16 +167,22 @@ def test_a_hang_ends(monkeypatch, limit, kind):
 def test_no_process_stays_when_the_command_is_killed():
     command = [sys.executable, "-m", "benchmarks.trust", "--part", "damage", "--budget", "1e8"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as running:
-        inputs = list[Path]()
+        inputs, end = list[Path](), time.monotonic() + 60
         while not inputs:
+            assert time.monotonic() < end and running.poll() is None
             time.sleep(0.1)
             listed = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
             inputs = [p for p in map(Path, listed) if b"spawn_main" in command_line(p)]
         running.kill()
     end = time.monotonic() + 60
-    while any(command_line(p) for p in inputs):
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    try:
+        while any(command_line(p) for p in inputs):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    finally:
+        for process in inputs:
+            with suppress(ProcessLookupError):
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def command_line(process: Path) -> bytes:

@@ -24,7 +24,7 @@ from runtime import Detector
 from runtime.backends import open_backend
 from runtime.bundle import open_bundle
 from zsd_core import kernels
-from zsd_core.errors import ConfigError, DeviceError
+from zsd_core.errors import BundleError, ConfigError, DeviceError
 
 pytest.importorskip("onnxruntime")
 ALL = {"sensitive": 0, "noise": 0, "crossing": 0}  # become int8 that can
@@ -309,3 +309,27 @@ def test_a_sum_with_a_constant_is_no_residual_and_stays_float32():
     model.graph.node.extend(nodes)
     model.graph.initializer.append(numpy_helper.from_array(np.float32(1), "one"))
     assert _never(model) == ["moved"]
+
+
+@pytest.mark.parametrize("name", FLAVOURS)
+def test_one_flavour_alone_serves_its_families(fresh_bundle_path, name):
+    add_int8(fresh_bundle_path, images(1), **ALL)  # both, which the next call replaces
+    entry = add_int8(fresh_bundle_path, images(1), flavours=[name], **ALL)
+    assert set(entry["networks"]) == set(FLAVOURS[name].families) == set(entry["weight_levels"])
+    bundle = open_bundle(fresh_bundle_path)
+    made = {file for file in bundle.manifest["files"] if ".int8." in file}
+    assert made == {f"{stage}.int8.{name}.onnx" for stage in ("trunk", "head")}
+    for family in ("onnxruntime", "openvino", "tensorrt"):
+        if family in FLAVOURS[name].families:
+            assert bundle.network("head", "int8", family).exists()
+        else:
+            with pytest.raises(BundleError, match=rf"'int8' for {family}, only float32\. Make it"):
+                bundle.network("head", "int8", family)
+
+
+def test_the_command_says_where_one_flavour_runs(fresh_bundle_path, capsys, monkeypatch):
+    monkeypatch.setattr(quantize, "costly_crossings", lambda *_: [])  # all layers are cheap here
+    options = ["--sensitive", "0", "--noise", "0", "--flavour", "symmetric"]
+    assert main([str(fresh_bundle_path), *options]) == 0
+    printed = capsys.readouterr().out
+    assert "int8 added, for tensorrt" in printed and "precision='int8'" not in printed

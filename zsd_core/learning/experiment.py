@@ -135,8 +135,8 @@ class TrainingConfig:
             backbone's maps in memory and trains the RPN on them, then keeps the features of the
             regions it proposes and trains the heads on those.
         versions: augmented copies of each image that are kept, with ``cache: regions``.
-        trunk_epochs: then passes over images in which the backbone, from stride 8 on, learns beside
-            the RPN, likewise; ``backbone.frozen: all`` is lifted for them.
+        trunk_epochs: passes over the images, after ``epochs``, in which the backbone from stride 8
+            on is trained together with the RPN; 0 skips them. They need ``cache: regions``.
         trunk_rate: learning rate of these passes.
         keep_maps: also write the backbone's maps to maps.pt, likewise: about half a megabyte per
             photograph and version; a run resumed in its first phase need not make them again.
@@ -224,6 +224,12 @@ class TrainingConfig:
         )
         check_option(self.seed < 2**32, f"{name}.seed", self.seed, "must be below 2 ** 32")
         check_option(self.dropout < 1, f"{name}.dropout", self.dropout, "must be below 1")
+        check_option(
+            self.cache == "regions" or not self.trunk_epochs,
+            f"{name}.trunk_epochs",
+            self.trunk_epochs,
+            "must be 0 unless cache is 'regions'; without a cache, epochs train the backbone too",
+        )
         check_option(bool(self.stretch), f"{name}.stretch", self.stretch, "needs a factor; try [1]")
 
     @property

@@ -154,7 +154,8 @@ def _update(
     if not torch.isfinite(loss):
         values = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
         raise ConfigError(
-            f"the loss is not finite at step {step} ({values}); lower training.learning_rate or "
+            f"the loss is not finite at step {step} ({values}); lower training.learning_rate (of "
+            "the trunk's own phase, training.trunk_rate) or "
             "set training.clip_norm, then --resume from the last checkpoint."
         )
     optimizer.zero_grad(set_to_none=True)

@@ -96,7 +96,8 @@ def train(
     position, model, begun = Position(), ContrastZSD(config.model), time.monotonic()
     training: dict[str, Any] = {"seconds": 0.0}
     if not (config.model.backbone.weights or resume or proposals):
-        kept = {"none": "", "bottom": ", and its bottom stays so", "all": ", and stays so"}
+        whole = ", and its bottom stays so" if config.training.trunk_epochs else ", and stays so"
+        kept = {"none": "", "bottom": ", and its bottom stays so", "all": whole}
         print(
             "model.backbone.weights is empty: the backbone starts from random weights"
             f"{kept[config.model.backbone.frozen]}",

@@ -66,7 +66,9 @@ def resume_run(
 
     Raises:
         ConfigError: the run has other classes, vectors, cache or optimiser, or weights of other
-            shapes; or it has come to its end, and an option of training would change nothing.
+            shapes; it has begun what follows its first phase, and whether a phase trains the
+            backbone has changed; or it has come to its end, and an option of training would change
+            nothing.
         DataError: the file is no checkpoint.
     """
     earlier = load_checkpoint(path)
@@ -123,14 +125,15 @@ def take_proposals(
 ) -> tuple[Position, dict[str, Any]]:
     """Put the trained proposal network of a checkpoint into a new model.
 
-    What follows is what one run with ``config`` would do after its first phase; so every option
-    that the first phase reads must be what it was.
+    What follows is what one run with ``config`` would do in the phase of its heads; so every option
+    that the phases before it read must be what it was.
 
     Args:
         model: new; its heads keep the weights they start with.
         config: of the new run.
         seen: its seen classes, in label order.
-        path: ``proposals.pt`` of a run, or any later checkpoint of it.
+        path: ``proposals.pt`` of a run, or ``trunk.pt`` with ``training.trunk_epochs``; any later
+            checkpoint of it will do.
 
     Returns:
         The heads' first step, and what provenance says of the start.
