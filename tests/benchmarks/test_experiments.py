@@ -363,7 +363,8 @@ def test_the_report_of_the_documents_is_that_of_its_logs(tmp_path, monkeypatch):
     for name in report.figures.__all__:
         monkeypatch.setattr(report.figures, name, lambda *_: None)
     shutil.copyfile(ROOT / "docs/logs.zip", tmp_path / "logs.zip")
-    systems = ["--systems", str(ROOT / "docs/measurements/systems.json")]
+    measured = [ROOT / f"docs/measurements/{name}.json" for name in ("systems", "systems_65_15")]
+    systems = ["--systems", *map(str, measured)]
     place = ["--output", str(tmp_path / "report.md")]
     assert report.main([str(tmp_path / "logs.zip"), *systems, *place]) == 0
     assert (tmp_path / "report.md").read_text() == (ROOT / "docs/report.md").read_text()
