@@ -81,7 +81,7 @@ def test_coco48_is_the_paper_s_protocol_and_both_roles_are_calibrated():
     assert set(manifest["scores"]["roles"]) == {"seen", "unseen"}
     assert manifest["notes"] in (bundled("coco48") / "MODEL_CARD.md").read_text(encoding="utf-8")
     sizes = [file.stat().st_size for file in bundled("coco48").rglob("*")]
-    assert sum(sizes) <= 30_000_000
+    assert sum(sizes) <= 40_000_000
 
 
 @pytest.mark.slow
