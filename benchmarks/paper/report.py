@@ -376,15 +376,11 @@ def _figures(split: str, logs: Logs, pictures: Path, home: Path) -> str:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = new_parser("benchmarks.paper.report", __doc__)
-    parser.add_argument("logs", type=Path, help="folder of benchmarks.paper.experiments, or a zip")
-    parser.add_argument("--output", type=Path, required=True, help="such as docs/report.md")
-    parser.add_argument(
-        "--systems",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help="what benchmarks.paper.bench --json wrote, for one split or more",
+    add = parser.add_argument
+    add("logs", type=Path, help="folder of benchmarks.paper.experiments, or a zip")
+    add("--output", type=Path, required=True, help="such as docs/report.md")
+    add(
+        "--systems", type=Path, nargs="+", default=[], help="files of benchmarks.paper.bench --json"
     )
     return parser.parse_args(argv)
 
