@@ -119,9 +119,7 @@ def report(source: Path, output: Path, systems: Sequence[Path] = ()) -> str:
     }
     splits = {name: found[name] for name in sorted(found) if found[name].runs}
     if not splits:
-        raise DataError(
-            f"{source} holds no logs; python -m benchmarks.paper.experiments writes them."
-        )
+        raise DataError(f"{source} holds no logs; benchmarks.paper.experiments writes them.")
     home, pictures = output.parent, output.parent / "images"
     parts = [_head(splits, Path(os.path.relpath(source, home)).as_posix())]
     parts.append(systems_section(systems) if systems else "")
@@ -390,10 +388,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 1 with a sentence on stderr."""
     args = parse(argv)
     if not (args.logs.is_dir() or zipfile.is_zipfile(args.logs)):
-        raise DataError(
-            f"{args.logs} is neither a folder nor a zip; python -m benchmarks.paper.experiments "
-            "makes the folder."
-        )
+        place = "a folder of benchmarks.paper.experiments"
+        raise DataError(f"{args.logs} is neither {place} nor a zip of one.")
     args.output.write_text(report(args.logs, args.output, args.systems), encoding="utf-8")
     print(args.output)
     return 0
