@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.archive import MANIFEST
+from runtime.manifest import VOCABULARY
 from zsd_core.errors import DataError
-from zsd_core.files import read_npz
+from zsd_core.files import parse_json, read_npz
 from zsd_core.semantics import fold_name
 
 __all__ = ["Words", "read_words"]
+
+COUNTED = ("file", "count", "dimension")  # of a manifest's vocabulary; the rest is provenance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,7 +51,8 @@ def read_words(
         training: provenance of the checkpoint; ``training["vectors"]`` says how its class vectors
             were made.
         width: E of the model.
-        source: where the names come from, for the manifest; "" takes the file's own metadata.
+        source: where the names come from, for the manifest; "" takes the file's own metadata, or,
+            of the file of a bundle, what the bundle's manifest says.
         licence: of the names, likewise.
 
     Raises:
@@ -115,7 +120,7 @@ def _stored(
 
             with safe_open(path, "numpy") as file:
                 arrays = {key: file.get_tensor(key) for key in file.keys()}
-                info = dict(file.metadata() or {})
+                info = dict(file.metadata() or _of_bundle(path))
         stored, vectors = arrays["names"], np.asarray(arrays["vectors"], np.float32)
         names = (
             stored.tobytes().decode("utf-8").split("\n")
@@ -130,3 +135,12 @@ def _stored(
     except Exception as error:  # safetensors, zip and numpy raise kinds of their own
         raise DataError(f"vocabulary {path} cannot be read: {error}") from error
     return names, vectors, info, tuple(ordinary)
+
+
+def _of_bundle(path: Path) -> dict[str, str]:
+    """What a bundle that the file belongs to says of its words: their licence goes with them."""
+    manifest = path.with_name(MANIFEST)
+    if path.name != VOCABULARY or not manifest.is_file():
+        return {}
+    said = parse_json(manifest.read_bytes(), str(manifest))["vocabulary"]
+    return {key: str(text) for key, text in said.items() if key not in COUNTED}

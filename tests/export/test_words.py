@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tiny
 from safetensors.numpy import save_file
 
+from export.writing.bundle_writer import amend_bundle
 from export.writing.words import read_words
 from zsd_core.errors import DataError
 
@@ -28,6 +30,13 @@ def test_quantised_words_are_restored_with_what_the_file_says_of_them(tmp_path):
     assert words.names == ("crème brûlée", "Cat")  # one of each, whatever its case
     np.testing.assert_array_equal(words.vectors, [[63.5, 0, 0, 0], [0, 128, 0, 0]])
     assert words.info == {"source": "a dictionary", "encoder": "mine", "licence": "CC0-1.0"}
+
+
+def test_words_of_a_bundle_bring_their_licence(fresh_bundle_path):
+    said = {"source": "a dictionary", "licence": "WordNet", "licence text": "a long one"}
+    amend_bundle(fresh_bundle_path, vocabulary={"file": "vocabulary.safetensors", **said})
+    words = read(fresh_bundle_path / "vocabulary.safetensors", width=tiny.VECTOR)
+    assert words.info == said
 
 
 def test_names_alone_are_encoded_as_the_classes_were(tmp_path, monkeypatch):
