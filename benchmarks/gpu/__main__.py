@@ -24,7 +24,7 @@ from pathlib import Path
 
 from benchmarks.gpu.build import ROOT
 from benchmarks.gpu.kernels import paths
-from benchmarks.gpu.pack import pack
+from benchmarks.gpu.pack import pack, unpack
 from benchmarks.gpu.parts import PARTS, carry_out, needed, new_seed
 from benchmarks.gpu.report import DRY, read_result, write_json
 from zsd_core.commands import command, new_parser
@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.pack:
         print(f"{args.pack}: {pack(args.pack) / 2**20:.1f} MiB")
         return 0
+    unpack()
     seed = new_seed() if args.seed is None else args.seed
     if args.here:
         done = [carry_out(args.output, part, seed, dry=args.dry_run) for part in args.parts]

@@ -1,8 +1,9 @@
 """A folder of the tracked files that the proof needs, small enough to be brought along.
 
-Left out are tests that are not helpers, pages, the text encoder of the bundle ``open`` and most
-words of both vocabularies, which the manifests of the copies then do not list: classes of the proof
-are names of the vocabulary.
+Left out are tests that are not helpers, pages, the text encoder and the int8 network of the bundle
+``open`` and most words of both vocabularies, which the manifests of the copies then do not list:
+classes of the proof are names of the vocabulary. Bundles travel as zips; ``unpack`` is for where
+they arrive.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from runtime.archive import MANIFEST, sha256
 from runtime.manifest import VOCABULARY
 from zsd_core.errors import ConfigError
 
-__all__ = ["LARGEST", "pack"]
+__all__ = ["LARGEST", "pack", "unpack"]
 
 LARGEST = 64 << 20  # bytes
 KEPT = (
@@ -28,7 +29,7 @@ KEPT = (
     *("LICENSE", "README.md"),
 )
 BUNDLES = "runtime/bundles/"
-LEFT_OUT = ("text_encoder.onnx", "tokenizer.json")
+LEFT_OUT = ("text_encoder.onnx", "tokenizer.json", "head.int8.asymmetric.onnx")
 WORDS = 2000  # of a vocabulary, that stay
 
 
@@ -48,20 +49,30 @@ def pack(target: Path) -> int:
         if name.startswith(KEPT) and not encodes:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
-    for manifest in target.glob(f"{BUNDLES}*/{MANIFEST}"):
+    for manifest in list(target.glob(f"{BUNDLES}*/{MANIFEST}")):
         _shorten(manifest)
+        shutil.make_archive(str(manifest.parent), "zip", manifest.parent)
+        shutil.rmtree(manifest.parent)
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     if size > LARGEST:
         raise ConfigError(f"{target} has {size / 2**20:.1f} MiB, must have 64 at most.")
     return size
 
 
+def unpack(root: Path = ROOT) -> None:
+    """Put folders in the place of the bundles that were packed; a checkout has none of these."""
+    for archive in (root / BUNDLES).glob("*.zip"):
+        shutil.unpack_archive(archive, archive.with_suffix(""))
+        archive.unlink()
+
+
 def _shorten(manifest: Path) -> None:
-    """Make a bundle one without a text encoder, of few words."""
+    """Make a bundle one without a text encoder and int8, of few words."""
     from safetensors.numpy import load_file, save_file
 
     content, words = json.loads(manifest.read_text(encoding="utf-8")), manifest.parent / VOCABULARY
     content.pop("text", None)
+    content.pop("precisions", None)
     for file in LEFT_OUT:
         content["files"].pop(file, None)
     tensors = load_file(words)

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.gpu import __main__ as proof
 from benchmarks.gpu import page
-from benchmarks.gpu.pack import LARGEST, LEFT_OUT, pack
+from benchmarks.gpu.pack import LARGEST, LEFT_OUT, pack, unpack
 from benchmarks.gpu.parts import PARTS, needed
 from benchmarks.gpu.report import DRY, Report, read_result
 from zsd_core.errors import ConfigError
@@ -192,7 +192,11 @@ def test_the_pack_fits_and_its_bundle_opens(tmp_path):
 
     size = pack(tmp_path / "carried")
     assert size <= LARGEST
-    for path in (tmp_path / "carried/runtime/bundles").iterdir():
+    bundles = tmp_path / "carried/runtime/bundles"
+    assert {path.suffix for path in bundles.iterdir()} == {".zip"}
+    unpack(tmp_path / "carried")
+    assert {path.name for path in bundles.iterdir()} == {"coco48", "open"}
+    for path in bundles.iterdir():
         bundle = open_bundle(path)  # every file hashed
         assert not bundle.text_info and not set(LEFT_OUT) & set(bundle.manifest["files"])
         assert len(list(bundle.vocabulary.names)) == 2000
