@@ -28,11 +28,11 @@ thing of ContrastZSD's. `python -m benchmarks.paper.causes` made it
 ([how](reproduce.md#every-system-of-the-paper))."""
 BUNDLES_HEAD = """### Every system as a detector
 
-`--bundles` writes a bundle of every system. On {images} photographs, with score threshold 0:
-detections of `Detector`; how many of them PyTorch and `detector.onnx` find too, with the largest
-difference of a score; and detections of a class that was added while the detector ran, by a vector
-and under a name that the bundle does not know. Taken out and added again, a class gives the same
-detections, bit for bit."""
+`--bundles` writes a bundle of every system{detector}. On {images} photographs, with score
+threshold 0: detections of `Detector`; how many of them PyTorch and `detector.onnx` find too, with
+the largest difference of a score; and detections of a class that was added while the detector ran,
+by a vector and under a name that the bundle does not know. Taken out and added again, a class gives
+the same detections, bit for bit."""
 
 
 def causes_section(folder: Path) -> str:
@@ -77,7 +77,9 @@ def bundles_section(folder: Path) -> str:
             for name in ("PyTorch", "detector.onnx")
         ]
         table.append([row["title"], str(row["detections"]), *others, str(row["added"])])
-    return f"{BUNDLES_HEAD.format(images=result['images'])}\n\n{_lines(table)}"
+    detector = f", here of the detector of `{result['split']}`" if "split" in result else ""
+    head = BUNDLES_HEAD.format(images=result["images"], detector=detector)
+    return f"{head}\n\n{_lines(table)}"
 
 
 def leaks(trained: str, other: str) -> tuple[str, ...]:
