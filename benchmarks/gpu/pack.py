@@ -60,10 +60,14 @@ def pack(target: Path) -> int:
 
 
 def unpack(root: Path = ROOT) -> None:
-    """Put folders in the place of the bundles that were packed; a checkout has none of these."""
+    """Put folders in the place of bundles that were packed; one whose folder is there stays."""
     for archive in (root / BUNDLES).glob("*.zip"):
-        shutil.unpack_archive(archive, archive.with_suffix(""))
-        archive.unlink()
+        folder = archive.with_suffix("")
+        if not folder.exists():
+            partial = folder.with_name(f".{folder.name}.partial")
+            shutil.unpack_archive(archive, partial)
+            partial.rename(folder)
+            archive.unlink()
 
 
 def _shorten(manifest: Path) -> None:

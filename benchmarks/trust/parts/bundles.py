@@ -227,7 +227,8 @@ def _other_graph(data: bytes, rng: random.Random) -> bytes:
 
 def run_bundle(bundle: Bundle) -> None:
     """Search an image: refused, or boxes and scores that are numbers in their range."""
-    most = max(1.0, bundle.model_config.scoring.seen_scale)  # of a score without calibration
+    config = bundle.model_config
+    most = 1.0 if config.calibration.seen else max(1.0, config.scoring.seen_scale)
     with np.errstate(all="ignore"):
         with Detector(bundle, backend="onnxruntime", threads=1, score_threshold=0.0) as detector:
             found = detector(IMAGE)

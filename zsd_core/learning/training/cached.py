@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -149,17 +149,23 @@ class CachedProposals:
 
     def losses(self, batch: list[int]) -> Losses:
         """The two RPN losses; images of any size share a batch, one forward pass each."""
+        return self.mean_losses(map(self._outputs, batch), len(batch))
+
+    def _outputs(self, index: int) -> tuple[Tensor, Tensor, Target]:
+        maps = {
+            s: m.to(self.device, memory_format=torch.channels_last).float()
+            for s, m in self.maps[index].items()
+        }
+        with self.precision():
+            objectness, deltas, _ = self.objective.model.trunk.rpn(maps)
+        return objectness, deltas, self.targets[index]
+
+    def mean_losses(self, outputs: Iterable[tuple[Tensor, Tensor, Target]], count: int) -> Losses:
+        """Means of the two losses over ``count`` images, of the RPN's outputs and the target."""
         total: Losses = {}
-        for index in batch:
-            maps = {
-                s: m.to(self.device, memory_format=torch.channels_last).float()
-                for s, m in self.maps[index].items()
-            }
-            target = self.targets[index]
-            with self.precision():
-                objectness, deltas, _ = self.objective.model.trunk.rpn(maps)
+        for objectness, deltas, target in outputs:
             for name, value in self.objective.rpn_losses(objectness, deltas, [target]).items():
-                total[name] = total.get(name, torch.zeros_like(value)) + value / len(batch)
+                total[name] = total.get(name, torch.zeros_like(value)) + value / count
         return total
 
     def precision(self) -> torch.autocast:

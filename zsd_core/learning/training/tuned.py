@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from zsd_core.learning.objective import Target
 from zsd_core.learning.training.cached import CachedProposals
 
 __all__ = ["TunedTrunk"]
@@ -57,16 +58,14 @@ class TunedTrunk:
 
     def losses(self, batch: list[int]) -> Losses:
         """The two RPN losses; images of any size share a batch, one forward pass each."""
-        objective, device = self.proposals.objective, self.proposals.device
-        trunk, total = objective.model.trunk, Losses()
-        for index in batch:
-            image, target = self.proposals.images[index]
-            pixels = image[None].to(device, memory_format=torch.channels_last)
-            objectness, deltas, _ = trunk.rpn(trunk.backbone(pixels))
-            found = objective.rpn_losses(objectness, deltas, [target.to(device)])
-            for name, value in found.items():
-                total[name] = total.get(name, torch.zeros_like(value)) + value / len(batch)
-        return total
+        return self.proposals.mean_losses(map(self._outputs, batch), len(batch))
+
+    def _outputs(self, index: int) -> tuple[Tensor, Tensor, Target]:
+        trunk, device = self.proposals.objective.model.trunk, self.proposals.device
+        image, target = self.proposals.images[index]
+        pixels = image[None].to(device, memory_format=torch.channels_last)
+        objectness, deltas, _ = trunk.rpn(trunk.backbone(pixels))
+        return objectness, deltas, target.to(device)
 
     def parameters(self) -> list[nn.Parameter]:
         """The backbone from ``FROM_STRIDE`` on, and the RPN."""
