@@ -352,12 +352,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     material = Material(base, kept, split, *own)
     choices = _choices(material, systems, args)
     runs, judged = _runs(material, systems, choices, args)
+    agreement: dict[str, Any] | None = None
     if args.bundles:
         made = [(s, material.place / f"{s.name}-seed{args.seeds[0]}.pt") for s in systems]
-        write_bundles(made, args.bundles, sample_images())
+        images = sample_images()
+        agreement = {"images": len(images), "rows": write_bundles(made, args.bundles, images)}
     first = runs[systems[0].name][0][0]["results"]
     result = {
         "split": split.name,
+        "zsd_images": split.zsd_images,
         "conditions": {**material.conditions, "seeds": args.seeds, "samples": args.samples},
         "training": {
             "photographs": base.training.get("counts", {}).get("images"),
@@ -368,6 +371,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "chosen": {s.name: choices[s.name]["tried"] for s in systems if not s.like},
         "systems": _compare(systems, runs),
         "outside": judged,
+        "bundles": agreement,
     }
     target = args.json or material.place / "systems.json"
     target.write_text(json.dumps(result, separators=(",", ":")) + "\n", encoding="utf-8")

@@ -1,7 +1,4 @@
-"""Parts of the report: what separates the methods, the detectors of all systems, other splits.
-
-Each is written from a file beside the comparison of systems, and left out where there is none.
-"""
+"""Parts of the report: what separates the methods, the detectors of all systems, other splits."""
 
 from __future__ import annotations
 
@@ -13,9 +10,9 @@ from typing import Any
 from zsd_core.errors import DataError
 from zsd_core.learning.data.splits import load_split
 
-__all__ = ["bundles_section", "causes_section", "leaks"]
+__all__ = ["bundles_line", "bundles_section", "causes_section", "leaks"]
 
-CAUSES, BUNDLES = "causes.json", "bundles.json"
+CAUSES = "causes.json"  # beside the comparison of systems
 CONCLUSION = "causes.txt"  # the paragraph that a person wrote about the numbers
 CAUSES_HEAD = """### What separates the methods
 
@@ -28,7 +25,7 @@ thing of ContrastZSD's. `python -m benchmarks.paper.causes` made it
 ([how](reproduce.md#every-system-of-the-paper))."""
 BUNDLES_HEAD = """### Every system as a detector
 
-`--bundles` writes a bundle of every system{detector}. On {images} photographs, with score
+`--bundles` writes a bundle of every system. On {images} photographs, with score
 threshold 0: detections of `Detector`; how many of them PyTorch and `detector.onnx` find too, with
 the largest difference of a score; and detections of a class that was added while the detector ran,
 by a vector and under a name that the bundle does not know. Taken out and added again, a class gives
@@ -62,9 +59,12 @@ def causes_section(folder: Path) -> str:
     return f"{head}\n\n{_lines(table)}"
 
 
-def bundles_section(folder: Path) -> str:
-    """The table of ``benchmarks.paper.bundles``; "" without it."""
-    result = _read(folder / BUNDLES)
+def bundles_section(result: Mapping[str, Any] | None) -> str:
+    """The table of ``benchmarks.paper.bench --bundles``; "" where it was not asked for.
+
+    Args:
+        result: ``bundles`` of a comparison.
+    """
     if result is None:
         return ""
     table = [
@@ -77,9 +77,21 @@ def bundles_section(folder: Path) -> str:
             for name in ("PyTorch", "detector.onnx")
         ]
         table.append([row["title"], str(row["detections"]), *others, str(row["added"])])
-    detector = f", here of the detector of `{result['split']}`" if "split" in result else ""
-    head = BUNDLES_HEAD.format(images=result["images"], detector=detector)
-    return f"{head}\n\n{_lines(table)}"
+    return f"{BUNDLES_HEAD.format(images=result['images'])}\n\n{_lines(table)}"
+
+
+def bundles_line(result: Mapping[str, Any] | None) -> str:
+    """The same in one sentence."""
+    if result is None:
+        return ""
+    rows, others = result["rows"], ("PyTorch", "detector.onnx")
+    matched = " and ".join(f"{sum(row[o]['matched'] for row in rows):,} in {o}" for o in others)
+    return (
+        f"As detectors (`--bundles`), on {result['images']} photographs: of "
+        f"{sum(row['detections'] for row in rows):,} detections of `Detector` in {len(rows)} "
+        f"bundles, {matched}, with scores that differ by at most "
+        f"{max(row[o]['largest'] for row in rows for o in others):.0e}. A class can be added."
+    )
 
 
 def leaks(trained: str, other: str) -> tuple[str, ...]:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.paper import published
-from benchmarks.paper.causes_table import bundles_section, causes_section, leaks
+from benchmarks.paper.causes_table import bundles_line, bundles_section, causes_section, leaks
 from zsd_core.errors import DataError
-from zsd_core.learning.data.splits import split_names
+from zsd_core.learning.data.splits import load_split, split_names
 
 __all__ = ["systems_section"]
 
@@ -41,7 +41,11 @@ and those of its seen classes by one factor. This factor and the options below t
 on seen classes that played unseen ones, in photographs that trained nothing, never on the {unseen}
 unseen classes. ContrastZSD alone has the factor `seen_evidence`, and one of its rows alone does not
 start at random. `python -m benchmarks.paper.bench`
-made it all ([how](reproduce.md#every-system-of-the-paper))."""
+made it all ([how](reproduce.md#every-system-of-the-paper)).{protocol}"""
+BESIDE_SEEN = (
+    " **Not the split's protocol in one thing:** it looks for unseen classes on photographs that "
+    "show no seen object; here on all that show an unseen one."
+)
 
 
 def systems_section(paths: Sequence[Path]) -> str:
@@ -57,15 +61,15 @@ def systems_section(paths: Sequence[Path]) -> str:
     for path in paths:
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
-            parts.append(_parts(result))
+            show = bundles_line if splits else bundles_section
+            parts.append([*_parts(result), show(result.get("bundles"))])
             splits.append(result["split"])
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise DataError(
                 f"{path} is no comparison ({error!r}); python -m benchmarks.paper.bench --json "
                 "writes it."
             ) from error
-    folder = paths[0].parent
-    first = [*parts[0], *_others(splits), bundles_section(folder), causes_section(folder)]
+    first = [*parts[0], *_others(splits), causes_section(paths[0].parent)]
     rest = [part for own in parts[1:] for part in own]
     return "\n\n".join(part for part in [*first, *rest] if part)
 
@@ -96,14 +100,15 @@ def _parts(result: Mapping[str, Any]) -> list[str]:
         boxes=result["tests"]["zsd"]["boxes"],
         unseen=len(rows[0]["classes"]["zsd"]),
         recipe=_recipe(result.get("training")),
+        protocol=BESIDE_SEEN if _beside_seen(result) else "",
     )
-    paper = published.COCO_ZSD.get(result["split"], {})
+    paper = published.zsd_map(result["split"])
     header = ["system", "paper's ZSD mAP"]
     for title in COLUMNS:
         header += [title, "less"] if title in BESIDE else [title]
     table = [header, ["---", *("---:" for _ in header[1:])]]
     for row in rows:
-        theirs = paper.get(row["title"], (None,))[-1]
+        theirs = paper.get(row["title"])
         cells = [row["title"], "-" if theirs is None else f"{theirs:.1f}"]
         for title, of in COLUMNS.items():
             key = "|".join(of)
@@ -124,6 +129,14 @@ def _parts(result: Mapping[str, Any]) -> list[str]:
     if result.get("outside"):
         parts.append(_outside(result["outside"]))
     return parts
+
+
+def _beside_seen(result: Mapping[str, Any]) -> bool:
+    """Whether ZSD was tested on photographs that the published split leaves out."""
+    if result["split"] not in split_names():
+        return False
+    published_rule = load_split(result["split"]).zsd_images
+    return bool(result.get("zsd_images", published_rule) != published_rule)
 
 
 def _recipe(training: Mapping[str, Any] | None) -> str:

@@ -79,7 +79,6 @@ def test_another_split_has_a_section_of_its_own_and_leaks_nothing_then(tmp_path)
 
 
 def test_causes_and_detectors_beside_the_comparison_come_with_it(tmp_path):
-    (tmp_path / "systems.json").write_text(json.dumps(comparison()))
     draw = {
         "losses": {"seen": 0.125},
         "regions": {"mAP": 1.0, "recall": 10.0},
@@ -92,7 +91,8 @@ def test_causes_and_detectors_beside_the_comparison_come_with_it(tmp_path):
     (tmp_path / "causes.txt").write_text("Nothing yet.\n")
     found = {"matched": 7, "largest": 2e-8}
     row = {"title": "SB", "detections": 8, "PyTorch": found, "detector.onnx": found, "added": 3}
-    (tmp_path / "bundles.json").write_text(json.dumps({"images": 2, "rows": [row]}))
+    result = comparison() | {"bundles": {"images": 2, "rows": [row, row]}}
+    (tmp_path / "systems.json").write_text(json.dumps(result))
     text = systems_section([tmp_path / "systems.json"])
     assert (
         "| ContrastZSD | 9 | seen 0.12 | 1.0 / 2.0 | 10.0 / 20.0 | 3.0 / 3.0 | 30.0 / 30.0 |"
@@ -100,11 +100,23 @@ def test_causes_and_detectors_beside_the_comparison_come_with_it(tmp_path):
     )
     assert "Nothing yet." in text and "on 5 photographs; few steps" in text
     assert "| SB | 8 | 7 (± 2e-08) | 7 (± 2e-08) | 3 |" in text and "On 2 photographs" in text
-    for name in ("causes.json", "bundles.json"):
-        (tmp_path / name).write_text('{"rows": []}')
-        with pytest.raises(DataError, match=rf"{name} is no table"):
-            systems_section([tmp_path / "systems.json"])
-        (tmp_path / name).unlink()
+    (tmp_path / "other.json").write_text(json.dumps(result | {"split": "coco_65_15"}))
+    text = systems_section([tmp_path / "systems.json", tmp_path / "other.json"])
+    second = text.split("## Every system of the paper on one detector: ")[2]
+    assert "of 16 detections of `Detector` in 2 bundles, 14 in PyTorch and 14 in" in second
+    assert "by at most 2e-08" in second and "| SB | 8" not in second
+    (tmp_path / "causes.json").write_text('{"rows": []}')
+    with pytest.raises(DataError, match=r"causes\.json is no table"):
+        systems_section([tmp_path / "systems.json"])
+
+
+def test_another_choice_of_photographs_than_the_published_one_is_said(tmp_path):
+    voc = comparison() | {"split": "voc_16_4"}
+    for rule, said in (("any_unseen", True), ("only_unseen", False)):
+        (tmp_path / "voc.json").write_text(json.dumps(voc | {"zsd_images": rule}))
+        text = systems_section([tmp_path / "voc.json"])
+        assert ("Not the split's protocol in one thing" in text) == said
+    assert "| ContrastZSD | 65.7 |" in text
 
 
 def test_another_file_is_refused(tmp_path):
