@@ -47,6 +47,13 @@ def test_what_is_saved_is_loaded(checkpoint, tmp_path):
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["last.pt"]
 
 
+def test_loading_draws_no_random_numbers(checkpoint, tmp_path):
+    save_checkpoint(checkpoint, tmp_path / "last.pt")
+    before = torch.get_rng_state()
+    load_checkpoint(tmp_path / "last.pt")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_damaged_foreign_missing_or_newer_file_is_named(checkpoint, tmp_path):
     path = tmp_path / "last.pt"
     with pytest.raises(DataError, match="cannot read checkpoint"):

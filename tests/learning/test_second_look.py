@@ -8,6 +8,7 @@ import pytest
 import shapes
 import torch
 
+import zsd_core.learning.training.cached
 import zsd_core.learning.training.run
 from zsd_core.learning.checkpoint import load_checkpoint
 from zsd_core.learning.models.efficientnet_lite import EfficientNetLite
@@ -79,12 +80,17 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(config, tmp_path, monke
         torch.testing.assert_close(tensor, expected[name], msg=name)
 
 
-def test_kept_maps_are_read_again_and_damaged_ones_are_an_error(config, tmp_path, capsys):
+def test_kept_maps_are_read_again_and_damaged_ones_are_an_error(
+    config, tmp_path, capsys, monkeypatch
+):
     output = tmp_path / "run"
+    monkeypatch.setattr(zsd_core.learning.training.cached, "has_bfloat16", lambda: False)
     assert run(config, output, "--max-steps", "1") == 0
+    assert "give training.bfloat16=false" in capsys.readouterr().err
     (output / "last.pt").unlink()
     assert run(config, output, "--max-steps", "1") == 0
-    assert "kept maps" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "kept maps" in said and "bfloat16" not in said  # which the maps were made with
     (output / "last.pt").unlink()
     (output / "maps.pt").write_bytes(b"no maps")
     assert run(config, output, "--max-steps", "1") == 1

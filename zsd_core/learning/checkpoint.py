@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from zsd_core.config import ModelConfig
 from zsd_core.errors import ConfigError, DataError
@@ -33,6 +36,7 @@ FIELDS: dict[str, type] = {
     "training": dict,
     "state": dict,
 }
+RANDOM = (torch.Tensor.normal_, torch.Tensor.uniform_)  # what functions of nn.init end in
 
 
 @dataclass(slots=True, kw_only=True)
@@ -146,6 +150,29 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     )
 
 
+class _NoStart(TorchFunctionMode):
+    """Gives new weights no random start, which takes most of the time: others follow."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        given = dict(kwargs or {})
+        if func in RANDOM or getattr(func, "__module__", "") == nn.init.__name__:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
+
+
+@lru_cache(maxsize=4)
+def _shapes(config: ModelConfig) -> Mapping[str, torch.Size]:
+    """Shapes of a model's weights, without their memory: a file may ask for any."""
+    with torch.device("meta"), _NoStart():
+        return {name: value.shape for name, value in ContrastZSD(config).state_dict().items()}
+
+
 def _model(
     config: ModelConfig, state: Mapping[str, Any], vectors: torch.Tensor, seen: int, path: str
 ) -> ContrastZSD:
@@ -156,8 +183,7 @@ def _model(
     """
     # The checkpoint holds the backbone's weights.
     config = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, weights=""))
-    with torch.device("meta"):  # shapes without memory: a configuration may ask for any
-        wanted = {name: value.shape for name, value in ContrastZSD(config).state_dict().items()}
+    wanted = _shapes(config)
     found = {name: getattr(value, "shape", None) for name, value in state.items()}
     other = [name for name in wanted if found.get(name) != wanted[name]]
     if other:
@@ -165,7 +191,8 @@ def _model(
             f"{path} is damaged: its weights do not fit its configuration, first {other[0]}, of "
             f"shape {found.get(other[0])}, must be {tuple(wanted[other[0]])}."
         )
-    model = ContrastZSD(config)
+    with _NoStart(), torch.random.fork_rng(devices=[]):
+        model = ContrastZSD(config)
     model.scorer.read_classes(vectors[:seen], vectors[seen:])
     try:
         model.load_state_dict(state)

@@ -31,13 +31,25 @@ __all__ = [
     "CachedProposals",
     "CachedRegions",
     "class_weights",
+    "has_bfloat16",
     "read_regions",
     "region_batches",
     "start_warm",
 ]
 
+SLOW_BFLOAT16 = (
+    "training.bfloat16: this processor has no instructions for bfloat16 and may take thirty times "
+    "as long as in float32; stop (Ctrl+C), and give training.bfloat16=false"
+)
 Losses = dict[str, Tensor]
 Columns = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor computes convolutions in bfloat16 at least as fast as in float32."""
+    return torch.backends.mkldnn.is_available() and bool(
+        torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
 
 
 class CachedProposals:
@@ -88,6 +100,8 @@ class CachedProposals:
                 self.maps, self.targets = maps, [Target(*values) for values in targets]
                 return
             print(f"{self.file} holds other maps than these options keep", file=sys.stderr)
+        if self.config.training.bfloat16 and not has_bfloat16():
+            print(SLOW_BFLOAT16, file=sys.stderr)
         versions = self.config.training.versions
         for maps, target in self.run_backbone("keep backbone maps", versions):
             self.maps.append({s: maps[s].half() for s in self.config.model.proposals.levels})
