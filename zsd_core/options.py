@@ -86,6 +86,8 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
+    if type(value) is hint and hint in (bool, int, str):  # most values, and nothing to check
+        return value
     if dataclasses.is_dataclass(hint):
         return from_mapping(typing.cast(type[Any], hint), value, where)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)

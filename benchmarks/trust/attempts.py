@@ -164,6 +164,7 @@ def _work(
     with tempfile.TemporaryDirectory(prefix="trust-", dir=SHARED_MEMORY) as folder:
         cache = Path(folder) / "cache"  # where zip bundles are unpacked
         os.environ["XDG_CACHE_HOME"] = str(cache)
+        os.environ["RUST_BACKTRACE"] = "0"  # that of every panic takes longer than the input
         attempt = prepare(Path(folder))
         refusal(attempt, random.Random(0))  # imports what it needs before memory is limited
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -65,14 +65,13 @@ def test_it_learns():
 
 
 def test_the_losses_are_those_by_hand():
-    vectors, (embeddings, _) = tiny.unit_vectors(7, 5), method.regions(6)
+    embeddings, _ = method.regions(6)
     labels = np.array([0, 1, 2, 3, 7, 1])
-    scorer = build_scorer(CONFIG, None)
-    scorer.read_classes(torch.from_numpy(vectors), torch.zeros(0, 8))
-    own = {name: tensor.astype(np.float64) for name, tensor in scorer.tensors().items()}
+    config = dataclasses.replace(CONFIG, center=True)
+    scorer, own, known = method.halves(config, tiny.unit_vectors(7, 5))
     assert np.linalg.norm(own["background"]) == pytest.approx(1)
     found = scorer.losses(torch.from_numpy(embeddings), torch.from_numpy(labels), LossConfig())
-    rows = np.concatenate([own["background"][None], vectors])
+    rows = np.concatenate([own["background"][None], known])
     values = np.zeros((6, 3))
     for r, v in enumerate(embeddings.astype(np.float64)):
         s = np.zeros(8)

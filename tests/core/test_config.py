@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from zsd_core.errors import ConfigError
 from zsd_core.learning.experiment import Config, load_config
 from zsd_core.options import from_mapping
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -161,3 +163,15 @@ def test_the_size_of_the_network_input(size, resized, padded):
 def test_a_configuration_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         ModelConfig().regions = None
+
+
+@pytest.mark.parametrize("section", ["preprocess", "proposals", "regions", "scoring", "detection"])
+def test_every_option_of_a_bundle_is_known_to_cpp(section):
+    text = (ROOT / "csrc/contrastzsd/config.cpp").read_text()
+    body = re.search(rf"^\w+ read_{section}\(.*?^}}$", text, re.DOTALL | re.MULTILINE)
+    assert body is not None
+    options = {one.name for one in dataclasses.fields(getattr(ModelConfig(), section))}
+    missing = sorted(name for name in options if f'"{name}"' not in body.group())
+    assert not missing, (
+        f"add {missing} to fields.ignore or fields.read in csrc/contrastzsd/config.cpp"
+    )

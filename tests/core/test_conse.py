@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import scoring_method as method
 import tiny
+import torch
 
 from zsd_core.config import ScoringConfig
 from zsd_core.errors import BundleError, ConfigError
+from zsd_core.learning.experiment import LossConfig
 from zsd_core.learning.models.scorers import build_scorer
 from zsd_core.scoring import scorer_for
 
@@ -68,6 +70,15 @@ def test_a_bundle_runs(tmp_path, photo):
 
 def test_it_learns():
     method.check_learns(CONFIG, {"seen"})
+
+
+def test_the_loss_is_that_by_hand():
+    embeddings, _ = method.regions(6)
+    labels = np.array([0, 1, 2, 3, 4, 1])
+    scorer, own, _ = method.halves(CONFIG, tiny.unit_vectors(4, 5))
+    given = torch.from_numpy(embeddings), torch.from_numpy(labels)
+    expected = method.cross_entropy(own, embeddings.astype(np.float64), labels)
+    assert scorer.losses(*given, LossConfig())["seen"].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_classifier_has_no_size_before_the_classes_are_known():

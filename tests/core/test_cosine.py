@@ -73,37 +73,32 @@ def test_sb_and_san_learn():
     method.check_learns(SAN, {"margin"}, LossConfig(san_balance=1))
 
 
-def scorer_of(config, vectors):
-    scorer = build_scorer(config, None)
-    scorer.read_classes(torch.from_numpy(vectors), torch.zeros(0, 8))
-    with torch.no_grad():  # the first eight numbers of an embedding are the projected region
-        scorer.project.weight.copy_(torch.eye(8, 16))
-        scorer.project.bias.zero_()
-    return scorer
-
-
 def test_the_losses_are_those_by_hand():
     vectors, (embeddings, _) = tiny.unit_vectors(4, 5), method.regions(6)
     labels = np.array([0, 1, 2, 3, 4, 1])
-    points = embeddings[:, :8].astype(np.float64)
     given = torch.from_numpy(embeddings), torch.from_numpy(labels)
 
-    known = np.concatenate([np.eye(1, 8), vectors])
-    cosines = method.unit(points) @ known.T
+    scorer, own, rows = method.halves(dataclasses.replace(CONFIG, center=True), vectors)
+    flat = embeddings.astype(np.float64) @ own["project.weight"].T
+    known = np.concatenate([np.eye(1, 8), rows])
+    np.testing.assert_array_equal(own["background"], known[0])
+    cosines = method.unit(flat + own["project.bias"]) @ known.T
     lags = [
         max(0, 0.4 - cosines[r, y] + cosines[r, c])
         for r, y in enumerate(labels)
         for c in range(5)
         if c != y
     ]
-    back = np.concatenate([points, np.zeros((6, 8))], axis=1)
-    found = scorer_of(CONFIG, vectors).losses(*given, LossConfig(sb_margin=0.4))
+    found = scorer.losses(*given, LossConfig(sb_margin=0.4))
     assert found["margin"].item() == pytest.approx(np.mean(lags), rel=1e-5)
-    rebuilt = 1e-3 * ((back - embeddings) ** 2).mean()
+    rebuilt = 1e-3 * ((flat @ own["project.weight"] - embeddings) ** 2).mean()
     assert found["reconstruction"].item() == pytest.approx(rebuilt, rel=1e-5)
 
+    scorer, own, rows = method.halves(dataclasses.replace(SAN, center=True), vectors)
+    points = embeddings @ own["project.weight"].T + own["project.bias"]
     middle = method.unit(vectors.astype(np.float64).mean(axis=0))
-    scores = points @ np.concatenate([middle[None], vectors]).T
+    np.testing.assert_allclose(own["background"], middle, rtol=1e-6)
+    scores = points @ np.concatenate([middle[None], rows]).T
     soft = lambda x: np.log1p(np.exp(x))  # noqa: E731
     margin = np.mean(
         [
@@ -111,7 +106,7 @@ def test_the_losses_are_those_by_hand():
             for r, y in enumerate(labels)
         ]
     )
-    group = san.groups_of(vectors @ vectors.T, 2)
+    group = san.groups_of(rows @ rows.T, 2)
     clustering = np.mean(
         [
             np.mean(
@@ -127,7 +122,7 @@ def test_the_losses_are_those_by_hand():
         ]
     )
     options = LossConfig(san_groups=2, san_balance=0.7)
-    found = scorer_of(SAN, vectors).losses(*given, options)
+    found = scorer.losses(*given, options)
     assert found["margin"].item() == pytest.approx(0.7 * margin, rel=1e-5)
     assert found["clustering"].item() == pytest.approx(0.3 * clustering, rel=1e-5)
 

@@ -10,7 +10,6 @@ import torch
 
 from zsd_core.config import ScoringConfig
 from zsd_core.learning.experiment import LossConfig
-from zsd_core.learning.models.scorers import build_scorer
 
 CONFIG = ScoringConfig(method="hre", conse_top=3, **method.SIZES)
 CASES = [
@@ -62,15 +61,14 @@ def test_it_learns():
     method.check_learns(CONFIG, {"seen", "margin"})
 
 
-def test_the_margin_is_that_by_hand_over_objects_alone():
-    vectors, (embeddings, _) = tiny.unit_vectors(4, 5), method.regions(6)
+def test_the_losses_are_those_by_hand_the_margin_over_objects_alone():
+    embeddings, _ = method.regions(6)
     labels = np.array([0, 1, 2, 3, 4, 1])
-    scorer = build_scorer(CONFIG, None)
-    scorer.read_classes(torch.from_numpy(vectors), torch.zeros(0, 8))
-    with torch.no_grad():
-        scorer.project.weight.copy_(torch.eye(8, 16))
-        scorer.project.bias.zero_()
-    cosines = method.unit(embeddings[:, :8].astype(np.float64)) @ vectors.T
+    config = dataclasses.replace(CONFIG, center=True)
+    scorer, own, known = method.halves(config, tiny.unit_vectors(4, 5))
+    exact = embeddings.astype(np.float64)
+    points = exact @ own["project.weight"].T + own["project.bias"]
+    cosines = method.unit(points) @ known.T
     lags = [
         max(0, 0.4 - cosines[r, y - 1] + cosines[r, c])
         for r, y in enumerate(labels)
@@ -78,5 +76,6 @@ def test_the_margin_is_that_by_hand_over_objects_alone():
         if y and c != y - 1
     ]
     given = torch.from_numpy(embeddings), torch.from_numpy(labels)
-    found = scorer.losses(*given, LossConfig(hre_margin=0.4))["margin"]
-    assert found.item() == pytest.approx(np.mean(lags), rel=1e-5)
+    found = scorer.losses(*given, LossConfig(hre_margin=0.4))
+    assert found["margin"].item() == pytest.approx(np.mean(lags), rel=1e-5)
+    assert found["seen"].item() == pytest.approx(method.cross_entropy(own, exact, labels), rel=1e-5)

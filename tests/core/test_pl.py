@@ -61,16 +61,17 @@ def test_it_learns():
 def test_the_loss_is_that_by_hand():
     vectors, (embeddings, _) = tiny.unit_vectors(4, 5), method.regions(6)
     labels = np.array([0, 1, 2, 3, 4, 1])
-    scorer = build_scorer(CONFIG, None)
+    start = build_scorer(CONFIG, None)
     with pytest.raises(ConfigError, match="read_classes"):
-        scorer.tensors()
-    scorer.read_classes(torch.from_numpy(vectors), torch.zeros(0, 8))
-    own = {name: tensor.astype(np.float64) for name, tensor in scorer.tensors().items()}
-    known = vectors.astype(np.float64)
-    np.testing.assert_allclose(known @ own["bend"], known, atol=1e-5)  # where M starts
+        start.tensors()
+    start.read_classes(torch.from_numpy(vectors), torch.zeros(0, 8))
+    bend = start.tensors()["bend"]
+    np.testing.assert_allclose(vectors @ bend, vectors, atol=1e-5)  # where M starts
+    config = dataclasses.replace(CONFIG, center=True)
+    scorer, own, known = method.halves(config, vectors)
     total = 0.0
     for v, y in zip(embeddings.astype(np.float64), labels, strict=True):
-        p = hand(CONFIG, own, v, known, [])
+        p = hand(config, own, v, known, [])
         for c in range(4):
             right = c == y - 1
             chance = p[c] if right else 1 - p[c]

@@ -81,12 +81,10 @@ def test_the_loss_is_that_by_hand():
     vectors, (embeddings, _) = tiny.unit_vectors(7, 5, 12), method.regions(6)
     vectors[1, 8:] = 0
     labels = np.array([0, 1, 2, 3, 7, 1])
-    scorer = build_scorer(CONFIG, None)
-    scorer.read_classes(torch.from_numpy(vectors), torch.zeros(0, 12))
-    own = {name: tensor.astype(np.float64) for name, tensor in scorer.tensors().items()}
+    scorer, own, known = method.halves(CONFIG, vectors)
     values = []
     for v, y in zip(embeddings.astype(np.float64), labels, strict=True):
-        chances = hand(CONFIG, own, v, vectors.astype(np.float64), [])
+        chances = hand(CONFIG, own, v, known, [])
         values.append(-np.log(chances[y - 1] if y else 1 - sum(chances)))
     given = torch.from_numpy(embeddings), torch.from_numpy(labels)
     found = scorer.losses(*given, LossConfig())["seen"]

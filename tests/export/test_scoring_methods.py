@@ -1,6 +1,8 @@
 """Every scoring method from a checkpoint to a bundle: PyTorch, runtime and detector.onnx agree."""
 
 import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ import tiny
 import torch
 
 from export.checks.images import NamedImage
+from export.graphs import scorers
+from export.graphs.scorers import graph_of
 from export.onnx import export_bundle
 from runtime.bundle import open_bundle
 from zsd_core.config import (
@@ -20,11 +24,16 @@ from zsd_core.config import (
     RegionConfig,
     ScoringConfig,
 )
+from zsd_core.errors import ConfigError
 from zsd_core.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from zsd_core.learning.experiment import Config
 from zsd_core.learning.models import ContrastZSD
+from zsd_core.learning.models import scorers as halves
+from zsd_core.scoring import method_names
 
 SCORING = ScoringConfig(**method.SIZES, center=True)
+CORE = Path(__file__).parents[1] / "core"
+ELSEWHERE = {"contrastzsd", "prototypes"}  # test_onnx.py and test_given.py export these
 METHODS = {
     "conse": {"method": "conse"},
     "san": {"method": "cosine", "learned": "san"},
@@ -77,3 +86,23 @@ def test_a_bundle_agrees_with_pytorch(name, tmp_path):
     assert "detector.onnx" in {comparison["artifact"] for comparison in report["comparisons"]}
     bundle = open_bundle(tmp_path / "bundle")
     assert bundle.model_config.scoring.method == scoring.method
+
+
+def test_every_method_is_exported_somewhere_and_has_a_graph_and_a_test_file():
+    here = {values["method"] for values in METHODS.values()}
+    assert here | ELSEWHERE == set(method_names())
+    for name in method_names():
+        assert graph_of(name).WEIGHTS
+        assert name == "contrastzsd" or (CORE / f"test_{name}.py").exists(), name
+
+
+def test_a_method_without_a_graph_or_a_training_half_says_what_to_write(monkeypatch):
+    monkeypatch.setattr(scorers, "check_method", lambda name: name)
+    with pytest.raises(
+        ConfigError, match=r"'ale' has no graph; write export/graphs/scorers/ale.py"
+    ):
+        graph_of("ale")
+    monkeypatch.setattr(halves, "check_method", lambda name: name)
+    config = SimpleNamespace(method="ale", learned="")
+    with pytest.raises(ConfigError, match=r"trains; write zsd_core/learning/models/scorers/ale.py"):
+        halves.build_scorer(config, None)

@@ -36,6 +36,8 @@ __all__ = [
     "check_growth",
     "check_hand",
     "check_learns",
+    "cross_entropy",
+    "halves",
     "regions",
     "unit",
 ]
@@ -91,7 +93,8 @@ def check_hand(config: ScoringConfig, tensors: Tensors, hand: Hand, unseen: int)
     classes = _classes(scorer, config, unseen)
     scores = scorer.score(*regions(11), classes)
     assert scores.shape == (11, 7 + unseen) and scores.dtype == np.float32
-    assert scores.min() >= 0 and scores.max() <= max(1, config.seen_scale)
+    most = max(1, config.seen_scale)
+    assert 0 <= scores.min() and scores.max() <= most, f"scores must lie in [0, {most}]"
     expected = by_hand(config, tensors, hand, 11, unseen)
     np.testing.assert_allclose(scores, expected, rtol=3e-5, atol=1e-7)
     assert scorer.score(*regions(0), classes).shape == (0, 7 + unseen)
@@ -109,7 +112,11 @@ def check_growth(config: ScoringConfig, tensors: Tensors) -> None:
     few = scorer.class_set(NAMES, seen, ["u4", "u0"], vectors[[4, 0]])
     for ours, theirs in ((grown, whole), (kept, few)):
         assert ours.names == theirs.names
-        np.testing.assert_array_equal(ours.prototypes, theirs.prototypes)
+        np.testing.assert_array_equal(
+            ours.prototypes,
+            theirs.prototypes,
+            "a row depends on the rows beside it: multiply with kernels.PackedLinear, not with @",
+        )
         np.testing.assert_array_equal(ours.seen_similarity, theirs.seen_similarity)
 
 
@@ -134,6 +141,8 @@ def check_graph(config: ScoringConfig, tensors: Tensors, unseen: int) -> None:
     builder.add_output(graph.score(op, *inputs, thresholds, weights, config), "scores")
     proto = ir.to_proto(sealed(builder)).SerializeToString()
     session = onnxruntime.InferenceSession(proto, providers=["CPUExecutionProvider"])
+    for prefix in graph.WEIGHTS:
+        assert any(name.startswith(prefix) for name in tensors), f"no tensor begins with {prefix!r}"
     scorer = scorer_for(config, tensors)
     classes = _classes(scorer, config, unseen)
     full = [np.zeros((1, unseen)), classes.seen_similarity, np.eye(unseen)]
@@ -192,6 +201,37 @@ def check_bundle(path: Path, config: ScoringConfig, tensors: Tensors, photo) -> 
     np.testing.assert_array_equal(found.scores, again.scores)
 
 
+def halves(config: ScoringConfig, vectors: NDArray[np.float32]):
+    """A training half, and what the run time has of it: for losses by hand.
+
+    Every weight is away from where it starts, so that a bias, a weight or a centre that one half
+    has and the other has not changes the loss.
+
+    Args:
+        config: one with ``center``, where the method allows it.
+        vectors: of the seen classes, ``(K, E)``.
+
+    Returns:
+        The half; its tensors, and class vectors as the run time sees them, in float64.
+    """
+    torch.manual_seed(3)
+    scorer = build_scorer(config, None)
+    scorer.read_classes(torch.from_numpy(vectors), torch.zeros(0, config.vector_dim))
+    with torch.no_grad():
+        for weight in scorer.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    own = {name: tensor.astype(np.float64) for name, tensor in scorer.tensors().items()}
+    known = vectors.astype(np.float64)
+    return scorer, own, unit(known - own["center"]) if config.center else known
+
+
+def cross_entropy(own: Tensors, embeddings: NDArray[np.float64], labels: NDArray[np.int64]):
+    """Mean loss of ConSE's classifier, in float64, from the tensors of the run time."""
+    logits = embeddings @ own["classifier.weight"].T + own["classifier.bias"]
+    right = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+    return float(np.mean(np.log(np.exp(logits).sum(axis=1)) - right))
+
+
 def check_learns(
     config: ScoringConfig, losses: set[str], options: LossConfig | None = None, steps: int = 60
 ) -> None:
@@ -222,6 +262,7 @@ def check_learns(
         totals.append(total.item())
     assert totals[-1] < 0.8 * totals[0]
     run = scorer_for(config, scorer.tensors())
+    assert set(scorer.tensors()) == set(run.tensors)
     classes = run.class_set(NAMES, seen.numpy(), ["a", "b"], unseen.numpy())
     with torch.no_grad():
         embeddings = visual(features).numpy()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from typing import Any
 
 from torch import nn
 
@@ -39,12 +40,13 @@ def build_scorer(config: ScoringConfig, rpn_background: nn.Parameter | None) -> 
     method = check_method(config.method)
     name, names = config.learned or method, training_names()
     if name not in names:
+        fitting = [one for one in names if _half(one).METHOD == method]
         field = "learned" if config.learned else "method"
-        raise ConfigError(
-            f"ScoringConfig.{field} is {name!r}, which nothing trains; set learned to one of "
-            f"{', '.join(map(repr, names))}{did_you_mean(name, names)}"
-        )
-    make = importlib.import_module(f"zsd_core.learning.models.scorers.{name}").make
+        cure = f"set learned to one of {', '.join(map(repr, fitting))}{did_you_mean(name, fitting)}"
+        if not fitting:
+            cure = f"write zsd_core/learning/models/scorers/{method}.py."
+        raise ConfigError(f"ScoringConfig.{field} is {name!r}, which nothing trains; {cure}")
+    make = _half(name)
     if make.METHOD != method:
         raise ConfigError(
             f"ScoringConfig.learned is {name!r}, which trains the method {make.METHOD!r}, but "
@@ -52,3 +54,8 @@ def build_scorer(config: ScoringConfig, rpn_background: nn.Parameter | None) -> 
         )
     scorer: TrainableScorer = make(config, rpn_background)
     return scorer
+
+
+def _half(name: str) -> Any:
+    """The class of a training half."""
+    return importlib.import_module(f"zsd_core.learning.models.scorers.{name}").make
