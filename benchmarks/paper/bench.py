@@ -16,7 +16,7 @@ DSES wants names with photographs and no boxes (``--words words.json FOLDER``, b
 
 Everything is kept under ``--work``: an interrupted command goes on where it was. The checkpoint
 comes from training with ``training.cache: regions``, whose ``regions.pt`` lies beside it.
-``python -m benchmarks.paper.report`` writes the table. ``--bundles DIR`` makes every system, as its
+``python -m benchmarks.paper.report`` writes the page. ``--bundles DIR`` makes every system, as its
 first seed trained it, a detector of its own there.
 """
 
@@ -214,7 +214,7 @@ def _compare(systems: Sequence[System], runs: Mapping[str, Sequence[Any]]) -> li
             "note": system.note,
             "options": logs[0]["conditions"]["options"],
             "losses": logs[0]["losses"],
-            "classes": {task: logs[0]["results"][task]["classes"] for task in TASKS},
+            "classes": {task: _by_class(logs, task) for task in TASKS},
             "values": {},
             "against": {},
         }
@@ -230,6 +230,18 @@ def _compare(systems: Sequence[System], runs: Mapping[str, Sequence[Any]]) -> li
                 )
         rows.append(row)
     return rows
+
+
+def _by_class(logs: Sequence[Mapping[str, Any]], task: str) -> dict[str, dict[str, Any]]:
+    """Boxes of every unseen class; its AP and recall as mean and deviation over the seeds."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, (boxes, *_) in logs[0]["results"][task]["classes"].items():
+        numbers = np.array([log["results"][task]["classes"][name][1:] for log in logs])
+        spread = numbers.std(axis=0, ddof=1) if len(logs) > 1 else (None, None)
+        pairs = zip(numbers.mean(axis=0), spread, strict=True)
+        ap, recall = ([round(float(mean), 2), s and round(float(s), 2)] for mean, s in pairs)
+        found[name] = {"boxes": boxes, "AP": ap, "recall": recall}
+    return found
 
 
 def _points(logs: Sequence[Mapping[str, Any]], key: str) -> list[float]:

@@ -90,10 +90,11 @@ def causes(vectors: Sequence[str] = ()) -> list[Cause]:
             "temperature of S 1 in the place of 0.05",
             _of(OWN, **{SCORING + "similarity_temperature": 1.0}),
         ),
-        Cause(
+        Cause("no-center", "class vectors not centred", _of(OWN, **{SCORING + "center": False})),
+        Cause(  # once centred, the mean is zero
             "mean",
-            "a_0 fixed: the mean of the seen vectors",
-            _of(OWN, **{SCORING + "background": "mean"}),
+            "not centred, a_0 fixed: the mean of the seen vectors",
+            _of(OWN, **{SCORING + "center": False, SCORING + "background": "mean"}),
         ),
         Cause("no-unseen", "g_u without a loss", _of(OWN, loss__unseen_weight=0.0)),
         Cause("dropout", "half of f dropped in training", _of(OWN, training__dropout=0.5)),
@@ -208,8 +209,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json and len(rows) == len(asked):
         held = rows[0]["draws"]
         told = {
-            "photographs": f"{'/'.join(str(draw['images']) for draw in held)} photographs",
-            "what": f"trained on {len(kept.labels)} regions of {len(kept.owners.unique())}",
+            "photographs": f"{'/'.join(str(draw['images']) for draw in held)} photographs that "
+            "trained nothing (a number for each draw)",
+            "what": f"trained on the {len(kept.labels):,} regions of "
+            f"{len(kept.owners.unique()):,} photographs, less those that show such a class",
         }
         write_values(args.json, {"conditions": material.conditions, **told, "rows": rows})
     for row in rows:

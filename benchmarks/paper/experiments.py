@@ -16,8 +16,8 @@ the training's; trunk, proposals and box regression have seen them.
 With ``--machine-boxes`` the annotations are a machine's: more photographs, and worse labels. These
 logs too go to a folder of their own.
 
-``--list`` shows the runs. ``python -m benchmarks.paper.report`` turns the logs into tables and
-figures.
+``--list`` shows the runs. ``python -m benchmarks.paper.experiments_page`` turns the logs into
+tables and figures.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ __all__ = [
     "SWEEP",
     "VOC",
     "VOC_BY_CLASS",
-    "zsd_map",
 ]
 
 SWEEP = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # figure 3: of lambda and of beta
@@ -195,10 +194,3 @@ ABLATIONS = {
     "without RCCL_u": (61.2, 61.0, 30.6, 40.8),
     "ContrastZSD": (65.7, 63.2, 46.5, 53.6),
 }
-
-
-def zsd_map(split: str) -> dict[str, float | None]:
-    """ZSD mAP@0.5 of every system on a split of the paper; empty for another one."""
-    if split == "voc_16_4":
-        return {name: values[1] for name, values in VOC.items()}
-    return {name: values[-1] for name, values in COCO_ZSD.get(split, {}).items()}

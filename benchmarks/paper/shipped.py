@@ -99,7 +99,11 @@ def checkpoint_of(bundle: Bundle, config: Config) -> Checkpoint:
         seen=seen,
         unseen=unseen,
         vectors=vectors.numpy(),
-        training={"seconds": 0.0, "bundle": bundle.name},
+        training={
+            "seconds": 0.0,
+            "bundle": bundle.name,
+            "counts": bundle.manifest["training"].get("counts", {}),
+        },
         state={"position": dataclasses.asdict(Position(phase=config.training.trunk_phases))},
     )
 

@@ -21,7 +21,7 @@ class System:
         name: of its runs.
         title: in tables.
         options: ``section.field`` of the experiment to value, over the checkpoint's.
-        tried: options that ``--choose`` tries on seen classes that play unseen ones, each with its
+        tried: options that the bench tries on seen classes that play unseen ones, each with its
             values; the first value of each is the default.
         words: names with photographs and no boxes are classes of the training too.
         vectors: key of ``--vectors``; "" takes the checkpoint's class vectors.

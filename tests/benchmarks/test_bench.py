@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from itertools import pairwise
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -21,10 +22,12 @@ from zsd_core.errors import DataError
 from zsd_core.learning import balance
 from zsd_core.learning.checkpoint import load_checkpoint
 from zsd_core.learning.data.read import read_dataset
-from zsd_core.learning.experiment import Config
+from zsd_core.learning.experiment import Config, load_config
 from zsd_core.learning.models.efficientnet_lite import EfficientNetLite
 from zsd_core.learning.training.kept import describe_photographs, load_regions
 from zsd_core.train import main as train
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -205,9 +208,15 @@ def test_causes_change_one_thing_and_resume(world, few, tmp_path, capsys):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(causes, "trained", never)
         assert causes.main(command) == 0
-    names = [one.name for one in causes.causes(["glove"])]
-    assert len(set(names)) == len(names) and "vectors-glove" in names
     capsys.readouterr()
+
+
+def test_every_cause_is_an_option_of_the_recipe_that_it_is_for():
+    recipe, rows = load_config(ROOT / "configs/coco48.yaml"), causes.causes(["glove"])
+    names = [one.name for one in rows]
+    assert len(set(names)) == len(names) and "vectors-glove" in names
+    for one in rows:
+        with_options(recipe, one.system.options)
 
 
 def test_systems_whose_data_are_missing_are_left_out_or_refused(world, tmp_path, capsys):

@@ -10,7 +10,8 @@ import pytest
 import shapes
 import torch
 
-from benchmarks.paper import experiments, published, report, runs
+from benchmarks.paper import experiments, published, runs
+from benchmarks.paper import experiments_page as page
 from benchmarks.paper import logs as log_files
 from zsd_core.errors import ConfigError
 from zsd_core.learning import balance
@@ -73,9 +74,9 @@ def test_the_grid_holds_the_papers_comparisons_and_every_option_exists():
     assert len(names) == len(runs.RUNS)
     for value in (0.2, 0.4, 0.6, 0.8, 1):
         assert {f"lambda-{value:g}", f"beta-{value:g}"} <= names
-    assert {ablation for _, _, ablation in report.SWEEPS.values()} <= names
-    assert set(report.METHODS.values()) | set(report.VARIANTS.values()) <= names
-    assert set(report.OTHERS.values()) <= names
+    assert {ablation for _, _, ablation in page.SWEEPS.values()} <= names
+    assert set(page.METHODS.values()) | set(page.VARIANTS.values()) <= names
+    assert set(page.OTHERS.values()) <= names
     for run in runs.RUNS:
         changed = runs.with_options(Config(), run.options)
         assert (changed != Config()) == (bool(run.options) and run.name not in UNCHANGED), run
@@ -133,8 +134,8 @@ def test_a_machines_boxes_are_kept_apart_and_named(command, tmp_path):
     assert experiments.main([*arguments, "--only", "contrastzsd"]) == 0
     (folder,) = (tmp_path / "logs").iterdir()
     assert folder.name == "split_machine"
-    assert report.main([str(tmp_path / "logs"), "--output", str(tmp_path / "report.md")]) == 0
-    text = (tmp_path / "report.md").read_text()
+    assert page.main([str(tmp_path / "logs"), "--output", str(tmp_path / "experiments.md")]) == 0
+    text = (tmp_path / "experiments.md").read_text()
     assert log_files.MACHINE in text.replace("\n", " ")
     assert "Figure" not in text
 
@@ -258,7 +259,7 @@ def fake(run, seed, value):
     return log
 
 
-def test_the_report_holds_means_links_and_pictures(tmp_path):
+def test_the_page_holds_means_links_and_pictures(tmp_path):
     folder = tmp_path / "logs/coco_48_17"
     folder.mkdir(parents=True)
     sweeps = (("lambda-0.4", 15), ("lambda-0.8", 16), ("beta-0.4", 17), ("beta-0.8", 18))
@@ -268,8 +269,8 @@ def test_the_report_holds_means_links_and_pictures(tmp_path):
             path.write_text(json.dumps(fake(run, seed, start + 2 * seed)))
     dead = {"run": "relu", "seed": 0, "steps": 5, "dead": "g_s is dead", "command": "again"}
     (folder / "relu-seed0.json").write_text(json.dumps(dead))
-    output = tmp_path / "docs/report.md"
-    assert report.main([str(tmp_path / "logs"), "--output", str(output)]) == 0
+    output = tmp_path / "docs/experiments.md"
+    assert page.main([str(tmp_path / "logs"), "--output", str(output)]) == 0
     text = output.read_text()
     assert "| **ContrastZSD, ours** | 21.0 ± 1.4 | 21.0 ± 1.4 |" in text
     assert "| **ConSE-ZSD, ours** | 4.0 ± 1.4 |" in text
@@ -279,7 +280,7 @@ def test_the_report_holds_means_links_and_pictures(tmp_path):
     assert "python -m benchmarks.paper.experiments" in text and "benchmarks.experiments" not in text
     for number in range(1, 7):
         assert f"## Table {number}" in text
-    links = re.findall(r"\]\((?!training|reproduce|verification)([^)]+)\)", text)
+    links = re.findall(r"\]\((?!training|reproduce|verification|report)([^)]+)\)", text)
     assert len(links) > 10
     for link in links:
         assert (output.parent / link).resolve().exists(), link
@@ -287,13 +288,13 @@ def test_the_report_holds_means_links_and_pictures(tmp_path):
         assert (output.parent / f"images/{name}-coco_48_17.png").stat().st_size > 1000
     (folder / "beta-0.8-seed0.json").unlink()
     (folder / "beta-0.8-seed1.json").unlink()
-    assert report.main([str(tmp_path / "logs"), "--output", str(output)]) == 0
+    assert page.main([str(tmp_path / "logs"), "--output", str(output)]) == 0
     assert "Figure 3: sweeps on coco_48_17\n\nNot run." in output.read_text()  # one point is none
     again = output.read_text()
-    assert report.main([str(tmp_path / "logs"), "--output", str(output)]) == 0
+    assert page.main([str(tmp_path / "logs"), "--output", str(output)]) == 0
     assert output.read_text() == again
     archive = shutil.make_archive(str(output.parent / "logs"), "zip", tmp_path / "logs")
-    assert report.main([archive, "--output", str(output)]) == 0
+    assert page.main([archive, "--output", str(output)]) == 0
     text = output.read_text()
     assert "in [logs.zip](logs.zip)" in text and "seed1.json)" not in text
     assert "| **ContrastZSD, ours** | 21.0 ± 1.4 | 21.0 ± 1.4 |" in text
@@ -316,8 +317,8 @@ def test_a_sweep_holds_the_checkpoints_own_point(tmp_path, monkeypatch, loss):
         log = fake(run, 1, value) | ({"loss": loss} if loss else {})
         (folder / f"{run}-seed1.json").write_text(json.dumps(log))
     drawn = {}
-    monkeypatch.setattr(report.figures, "sweeps", lambda points, _: drawn.update(points))
-    assert report.main([str(tmp_path / "logs"), "--output", str(tmp_path / "report.md")]) == 0
+    monkeypatch.setattr(page.figures, "sweeps", lambda points, _: drawn.update(points))
+    assert page.main([str(tmp_path / "logs"), "--output", str(tmp_path / "experiments.md")]) == 0
     found = {t: {x: v["ZSD"] for x, v in p.items() if v["ZSD"]} for t, p in drawn.items()}
     if loss:
         assert found["λ"] == {0.4: [15], 0.6: [20], 0.8: [16]}
@@ -325,15 +326,15 @@ def test_a_sweep_holds_the_checkpoints_own_point(tmp_path, monkeypatch, loss):
     else:  # logs of before the weights were recorded: the defaults
         assert found["λ"] == {0.2: [20], 0.4: [15], 0.6: [1], 0.8: [16]}
         assert found["β"] == {0.4: [17], 0.5: [20], 0.6: [18]}
-    assert "contrastzsd [1]" in (tmp_path / "report.md").read_text()
+    assert "contrastzsd [1]" in (tmp_path / "experiments.md").read_text()
 
 
 def test_logs_that_are_none_are_named(tmp_path, capsys):
-    assert report.main([str(tmp_path / "none"), "--output", str(tmp_path / "r.md")]) == 1
+    assert page.main([str(tmp_path / "none"), "--output", str(tmp_path / "r.md")]) == 1
     (tmp_path / "logs/x").mkdir(parents=True)
     for text in ("{}", "[]", "{", '{"run": "conse", "steps": 1, "command": ""}'):
         (tmp_path / "logs/x/a.json").write_text(text)
-        assert report.main([str(tmp_path / "logs"), "--output", str(tmp_path / "r.md")]) == 1
+        assert page.main([str(tmp_path / "logs"), "--output", str(tmp_path / "r.md")]) == 1
         assert "a.json is no log of benchmarks.paper.experiments" in capsys.readouterr().err
 
 
@@ -343,8 +344,8 @@ def test_places_that_cannot_be_written_are_sentences(command, tmp_path, capsys):
     assert experiments.main([*command, "--output", place, "--only", "relu"]) == 1
     assert f"error: cannot write {place}/" in capsys.readouterr().err
     (tmp_path / "logs").mkdir()
-    assert report.main([str(tmp_path / "logs"), "--output", f"{place}/report.md"]) == 1
-    assert f"error: cannot write {place}/report.md" in capsys.readouterr().err
+    assert page.main([str(tmp_path / "logs"), "--output", f"{place}/experiments.md"]) == 1
+    assert f"error: cannot write {place}/experiments.md" in capsys.readouterr().err
 
 
 def test_the_papers_numbers_are_consistent():
@@ -359,12 +360,10 @@ def test_the_papers_numbers_are_consistent():
             assert published.VOC[method][1] == mean
 
 
-def test_the_report_of_the_documents_is_that_of_its_logs(tmp_path, monkeypatch):
-    for name in report.figures.__all__:
-        monkeypatch.setattr(report.figures, name, lambda *_: None)
+def test_the_page_of_the_documents_is_that_of_its_logs(tmp_path, monkeypatch):
+    for name in page.figures.__all__:
+        monkeypatch.setattr(page.figures, name, lambda *_: None)
     shutil.copyfile(ROOT / "docs/logs.zip", tmp_path / "logs.zip")
-    measured = [ROOT / f"docs/measurements/{name}.json" for name in ("systems", "systems_65_15")]
-    systems = ["--systems", *map(str, measured)]
-    place = ["--output", str(tmp_path / "report.md")]
-    assert report.main([str(tmp_path / "logs.zip"), *systems, *place]) == 0
-    assert (tmp_path / "report.md").read_text() == (ROOT / "docs/report.md").read_text()
+    place = ["--output", str(tmp_path / "experiments.md")]
+    assert page.main([str(tmp_path / "logs.zip"), *place]) == 0
+    assert (tmp_path / "experiments.md").read_text() == (ROOT / "docs/experiments.md").read_text()

@@ -104,5 +104,5 @@ def test_a_method_without_a_graph_or_a_training_half_says_what_to_write(monkeypa
         graph_of("ale")
     monkeypatch.setattr(halves, "check_method", lambda name: name)
     config = SimpleNamespace(method="ale", learned="")
-    with pytest.raises(ConfigError, match=r"trains; write zsd_core/learning/models/scorers/ale.py"):
+    with pytest.raises(ConfigError, match=r"trained: 'blc',.*write zsd_core/.*/scorers/ale.py"):
         halves.build_scorer(config, None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -47,8 +49,14 @@ def test_what_is_saved_is_loaded(checkpoint, tmp_path):
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["last.pt"]
 
 
-def test_loading_draws_no_random_numbers(checkpoint, tmp_path):
-    save_checkpoint(checkpoint, tmp_path / "last.pt")
+@pytest.mark.parametrize("method", ["contrastzsd", "conse", "hre"])
+def test_loading_draws_no_random_numbers(checkpoint, tmp_path, method):
+    scoring = dataclasses.replace(checkpoint.config.model.scoring, method=method)
+    model = dataclasses.replace(checkpoint.config.model, scoring=scoring)
+    network = ContrastZSD(model)
+    network.scorer.read_classes(*torch.from_numpy(checkpoint.vectors).split([2, 1]))
+    made = dataclasses.replace(checkpoint, config=Config(model=model), model=network)
+    save_checkpoint(made, tmp_path / "last.pt")
     before = torch.get_rng_state()
     load_checkpoint(tmp_path / "last.pt")
     assert torch.equal(torch.get_rng_state(), before)

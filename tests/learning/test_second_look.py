@@ -12,6 +12,7 @@ import zsd_core.learning.training.cached
 import zsd_core.learning.training.run
 from zsd_core.learning.checkpoint import load_checkpoint
 from zsd_core.learning.models.efficientnet_lite import EfficientNetLite
+from zsd_core.learning.training.cached import has_bfloat16
 from zsd_core.train import main
 
 OPTIONS = [
@@ -90,7 +91,8 @@ def test_kept_maps_are_read_again_and_damaged_ones_are_an_error(
     (output / "last.pt").unlink()
     assert run(config, output, "--max-steps", "1") == 0
     said = capsys.readouterr().err
-    assert "kept maps" in said and "bfloat16" not in said  # which the maps were made with
+    assert "kept maps" in said and "give training.bfloat16=false" in said
+    assert isinstance(has_bfloat16(), bool)
     (output / "last.pt").unlink()
     (output / "maps.pt").write_bytes(b"no maps")
     assert run(config, output, "--max-steps", "1") == 1

@@ -161,7 +161,9 @@ RULES: dict[str, Run | Elsewhere | Cannot] = {
         "main([",
         "needs WordNet and the weights of MiniLM, downloads",
     ),
-    r"scripts/coco48-data": Cannot("needs COCO's photographs and a detector, both downloads"),
+    r"scripts/coco48-data": Elsewhere(
+        "tests/project/test_coco48_data.py", "run(", "needs COCO's photographs; the test makes some"
+    ),
     r"tensorboard": Cannot("a program of others that runs until it is stopped"),
     r"python -m (export|runtime)\.\w+ .*runs/": Cannot("needs a trained model of the reader"),
     r"python -m export\.calibrate(_examples)? open/": Elsewhere(
@@ -184,6 +186,18 @@ RULES: dict[str, Run | Elsewhere | Cannot] = {
     # ---------------------------------------------------------------- the paper's comparisons
     r"python -m benchmarks\.paper\.bench": Elsewhere(
         "tests/benchmarks/test_bench.py", "bench.main(", "trains every system"
+    ),
+    r"python -m benchmarks\.paper\.report": Elsewhere(
+        "tests/benchmarks/test_report.py", "main([*found", "the test writes the page anew"
+    ),
+    r"python -m benchmarks\.paper\.experiments_page": Elsewhere(
+        "tests/benchmarks/test_experiments.py", "page.main(", "the test writes the page anew"
+    ),
+    r"python -m benchmarks\.paper\.causes": Elsewhere(
+        "tests/benchmarks/test_bench.py", "causes.main(", "trains many systems"
+    ),
+    r"python -m benchmarks\.paper\.shipped": Elsewhere(
+        "tests/benchmarks/test_bench.py", "shipped.main(", "minutes"
     ),
     r"python -m benchmarks\.paper\.|\(cd logs": Elsewhere(
         "tests/benchmarks/test_experiments.py",

@@ -151,7 +151,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 class _NoStart(TorchFunctionMode):
-    """Gives new weights no random start, which takes most of the time: others follow."""
+    """Skips the random start of new weights, which those of the file replace."""
 
     def __torch_function__(
         self,
@@ -193,7 +193,7 @@ def _model(
         )
     with _NoStart(), torch.random.fork_rng(devices=[]):
         model = ContrastZSD(config)
-    model.scorer.read_classes(vectors[:seen], vectors[seen:])
+        model.scorer.read_classes(vectors[:seen], vectors[seen:])
     try:
         model.load_state_dict(state)
     except (RuntimeError, TypeError) as error:  # names or types that do not fit

@@ -46,10 +46,9 @@ Columns = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor computes convolutions in bfloat16 at least as fast as in float32."""
-    return torch.backends.mkldnn.is_available() and bool(
-        torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    """Whether PyTorch's oneDNN has convolutions in bfloat16 for this processor."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return torch.backends.mkldnn.is_available() and (supported is None or bool(supported()))
 
 
 class CachedProposals:
@@ -85,6 +84,8 @@ class CachedProposals:
         torch.manual_seed(self.config.training.seed)  # whatever options of the heads have drawn
 
     def _make_maps(self) -> None:
+        if self.config.training.bfloat16 and self.device.type == "cpu" and not has_bfloat16():
+            print(SLOW_BFLOAT16, file=sys.stderr)
         keep = self.config.training.keep_maps
         fingerprint = self._fingerprint() if keep else ""
         if keep and self.file.exists():
@@ -100,8 +101,6 @@ class CachedProposals:
                 self.maps, self.targets = maps, [Target(*values) for values in targets]
                 return
             print(f"{self.file} holds other maps than these options keep", file=sys.stderr)
-        if self.config.training.bfloat16 and not has_bfloat16():
-            print(SLOW_BFLOAT16, file=sys.stderr)
         versions = self.config.training.versions
         for maps, target in self.run_backbone("keep backbone maps", versions):
             self.maps.append({s: maps[s].half() for s in self.config.model.proposals.levels})
