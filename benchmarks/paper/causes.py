@@ -199,7 +199,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                     measured = _measured(*benches[draw], cause, draw, words)
                     log = {"conditions": wanted, **measured}
                     write_values(path, log)
-                logs.setdefault(cause.name, []).append(log)
+                shown = {key: value for key, value in log.items() if key != "conditions"}
+                logs.setdefault(cause.name, []).append(shown)  # without the names of folders
                 progress.advance(values={"last": cause.name})
     rows: list[dict[str, Any]] = [
         {"name": c.name, "title": c.title, "steps": _steps(c, args.steps), "draws": logs[c.name]}

@@ -12,6 +12,7 @@ import shapes
 import torch
 
 from benchmarks.paper import bench, bundles, causes, described, outside, shipped, trials, words
+from benchmarks.paper.report import read_conclusions, read_results, report
 from benchmarks.paper.runs import with_options
 from benchmarks.paper.systems import OWN, SYSTEMS
 from benchmarks.paper.trials import EVALUATED
@@ -97,6 +98,17 @@ def test_every_system_runs_and_the_bench_resumes(world, few, tmp_path, monkeypat
         assert theirs["mAP"] == pytest.approx(ours["mAP"], abs=0.1)
         assert theirs["recall"] == pytest.approx(ours["recall"], abs=0.1)
         assert third["mAP"] == pytest.approx(ours["mAP"], abs=0.1)
+    split, logs = result["split"], tmp_path / "work" / result["split"]
+    told = [json.loads((logs / f"blc-seed{s}.json").read_text()) for s in (0, 1)]
+    name, (boxes, *_) = next(iter(told[0]["results"]["gzsd"]["classes"].items()))
+    recalls = [log["results"]["gzsd"]["classes"][name][2] for log in told]
+    blc = next(row for row in result["systems"] if row["name"] == "blc")
+    found = blc["classes"]["gzsd"][name]
+    assert found["boxes"] == boxes
+    expected = [np.mean(recalls), np.std(recalls, ddof=1)]
+    assert found["recall"] == pytest.approx(expected, abs=0.006)
+    page = report(read_results([tmp_path / "all.json"]), None, read_conclusions(None))
+    assert f"| {split} |" in page and page.count("| BLC |") == 2 and result["bundles"] is None
 
     def never(*_, **__):
         raise AssertionError("nothing is trained twice")
@@ -123,6 +135,9 @@ def test_a_system_becomes_a_detector(world, few, tmp_path, monkeypatch):
         assert row[other]["matched"] >= 0.99 * row["detections"]
         assert 0 <= row[other]["largest"] < 1e-4
     assert row["added"] > 0
+    (told,) = (tmp_path / "work").glob("*/systems.json")
+    result = json.loads(told.read_text())
+    assert result["bundles"] == {"images": 1, "rows": [row]}
     bundle = open_bundle(made / "blc")
     assert bundle.model_config.scoring.method == "blc"
     assert "trains it: 2 steps" in bundle.file("MODEL_CARD.md").read_text().replace("\n", " ")

@@ -67,6 +67,17 @@ def test_networks_of_arrays_do_what_the_modules_do():
         np.testing.assert_array_equal(array, tensor.numpy())
 
 
+@pytest.mark.parametrize("levels", [(16_000_000_000,), (8, 64)])
+def test_a_map_that_the_backbone_does_not_have_is_named(levels):
+    with pytest.raises(
+        ConfigError, match=r"levels is \(.*\), but the backbone has maps of strides"
+    ):
+        ContrastZSD(config(levels=levels))
+    other = dataclasses.replace(config(), regions=RegionConfig(stride=12))
+    with pytest.raises(ConfigError, match=r"RegionConfig.stride is \(12,\), but .* 1, 2, 4, 8, 16"):
+        ContrastZSD(other)
+
+
 @pytest.mark.parametrize("levels", [(8,), (8, 16), (4, 8, 16)])
 @pytest.mark.parametrize("stride", [8, 16])
 def test_the_proposal_network_reads_any_levels(levels, stride):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from zsd_core.config import ModelConfig, ProposalConfig
 from zsd_core.learning.models.backbone import Backbone
+from zsd_core.options import check_option
 
 __all__ = ["RegionProposalNetwork", "Trunk"]
 
@@ -118,11 +119,18 @@ class Trunk(nn.Module):
     def __init__(self, config: ModelConfig, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
+        self.regions = config.regions
+        self.source_stride = 32 if config.regions.conv5 == "map" else config.regions.stride
+        for field, wanted in (
+            ("ProposalConfig.levels", config.proposals.levels),
+            ("RegionConfig.stride", (self.source_stride,)),
+        ):
+            present = set(wanted) <= set(backbone.channels)
+            offered = ", ".join(map(str, sorted(backbone.channels)))
+            check_option(present, field, wanted, f"but the backbone has maps of strides {offered}")
         self.rpn = RegionProposalNetwork(
             config.proposals, backbone.channels, config.scoring.vector_dim
         )
-        self.regions = config.regions
-        self.source_stride = 32 if config.regions.conv5 == "map" else config.regions.stride
         self.channels = backbone.channels[self.source_stride]
         if config.regions.box_hidden:
             self.channels += config.proposals.channels
