@@ -25,7 +25,7 @@ from benchmarks.paper.report_parts import (
     outside_part,
     tests_part,
 )
-from benchmarks.paper.systems_table import SPLITS, in_short, paper_tables
+from benchmarks.paper.systems_table import in_short, paper_tables, split_title
 from zsd_core.commands import command, new_parser
 from zsd_core.errors import DataError
 from zsd_core.files import prepare_files
@@ -149,7 +149,7 @@ def _leaks(results: dict[str, dict[str, Any]]) -> str:
     """Why no detector serves two splits."""
     first, *others = results
     said = [
-        f"{SPLITS.get(other, other)} {', '.join(names)}"
+        f"{split_title(other)} {', '.join(names)}"
         for other in others
         if (names := leaks(first, other))
     ]
@@ -157,7 +157,7 @@ def _leaks(results: dict[str, dict[str, Any]]) -> str:
         return ""
     return (
         "Every split has a detector of its own, since the proposal network of "
-        f"{SPLITS.get(first, first)} has learned unseen classes of the others: "
+        f"{split_title(first)} has learned unseen classes of the others: "
         f"of {'; of '.join(said)}."
     )
 

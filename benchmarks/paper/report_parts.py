@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.paper.systems_table import SPLITS, Results, markdown
+from benchmarks.paper.systems_table import Results, markdown, split_title
 from zsd_core.errors import DataError
 from zsd_core.learning.data.splits import load_split, split_names
 
@@ -49,7 +49,7 @@ def tests_part(results: Results) -> str:
         passes = f"{training['passes']} + {training['trunk_passes']} with the backbone"
         table.append(
             [
-                SPLITS.get(split, split),
+                split_title(split),
                 _count(training["photographs"], "photographs"),
                 passes if training["trunk_passes"] else str(training["passes"]),
                 *(str(n) for n in (tests["zsd"]["images"], tests["zsd"]["boxes"])),
@@ -60,7 +60,7 @@ def tests_part(results: Results) -> str:
     for split, result in results.items():
         rule = load_split(split).zsd_images if split in split_names() else None
         if rule and result.get("zsd_images", rule) != rule:
-            parts.append(BESIDE_SEEN.format(split=SPLITS.get(split, split)))
+            parts.append(BESIDE_SEEN.format(split=split_title(split)))
     return "\n\n".join(parts)
 
 
@@ -80,7 +80,7 @@ def options_part(results: Results) -> str:
     parts = ["How each system differs from its original:", listed, OPTIONS_HEAD]
     for split, result in results.items():
         lines = [_options(row, result["chosen"].get(row["name"], [])) for row in result["systems"]]
-        parts.append(f"### {SPLITS.get(split, split)}\n\n" + "\n".join(lines))
+        parts.append(f"### {split_title(split)}\n\n" + "\n".join(lines))
     return "\n\n".join(parts)
 
 
@@ -108,7 +108,7 @@ def outside_part(results: Results) -> str:
         for judge in ("ours", "pycocotools", "torchmetrics"):
             found = [judged["tasks"][task][judge].get(number) for task, number in numbers]
             cells = ["-" if value is None else f"{value:.2f}" for value in found]
-            table.append([f"{SPLITS.get(split, split)}, {run}", judge, *cells])
+            table.append([f"{split_title(split)}, {run}", judge, *cells])
     return markdown(table, 2) if len(table) > 1 else ""
 
 
@@ -126,7 +126,7 @@ def bundles_part(results: Results) -> str:
         counts = [len(rows), made["images"], sum(row["detections"] for row in rows)]
         counts += [sum(row[name]["matched"] for row in rows) for name in others]
         cells = [*map(str, counts), f"{largest:.0e}", f"{min(added)} to {max(added)}"]
-        table.append([SPLITS.get(split, split), *cells])
+        table.append([split_title(split), *cells])
     return f"{BUNDLES_HEAD}\n\n{markdown(table)}" if len(table) > 1 else ""
 
 

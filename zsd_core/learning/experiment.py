@@ -148,7 +148,7 @@ class TrainingConfig:
         head_batch: regions per step, likewise.
         amp: automatic mixed precision on a GPU; losses stay float32.
         bfloat16: the proposal network's convolutions run in bfloat16 on a CPU, with ``cache:
-            regions``: ten times faster where the CPU has AMX, thirty times slower without AVX-512.
+            regions``: ten times faster where the CPU has AMX, many times slower without AVX-512.
         workers: processes that read images.
     """
 

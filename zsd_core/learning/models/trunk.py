@@ -121,12 +121,12 @@ class Trunk(nn.Module):
         self.backbone = backbone
         self.regions = config.regions
         self.source_stride = 32 if config.regions.conv5 == "map" else config.regions.stride
+        offered = ", ".join(map(str, sorted(backbone.channels)))
         for field, wanted in (
             ("ProposalConfig.levels", config.proposals.levels),
             ("RegionConfig.stride", (self.source_stride,)),
         ):
             present = set(wanted) <= set(backbone.channels)
-            offered = ", ".join(map(str, sorted(backbone.channels)))
             check_option(present, field, wanted, f"but the backbone has maps of strides {offered}")
         self.rpn = RegionProposalNetwork(
             config.proposals, backbone.channels, config.scoring.vector_dim

@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 SLOW_BFLOAT16 = (
-    "training.bfloat16: this processor has no instructions for bfloat16 and may take thirty times "
+    "training.bfloat16: this processor has no instructions for bfloat16 and may take many times "
     "as long as in float32; stop (Ctrl+C), and give training.bfloat16=false"
 )
 Losses = dict[str, Tensor]

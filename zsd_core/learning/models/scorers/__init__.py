@@ -42,9 +42,10 @@ def build_scorer(config: ScoringConfig, rpn_background: nn.Parameter | None) -> 
     if name not in names:
         fitting = [one for one in names if _half(one).METHOD == method]
         field = "learned" if config.learned else "method"
-        nearest = did_you_mean(name, fitting) or "."
-        cure = f"set learned to one of {', '.join(map(repr, fitting))}{nearest}"
-        if not fitting:
+        if fitting:
+            nearest = did_you_mean(name, fitting) or "."
+            cure = f"set learned to one of {', '.join(map(repr, fitting))}{nearest}"
+        else:
             others = sorted({_half(one).METHOD for one in names})
             cure = (
                 f"choose a method that is trained: {', '.join(map(repr, others))}; or, for a new "
