@@ -89,14 +89,15 @@ def _check_plain(value: Any) -> None:
     for _ in range(DEEPEST):
         below: list[Any] = []
         for item in level:
-            if isinstance(item, dict):
+            kind = type(item)  # those that json.loads makes
+            if kind is str:
+                item.encode()  # UnicodeEncodeError is a ValueError
+            elif kind is dict:
                 below += item.keys()
                 below += item.values()
-            elif isinstance(item, list):
+            elif kind is list:
                 below += item
-            elif isinstance(item, str):
-                item.encode()  # UnicodeEncodeError is a ValueError
-            elif isinstance(item, float) and item in (float("inf"), -float("inf")):
+            elif kind is float and math.isinf(item):
                 raise ValueError("a number is too large")
         if not below:
             return

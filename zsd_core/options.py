@@ -85,12 +85,18 @@ def _hints(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
+@cache
+def _taken_apart(hint: Any) -> tuple[bool, Any, tuple[Any, ...]]:
+    """Whether a type is a dataclass, its origin, and its arguments."""
+    return dataclasses.is_dataclass(hint), typing.get_origin(hint), typing.get_args(hint)
+
+
 def _convert(hint: Any, value: Any, where: str) -> Any:
     if type(value) is hint and hint in (bool, int, str):  # most values, and nothing to check
         return value
-    if dataclasses.is_dataclass(hint):
-        return from_mapping(typing.cast(type[Any], hint), value, where)
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    nested, origin, arguments = _taken_apart(hint)
+    if nested:
+        return from_mapping(hint, value, where)
     if origin is Literal:
         check_option(
             value in arguments, where, value, f"must be one of {', '.join(map(repr, arguments))}"
