@@ -2,11 +2,15 @@
 
     pip install atheris
     python -m benchmarks.trust.guided manifest --seconds 60
+    python -m benchmarks.trust.guided manifest --seconds 600 --keep
+    python -m benchmarks.trust.guided zip --keep --json out/guided.json
 
 It goes on until the time is over or an input gives a raw exception or a wrong result, whose bytes
 are then written beside the corpus, as ``crash-*``; ``--again FILE`` tries such a file once more. An
-input is the content of one file, as a stranger would write it; hashes fit. The inputs that
-``benchmarks.trust`` makes are the seeds.
+input is the content of one file, as a stranger would write it; hashes fit. It starts from a good
+file and from what earlier runs kept: ``--keep`` puts the inputs that reach new code into the
+repository, where every test run loads them again. ``--json`` adds the run to those before, and
+``--markdown`` fills the table of a page.
 """
 
 from __future__ import annotations
@@ -14,15 +18,23 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib
+import multiprocessing
 import os
 import random
 import sys
 import tempfile
+import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
+from typing import Any
 
+from benchmarks.measure import conditions, markdown, write_rows
 from benchmarks.trust.attempts import refusal
+from benchmarks.trust.corpora import read_corpus, write_corpus
+from benchmarks.trust.table import duration, read_rows
+from export.writing.markdown import fill_slot, find_slot
 from zsd_core.commands import command, new_parser, print_error
 from zsd_core.errors import DataError, MissingPackageError, ZsdError
 from zsd_core.files import prepare_files
@@ -34,6 +46,7 @@ LOADERS = (
     *("checkpoint", "class-names", "coco", "configuration", "manifest", "network", "scorer"),
     *("tokenizer", "vectors-csv", "vectors-text", "vocabulary", "zip"),
 )
+SLOT = "guided"
 MEASURED = ["runtime", "zsd_core", "zipfile"]  # packages whose coverage guides
 
 
@@ -49,6 +62,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="FOLDER",
         help="inputs that reach new code are read and kept here (out/fuzz/LOADER)",
     )
+    add("--keep", action="store_true", help="keep the inputs of the corpus in the repository")
+    add("--json", type=Path, metavar="FILE", help="read rows of earlier runs, add this one")
+    add("--markdown", type=Path, metavar="FILE", help=f"fill the slot {SLOT!r} of this page")
     add("--again", type=Path, metavar="FILE", help="try this input alone")
     args = parser.parse_args(argv)
     if args.seconds < 1:
@@ -70,8 +86,54 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.again:
             return _again(args.loader, Path(folder), args.again)
         corpus = args.corpus or Path("out") / "fuzz" / args.loader
-        prepare_files(corpus / "seed")
-        return _fuzz(args.loader, Path(folder) / "work", args.seconds, corpus)
+        prepare_files(corpus / "seed", args.json)
+        if args.markdown:
+            find_slot(args.markdown, SLOT)
+        rows = read_rows(args.json)
+        for name, data in read_corpus(args.loader).items():
+            (corpus / name).write_bytes(data)
+        started = time.monotonic()
+        inputs, fault = _fuzz(args.loader, Path(folder) / "work", args.seconds, corpus)
+        seconds = time.monotonic() - started
+    kept = write_corpus(args.loader, corpus) if args.keep else len(read_corpus(args.loader))
+    rows[args.loader] = _row(args.loader, inputs, seconds, kept, fault, rows.get(args.loader))
+    if args.json:
+        write_rows(args.json, [rows[name] for name in LOADERS if name in rows])
+    shown = _table([rows[name] for name in LOADERS if name in rows])
+    print(shown)
+    if args.markdown:
+        fill_slot(args.markdown, SLOT, shown)
+    return int(fault)
+
+
+def _row(
+    loader: str,
+    inputs: int,
+    seconds: float,
+    kept: int,
+    fault: bool,
+    before: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """All runs of a loader since its last fault."""
+    known = {"inputs": 0, "seconds": 0.0, **(before if before and not before["lost"] else {})}
+    return {
+        "part": loader,
+        "inputs": known["inputs"] + inputs,
+        "seconds": round(known["seconds"] + seconds, 1),
+        "kept": kept,
+        "lost": int(fault),
+        "machine": conditions(),
+    }
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows in Markdown."""
+    columns = ("loader", ">inputs", ">time", ">kept in the repository", ">lost or wrong")
+    cells = []
+    for row in rows:
+        counts = [f"{row[key]:,}" for key in ("kept", "lost")]
+        cells.append([f"`{row['part']}`", f"{row['inputs']:,}", duration(row["seconds"]), *counts])
+    return markdown(columns, cells)
 
 
 def _again(loader: str, folder: Path, file: Path) -> int:
@@ -87,17 +149,23 @@ def _again(loader: str, folder: Path, file: Path) -> int:
     return int(fault is not None)
 
 
-def _fuzz(loader: str, folder: Path, seconds: int, corpus: Path) -> int:
-    """Run atheris in a child, because it ends its process."""
+def _fuzz(loader: str, folder: Path, seconds: int, corpus: Path) -> tuple[int, bool]:
+    """Run atheris in a child, because it ends its process.
+
+    Returns:
+        The number of inputs, and whether one of them was a fault.
+    """
     try:
         import atheris
     except ImportError as error:
         raise MissingPackageError(
             "fuzzing guided by coverage needs atheris. Install it: pip install atheris"
         ) from error
+    count: Synchronized[int] = multiprocessing.Value("q", 0)
     child = os.fork()
     if child:
-        return int(os.waitpid(child, 0)[1] != 0)
+        fault = os.waitpid(child, 0)[1] != 0
+        return count.value, fault
     try:
         folder.mkdir()
         with atheris.instrument_imports(include=MEASURED):
@@ -108,6 +176,7 @@ def _fuzz(loader: str, folder: Path, seconds: int, corpus: Path) -> int:
                 take(load, seed)  # imports what it needs
 
         def target(data: bytes) -> None:
+            count.value += 1
             if fault := take(load, data):  # kept here: atheris would write it at the very end
                 name = f"crash-{hashlib.sha256(data).hexdigest()[:16]}"
                 (corpus.parent / name).write_bytes(data)

@@ -22,6 +22,7 @@ __all__ = [
     "Prepare",
     "Result",
     "all_parts",
+    "duration",
     "read_rows",
     "row_of",
     "table",
@@ -156,7 +157,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
                 row["tried"],
                 f"{row['inputs']:,}",
                 row["load"],
-                _duration(row["seconds"]),
+                duration(row["seconds"]),
                 f"{row['lost']:,}",
             ]
             for row in rows
@@ -164,5 +165,6 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as people read them."""
     return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"

@@ -73,7 +73,7 @@ def _zip(contents: dict[str, bytes], rng: random.Random) -> bytes:
                 info.external_attr = (stat.S_IFLNK | 0o777) << 16
                 data = b"/etc/passwd"
             if rng.random() < 0.02:
-                data = bytes(rng.choice((0, 1 << 22)))
+                data = bytes(rng.choice((0, 1 << 20)))
             if rng.random() > 0.03:
                 archive.writestr(info, data)
             if rng.random() < 0.03:
