@@ -41,7 +41,8 @@ def unit_rows(vectors: Floats) -> Floats:
         DataError: a row is zero or not finite, so it has no direction.
     """
     vectors = np.asarray(vectors)
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    with np.errstate(over="ignore"):  # an infinite length is refused
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     usable = (norms > 0) & (norms < np.inf)
     if not usable.all():
         bad = int(np.argmin(usable))

@@ -55,3 +55,5 @@ def test_bad_input_is_named():
         unit_rows(np.array([[1.0, 0], [0, 0]]))
     with pytest.raises(DataError, match="class vector 0"):
         unit_rows(np.array([[np.nan, 0]]))
+    with pytest.raises(DataError, match="class vector 0 has length inf"):
+        unit_rows(np.array([[1e30, 1e30]], np.float32))

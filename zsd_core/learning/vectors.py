@@ -95,7 +95,8 @@ def load_vectors(
 
 
 def _table(names: Sequence[str], rows: Vectors, provenance: Mapping[str, Any]) -> VectorTable:
-    lengths = np.linalg.norm(rows, axis=1)
+    with np.errstate(over="ignore"):  # an infinite length is refused
+        lengths = np.linalg.norm(rows, axis=1)
     for name, length in zip(names, lengths, strict=True):
         if not 0 < length < np.inf:
             raise DataError(

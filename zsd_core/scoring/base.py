@@ -280,7 +280,8 @@ def check_lengths(names: Sequence[str], vectors: NDArray[Any]) -> None:
     Raises:
         ClassError: a vector is zero or not finite; the message names all of them.
     """
-    lengths = np.linalg.norm(vectors, axis=1).tolist()
+    with np.errstate(over="ignore"):  # an infinite length is wrong
+        lengths = np.linalg.norm(vectors, axis=1).tolist()
     wrong = [
         f"the vector of class {name!r} has length {length}; it must be finite and not zero."
         for name, length in zip(names, lengths, strict=True)
