@@ -115,6 +115,7 @@ class Application:
             shown=self._shown,
             changed=partial(self.hub.send, "sources"),
             replay=partial(play_again, named) if config.loop else None,
+            retry=config.retry,
         )
 
     def start(self) -> None:
@@ -357,9 +358,11 @@ class Application:
         start = time.perf_counter()
         try:
             self.service.detector.warmup()
-        except ZsdError as error:
-            self.status = f"the detector does not run: {error}"
-            log.error("%s", self.status)
+        except Exception as error:
+            said = isinstance(error, ZsdError)
+            why = str(error) if said else f"{type(error).__name__}, see the log of the service"
+            self.status = f"the detector does not run: {why}"
+            log.error("%s", self.status, exc_info=None if said else error)
             return
         if self.status == "starting":
             self.status = "ready"

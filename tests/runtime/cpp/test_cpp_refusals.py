@@ -47,7 +47,13 @@ def test_other_refusals_are_sentences(probe, bundle_path):
         ("ClassError", "remove", {"names": ["cup"]}, "'cup' is not active"),
         ("ClassError", "thresholds", {"thresholds": {"by_class": {"persn": 0.1}}}, "'person'"),
         ("ConfigError", "thresholds", {"thresholds": {"seen": 50}}, r"is 50, must be a number in"),
-        ("ConfigError", "thresholds", {"thresholds": {"max_detections": 0}}, "at least 1"),
+        ("ConfigError", "thresholds", {"thresholds": {"max_detections": 0}}, "from 1 to 1048576"),
+        (
+            "ConfigError",
+            "thresholds",
+            {"thresholds": {"max_detections": 2**20 + 1}},
+            "max_detections is 1048577, must be a whole number from 1 to 1048576",
+        ),
         ("ImageError", "no image", {}, r"3 x 4 with 0 bytes a row and no pixels"),
         (
             "DeviceError",
