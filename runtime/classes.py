@@ -20,9 +20,10 @@ from zsd_core.errors import (
     did_you_mean,
     join_sentences,
 )
+from zsd_core.files import shown
 from zsd_core.pipeline import ImageResult
 from zsd_core.scoring import ClassRows, ClassSet, VectorScorer
-from zsd_core.semantics import fold_name
+from zsd_core.semantics import fold_name, name_fault
 
 __all__ = ["ActiveClasses", "ClassTable", "Mode"]
 
@@ -333,7 +334,8 @@ def _named(classes: Classes) -> tuple[dict[str, str], dict[str, Any]]:
     """Names, blanks trimmed, and the vectors that are given, by folded name.
 
     Raises:
-        ClassError: not a list of names; or the list is empty, or a name is blank or given twice.
+        ClassError: not a list of names; or the list is empty, or a name is blank, given twice or
+            one that cannot be written or read (``name_fault``).
     """
     if isinstance(classes, str):
         raise ClassError(
@@ -351,7 +353,10 @@ def _named(classes: Classes) -> tuple[dict[str, str], dict[str, Any]]:
     for name in classes:
         folded = fold_name(name) if isinstance(name, str) else ""
         if not folded:
-            wrong.append(f"class name {name!r} must be a text that is not blank.")
+            wrong.append(f"class name {shown(name)} must be a text that is not blank.")
+            continue
+        if fault := name_fault(name):
+            wrong.append(f"class name {shown(name)} {fault}.")
             continue
         if folded in names:
             wrong.append(f"class {name!r} is given twice (case and blanks do not count).")
