@@ -25,7 +25,7 @@ from zsd_core.pipeline import ImageResult
 from zsd_core.scoring import ClassRows, ClassSet, VectorScorer
 from zsd_core.semantics import fold_name, name_fault
 
-__all__ = ["ActiveClasses", "ClassTable", "Mode"]
+__all__ = ["MODES", "ActiveClasses", "ClassTable", "Mode"]
 
 Mode = Literal["zsd", "gzsd", "seen"]
 MODES = ("zsd", "gzsd", "seen")
