@@ -13,13 +13,7 @@ from numpy.typing import NDArray
 from runtime.bundle import Bundle
 from runtime.detections import Detections
 from runtime.text import TextEncoder
-from zsd_core.errors import (
-    ClassError,
-    ConfigError,
-    DataError,
-    did_you_mean,
-    join_sentences,
-)
+from zsd_core.errors import ClassError, ConfigError, DataError, did_you_mean, join_first
 from zsd_core.files import shown
 from zsd_core.pipeline import ImageResult
 from zsd_core.scoring import ClassRows, ClassSet, VectorScorer
@@ -159,12 +153,17 @@ class ClassTable:
         wanted = _named(names)[0]
         gone = [old.columns.get(folded, -1) for folded in wanted]
         absent = [
-            f"class {name!r} is not active, so it cannot be removed{did_you_mean(name, old.names)}"
+            name
             for name, column in zip(wanted.values(), gone, strict=True)
             if column < 0 or old.ids[column] < 0
         ]
         if absent:
-            raise ClassError(join_sentences(absent))
+            near = (did_you_mean(name, old.names) for name in absent)
+            sentences = (
+                f"class {name!r} is not active, so it cannot be removed{guess}"
+                for name, guess in zip(absent, near, strict=True)
+            )
+            raise ClassError(join_first(sentences, len(absent)))
         gone_ids = np.sort(old.ids[gone])
         ids = old.ids - np.searchsorted(gone_ids, old.ids)  # those behind move up
         ids[gone] = -1
@@ -194,7 +193,7 @@ class ClassTable:
                     "training fixed; give your own vector another name."
                 )
         if refused:
-            raise ClassError(join_sentences(refused))
+            raise ClassError(join_first(refused, len(refused)))
         unseen = {folded: name for folded, name in wanted.items() if folded not in old.columns}
         names, before, first = tuple(unseen.values()), len(old.names), len(old.columns)
         own = self._own(unseen, vectors)
@@ -321,7 +320,7 @@ class ClassTable:
                     f"{f', or ({shown},) from examples' if shown else ''}."
                 )
         if wrong:
-            raise ClassError(join_sentences(wrong))
+            raise ClassError(join_first(wrong, len(wrong)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -366,7 +365,7 @@ def _named(classes: Classes) -> tuple[dict[str, str], dict[str, Any]]:
         if vector is not None:
             vectors[folded] = vector
     if wrong:
-        raise ClassError(join_sentences(wrong))
+        raise ClassError(join_first(wrong, len(wrong)))
     if not names:
         raise ClassError("no classes are given; name at least one, or pass None for the bundle's.")
     return names, vectors

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from runtime.classes import ActiveClasses
 from zsd_core.config import MOST_DETECTIONS, DetectionConfig
-from zsd_core.errors import ClassError, ConfigError, did_you_mean, join_sentences
+from zsd_core.errors import ClassError, ConfigError, did_you_mean, join_first
 from zsd_core.files import shown
 from zsd_core.semantics import fold_name
 
@@ -100,8 +100,8 @@ class Limits:
         elif isinstance(score, (tuple, list)):
             if len(score) != 2:
                 raise ConfigError(
-                    f"score_threshold is {shown(score)}; a pair is (seen, unseen). For one number per "
-                    "class pass a mapping of names to numbers."
+                    f"score_threshold is {shown(score)}; a pair is (seen, unseen). For one number "
+                    "per class pass a mapping of names to numbers."
                 )
             for role, value in zip(ROLES, score, strict=True):
                 by_role[role] = _share(f"score_threshold of {role} classes", value)
@@ -135,17 +135,17 @@ class Limits:
         """Refuse a threshold for a class that is not there: most likely it is misspelt.
 
         Raises:
-            ClassError: it names every such threshold and the nearest class.
+            ClassError: it names such thresholds and the nearest class of each.
         """
         folded = {fold_name(name) for name in names} if self.by_class else set()
-        absent = [
-            f"score_threshold has a number for {name!r}, which is none of the "
-            f"{len(names)} active classes{did_you_mean(name, folded)}"
-            for name in self.by_class
-            if name not in folded
-        ]
+        absent = [name for name in self.by_class if name not in folded]
         if absent:
-            raise ClassError(join_sentences(absent))
+            sentences = (
+                f"score_threshold has a number for {shown(name)}, which is none of the "
+                f"{len(names)} active classes{did_you_mean(name, folded)}"
+                for name in absent
+            )
+            raise ClassError(join_first(sentences, len(absent)))
 
     def per_column(self, active: ActiveClasses) -> NDArray[np.float32]:
         """``(C,)`` score thresholds in the order of the class set; infinity hides a class."""

@@ -41,8 +41,8 @@ def name_fault(name: str) -> str:
     """Why a text cannot be the name of a class; "" where it can.
 
     A name must be writable as UTF-8 and must be what a reader sees: it holds no half of a surrogate
-    pair, no control character and nothing that reorders the letters around it. White space counts as
-    blanks; letters and marks of any script are welcome, as are the joiners between them.
+    pair, no control character and nothing that reorders the letters around it. White space counts
+    as blanks; letters and marks of any script are welcome, as are the joiners between them.
     """
     if name.isprintable():  # nearly every name
         return ""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zsd_core.errors import ClassError, join_sentences
+from zsd_core.errors import ClassError, join_first
 from zsd_core.files import shown
 from zsd_core.semantics import fold_name, name_fault
 
@@ -15,7 +15,6 @@ __all__ = ["MOST_CLASSES", "check_name", "check_names", "vectors_by_name", "vect
 
 MOST_CLASSES = 5000
 LONGEST_NAME = 200  # characters
-LISTED = 10  # names of a kind that are said in a refusal
 
 
 def check_names(classes: Any, active: int) -> None:
@@ -39,8 +38,7 @@ def check_names(classes: Any, active: int) -> None:
         )
     wrong = [fault for name in classes if isinstance(name, str) and (fault := _fault(name))]
     if wrong:
-        more = [f"{len(wrong) - LISTED} more names are wrong"] if len(wrong) > LISTED else []
-        raise ClassError(join_sentences([*wrong[:LISTED], *more]))
+        raise ClassError(join_first(wrong, len(wrong)))
 
 
 def check_name(name: str) -> None:

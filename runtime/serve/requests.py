@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 
 from runtime.serve.errors import RequestError
-from zsd_core.errors import did_you_mean, join_sentences
+from zsd_core.errors import did_you_mean, join_first
 from zsd_core.files import shown
 
 __all__ = [
@@ -26,7 +26,6 @@ JSON_BYTES = 4 * 2**20  # a few hundred class vectors
 # Most of these bytes in a JSON body, those in names too: what 5000 classes and such vectors need.
 # Parsing holds up everybody, and millions of small values take the longest.
 MOST_OF = {b"[": 10_000, b"{": 10_000, b'"': 40_000, b",": 500_000}
-LISTED = 10  # unknown fields that are named in a refusal
 LONGEST = 100  # characters of a field that is compared with the known ones
 FORMATS = {"application/json": "json", "image/jpeg": ".jpg", "image/png": ".png"}
 
@@ -78,14 +77,12 @@ async def read_fields(request: Request, known: tuple[str, ...]) -> dict[str, Any
         raise RequestError(400, f"the body must be a JSON object with {', '.join(known)}.")
     strange = [name for name in fields if name not in known]
     if strange:
-        sentences = [
+        sentences = (
             f"there is no field {shown(name)}, only {', '.join(known)}"
             f"{did_you_mean(name[:LONGEST], known)}"
-            for name in strange[:LISTED]
-        ]
-        if len(strange) > LISTED:
-            sentences.append(f"{len(strange) - LISTED} more fields are not known either")
-        raise RequestError(400, join_sentences(sentences))
+            for name in strange
+        )
+        raise RequestError(400, join_first(sentences, len(strange)))
     return fields
 
 

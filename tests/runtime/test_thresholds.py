@@ -106,7 +106,7 @@ def test_what_is_no_share_is_refused(score):
 
 @pytest.mark.parametrize("number", [0, -1, 2.5, "many", True, MOST_DETECTIONS + 1, 2**62, 10**30])
 def test_max_detections_is_a_whole_number_that_every_part_can_hold(number):
-    with pytest.raises(ConfigError, match="max_detections is .*from 1 to 1048576"):
+    with pytest.raises(ConfigError, match=r"max_detections is .*from 1 to 1048576"):
         Limits.of(DEFAULT, None, None, number)
 
 
