@@ -123,14 +123,35 @@ VALUES = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(TEXTS, inner, max_size=4)),
     max_leaves=8,
 )
-KNOWN = ("classes", "mode", "exact", "score_threshold", "nms_threshold", "max_detections")
-FIELDS = st.dictionaries(st.one_of(st.sampled_from(KNOWN), TEXTS), VALUES, max_size=3)
-BODIES = st.one_of(
+VECTORS = st.lists(NUMBERS, min_size=WIDTH, max_size=WIDTH) | VALUES
+NAMED = st.one_of(
+    st.lists(TEXTS, min_size=1, max_size=3), st.dictionaries(TEXTS, VECTORS, max_size=3), VALUES
+)
+SCORES = st.one_of(NUMBERS, st.lists(NUMBERS, max_size=3), st.dictionaries(TEXTS, NUMBERS), VALUES)
+FIELDS = {  # of each path, and what they may hold
+    "/classes": {"classes": NAMED, "mode": TEXTS | VALUES, "exact": st.booleans() | VALUES},
+    "/thresholds": {
+        "score_threshold": SCORES,
+        "nms_threshold": NUMBERS | VALUES,
+        "max_detections": NUMBERS | VALUES,
+    },
+}
+OTHERS = st.one_of(
     st.binary(max_size=64),
     VALUES.map(lambda value: json.dumps(value).encode()),
-    FIELDS.map(lambda value: json.dumps(value).encode()),
+    st.dictionaries(TEXTS, VALUES, max_size=3).map(lambda value: json.dumps(value).encode()),
     st.binary(max_size=40).map(lambda data: RED[:60] + data),
 )
+
+
+def bodies(path):
+    """Bodies for a path: mostly one or all of the fields that it knows."""
+    known = FIELDS.get(path, {})
+    fields = [st.fixed_dictionaries({name: value}) for name, value in known.items()] * 3
+    fields.append(st.fixed_dictionaries(known))
+    return st.one_of(*(f.map(lambda value: json.dumps(value).encode()) for f in fields), OTHERS)
+
+
 HEADERS = st.dictionaries(
     st.sampled_from(["Accept", "Origin", "Host", "Cookie", "Authorization", "Range", "Expect"]),
     st.text(st.characters(codec="latin-1", exclude_categories=("Cc",)), max_size=30),
@@ -148,14 +169,22 @@ def test_no_request_is_a_failure_of_the_service(serve, detector, token):
     client = serve(detector, token=token, timeout=20)
     places = [(o.method, o.path) for o in OPERATIONS if o.path not in STREAMS]
     places += [("GET", "/"), ("GET", "/static/app.js"), ("POST", "/session"), ("TRACE", "/x")]
+    changes = [(o.method, o.path) for o in OPERATIONS if o.path in FIELDS and o.body]
 
     @settings(
-        max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), database=None
+        max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), database=None
     )
-    @given(st.sampled_from(places), BODIES, HEADERS, QUERIES, st.booleans())
-    def ask(place, body, headers, query, signed):
+    @given(
+        st.data(),
+        st.sampled_from(places) | st.sampled_from(changes * 5),
+        HEADERS,
+        QUERIES,
+        st.integers(0, 9),
+    )
+    def ask(data, place, headers, query, stranger):
+        body = data.draw(bodies(place[1]))
         sent = {name: value.encode("latin-1") for name, value in headers.items()}
-        if token and signed:
+        if token and stranger:
             sent["Authorization"] = f"Bearer {token}"
         answer = client.request(
             *place, content=body, headers=sent, params=query, follow_redirects=False
@@ -165,7 +194,7 @@ def test_no_request_is_a_failure_of_the_service(serve, detector, token):
     ask()
     signed = {"Authorization": f"Bearer {token}"}
     client.put("/classes", json={"classes": None}, headers=signed)
-    for method, path in places[:-2]:
+    for method, path in places:
         if method == "GET":
             assert client.request(method, path, headers=signed).status_code in (200, 400)
     assert client.post("/detect", content=RED, headers=signed).status_code == 200
