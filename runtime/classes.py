@@ -13,18 +13,13 @@ from numpy.typing import NDArray
 from runtime.bundle import Bundle
 from runtime.detections import Detections
 from runtime.text import TextEncoder
-from zsd_core.errors import (
-    ClassError,
-    ConfigError,
-    DataError,
-    did_you_mean,
-    join_sentences,
-)
+from zsd_core.errors import ClassError, ConfigError, DataError, did_you_mean, join_first
+from zsd_core.files import shown
 from zsd_core.pipeline import ImageResult
 from zsd_core.scoring import ClassRows, ClassSet, VectorScorer
-from zsd_core.semantics import fold_name
+from zsd_core.semantics import fold_name, name_fault
 
-__all__ = ["ActiveClasses", "ClassTable", "Mode"]
+__all__ = ["MODES", "ActiveClasses", "ClassTable", "Mode"]
 
 Mode = Literal["zsd", "gzsd", "seen"]
 MODES = ("zsd", "gzsd", "seen")
@@ -158,12 +153,17 @@ class ClassTable:
         wanted = _named(names)[0]
         gone = [old.columns.get(folded, -1) for folded in wanted]
         absent = [
-            f"class {name!r} is not active, so it cannot be removed{did_you_mean(name, old.names)}"
+            name
             for name, column in zip(wanted.values(), gone, strict=True)
             if column < 0 or old.ids[column] < 0
         ]
         if absent:
-            raise ClassError(join_sentences(absent))
+            near = (did_you_mean(name, old.names) for name in absent)
+            sentences = (
+                f"class {name!r} is not active, so it cannot be removed{guess}"
+                for name, guess in zip(absent, near, strict=True)
+            )
+            raise ClassError(join_first(sentences, len(absent)))
         gone_ids = np.sort(old.ids[gone])
         ids = old.ids - np.searchsorted(gone_ids, old.ids)  # those behind move up
         ids[gone] = -1
@@ -193,7 +193,7 @@ class ClassTable:
                     "training fixed; give your own vector another name."
                 )
         if refused:
-            raise ClassError(join_sentences(refused))
+            raise ClassError(join_first(refused, len(refused)))
         unseen = {folded: name for folded, name in wanted.items() if folded not in old.columns}
         names, before, first = tuple(unseen.values()), len(old.names), len(old.columns)
         own = self._own(unseen, vectors)
@@ -320,7 +320,7 @@ class ClassTable:
                     f"{f', or ({shown},) from examples' if shown else ''}."
                 )
         if wrong:
-            raise ClassError(join_sentences(wrong))
+            raise ClassError(join_first(wrong, len(wrong)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -333,7 +333,8 @@ def _named(classes: Classes) -> tuple[dict[str, str], dict[str, Any]]:
     """Names, blanks trimmed, and the vectors that are given, by folded name.
 
     Raises:
-        ClassError: not a list of names; or the list is empty, or a name is blank or given twice.
+        ClassError: not a list of names; or the list is empty, or a name is blank, given twice or
+            one that cannot be written or read (``name_fault``).
     """
     if isinstance(classes, str):
         raise ClassError(
@@ -351,7 +352,10 @@ def _named(classes: Classes) -> tuple[dict[str, str], dict[str, Any]]:
     for name in classes:
         folded = fold_name(name) if isinstance(name, str) else ""
         if not folded:
-            wrong.append(f"class name {name!r} must be a text that is not blank.")
+            wrong.append(f"class name {shown(name)} must be a text that is not blank.")
+            continue
+        if fault := name_fault(name):
+            wrong.append(f"class name {shown(name)} {fault}.")
             continue
         if folded in names:
             wrong.append(f"class {name!r} is given twice (case and blanks do not count).")
@@ -361,7 +365,7 @@ def _named(classes: Classes) -> tuple[dict[str, str], dict[str, Any]]:
         if vector is not None:
             vectors[folded] = vector
     if wrong:
-        raise ClassError(join_sentences(wrong))
+        raise ClassError(join_first(wrong, len(wrong)))
     if not names:
         raise ClassError("no classes are given; name at least one, or pass None for the bundle's.")
     return names, vectors

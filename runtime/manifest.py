@@ -10,7 +10,7 @@ from runtime.archive import MANIFEST, safe_names
 from zsd_core.config import IMAGE, ModelConfig
 from zsd_core.errors import BundleError
 from zsd_core.files import parse_json, shown
-from zsd_core.semantics import fold_name
+from zsd_core.semantics import fold_name, name_fault
 
 __all__ = ["FORMAT", "SCORER", "VOCABULARY", "check_stages", "parse_manifest"]
 
@@ -179,6 +179,10 @@ def _check_classes(where: str, classes: list[Any]) -> None:
             )
         if not fold_name(entry["name"]):
             raise BundleError(f"{where}: the name of classes[{index}] is blank.")
+        if fault := name_fault(entry["name"]):
+            raise BundleError(
+                f"{where}: the name of classes[{index}], {shown(entry['name'])}, {fault}."
+            )
         if fold_name(entry["name"]) in names:
             raise BundleError(f"{where}: class {shown(entry['name'])} is there twice.")
         names.add(fold_name(entry["name"]))

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.classes import ActiveClasses
-from zsd_core.config import DetectionConfig
-from zsd_core.errors import ClassError, ConfigError, did_you_mean, join_sentences
+from zsd_core.config import MOST_DETECTIONS, DetectionConfig
+from zsd_core.errors import ClassError, ConfigError, did_you_mean, join_first
+from zsd_core.files import shown
 from zsd_core.semantics import fold_name
 
 __all__ = ["Limits", "ScoreChange", "ScoreThreshold", "State"]
@@ -73,7 +74,7 @@ class Limits:
             score: one number or a pair for all classes, which ends thresholds of single classes;
                 or a mapping, in which None ends the threshold of a single class.
             nms_threshold: IoU, in [0, 1].
-            max_detections: at least 1.
+            max_detections: from 1 to ``MOST_DETECTIONS``, as in a bundle.
 
         Raises:
             ConfigError: a number is out of range or not a number.
@@ -87,20 +88,20 @@ class Limits:
                     why = (
                         "given twice (case and blanks do not count)" if folded else "no class name"
                     )
-                    raise ConfigError(f"score_threshold: {name!r} is {why}.")
+                    raise ConfigError(f"score_threshold: {shown(name)} is {why}.")
                 if name in ROLES:
-                    by_role[name] = _share(f"score_threshold[{name!r}]", value)
+                    by_role[name] = _share(f"score_threshold[{shown(name)}]", value)
                     continue
                 given.add(folded)
                 if value is None:
                     by_class.pop(folded, None)
                 else:
-                    by_class[folded] = _share(f"score_threshold[{name!r}]", value)
+                    by_class[folded] = _share(f"score_threshold[{shown(name)}]", value)
         elif isinstance(score, (tuple, list)):
             if len(score) != 2:
                 raise ConfigError(
-                    f"score_threshold is {score!r}; a pair is (seen, unseen). For one number per "
-                    "class pass a mapping of names to numbers."
+                    f"score_threshold is {shown(score)}; a pair is (seen, unseen). For one number "
+                    "per class pass a mapping of names to numbers."
                 )
             for role, value in zip(ROLES, score, strict=True):
                 by_role[role] = _share(f"score_threshold of {role} classes", value)
@@ -110,9 +111,14 @@ class Limits:
         if nms_threshold is not None:
             nms_threshold = _share("nms_threshold", nms_threshold)
         if max_detections is not None and not (
-            isinstance(max_detections, (int, np.integer)) and max_detections > 0
+            isinstance(max_detections, (int, np.integer))
+            and not isinstance(max_detections, bool)
+            and 0 < max_detections <= MOST_DETECTIONS
         ):
-            raise ConfigError(f"max_detections is {max_detections!r}, must be a whole number > 0.")
+            raise ConfigError(
+                f"max_detections is {shown(max_detections)}, must be a whole number from 1 to "
+                f"{MOST_DETECTIONS}."
+            )
         return Limits(
             by_role=by_role,
             by_class=by_class,
@@ -129,17 +135,17 @@ class Limits:
         """Refuse a threshold for a class that is not there: most likely it is misspelt.
 
         Raises:
-            ClassError: it names every such threshold and the nearest class.
+            ClassError: it names such thresholds and the nearest class of each.
         """
         folded = {fold_name(name) for name in names} if self.by_class else set()
-        absent = [
-            f"score_threshold has a number for {name!r}, which is none of the "
-            f"{len(names)} active classes{did_you_mean(name, folded)}"
-            for name in self.by_class
-            if name not in folded
-        ]
+        absent = [name for name in self.by_class if name not in folded]
         if absent:
-            raise ClassError(join_sentences(absent))
+            sentences = (
+                f"score_threshold has a number for {shown(name)}, which is none of the "
+                f"{len(names)} active classes{did_you_mean(name, folded)}"
+                for name in absent
+            )
+            raise ClassError(join_first(sentences, len(absent)))
 
     def per_column(self, active: ActiveClasses) -> NDArray[np.float32]:
         """``(C,)`` score thresholds in the order of the class set; infinity hides a class."""
@@ -166,9 +172,11 @@ class State:
 
 def _share(where: str, value: Any) -> float:
     try:
-        number = float(value)
-    except (TypeError, ValueError):
+        number = math.nan if isinstance(value, (str, bytes, bool)) else float(value)
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0 <= number <= 1:
-        raise ConfigError(f"{where} is {value!r}, must be a number in [0, 1]; it is no percentage.")
+        raise ConfigError(
+            f"{where} is {shown(value)}, must be a number in [0, 1]; it is no percentage."
+        )
     return number

@@ -27,6 +27,7 @@ from zsd_core.scoring_config import ScoringConfig
 
 __all__ = [
     "IMAGE",
+    "MOST_DETECTIONS",
     "BackboneConfig",
     "CalibrationConfig",
     "DetectionConfig",
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 IMAGE = "image"  # the map that is the network input itself
+MOST_DETECTIONS = 1 << 20  # of one image that a bundle or a caller may ask for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,7 +277,7 @@ class DetectionConfig:
         if self.unseen_threshold is not None:
             check_share(self, "unseen_threshold")
         check_positive(self, "max_detections")
-        check_max(self, 1 << 20, "max_detections")
+        check_max(self, MOST_DETECTIONS, "max_detections")
         check_not_negative(self, "min_size")
 
 

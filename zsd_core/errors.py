@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable
+from itertools import islice
 from types import ModuleType
 from typing import Protocol
 
@@ -24,9 +25,12 @@ __all__ = [
     "ZsdError",
     "did_you_mean",
     "expect_shapes",
+    "join_first",
     "join_sentences",
     "require",
 ]
+
+MOST_SAID = 20  # faults of one kind that a message names
 
 
 class ZsdError(Exception):
@@ -111,6 +115,16 @@ def did_you_mean(name: object, candidates: Iterable[str], count: int = 3) -> str
 def join_sentences(sentences: Iterable[str]) -> str:
     """Return everything that is wrong as one message, so that one try mends all of it."""
     return " ".join(s if s.endswith((".", "?")) else f"{s}." for s in sentences)
+
+
+def join_first(sentences: Iterable[str], count: int) -> str:
+    """``join_sentences`` of the first few of ``count``; the others are counted, and never made.
+
+    For what a stranger may send thousands of: the nearest spelling of each takes milliseconds.
+    """
+    first = list(islice(sentences, MOST_SAID))
+    more = [f"{count - len(first)} more are wrong in the same way"] if count > len(first) else []
+    return join_sentences([*first, *more])
 
 
 def require(package: str, extra: str) -> ModuleType:

@@ -6,7 +6,7 @@ numpy only, so that an edge device computes exactly what training saw.
 from __future__ import annotations
 
 from typing import Any
-from unicodedata import normalize
+from unicodedata import category, normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from zsd_core.errors import ConfigError, DataError, expect_shapes
 
 __all__ = [
     "fold_name",
+    "name_fault",
     "quantize_rows",
     "seen_similarity",
     "similarity",
@@ -23,6 +24,8 @@ __all__ = [
 ]
 
 Floats = NDArray[np.floating[Any]]
+# What makes a reader see other letters in another order; marks of a single letter's side may stay.
+_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def fold_name(name: str) -> str:
@@ -32,6 +35,24 @@ def fold_name(name: str) -> str:
     the same whether it is a letter's part or a sign of its own, as file systems write it.
     """
     return " ".join(normalize("NFKC", name).replace("_", " ").split()).casefold()
+
+
+def name_fault(name: str) -> str:
+    """Why a text cannot be the name of a class; "" where it can.
+
+    A name must be writable as UTF-8 and must be what a reader sees: it holds no half of a surrogate
+    pair, no control character and nothing that reorders the letters around it. White space counts
+    as blanks; letters and marks of any script are welcome, as are the joiners between them.
+    """
+    if name.isprintable():  # nearly every name
+        return ""
+    for character in " ".join(name.split()):
+        kind = category(character)
+        if kind == "Cs":
+            return f"holds U+{ord(character):04X}, half of a character; names are UTF-8"
+        if kind == "Cc" or character in _REORDERING:
+            return f"holds U+{ord(character):04X}, a control character; leave it out"
+    return ""
 
 
 def unit_rows(vectors: Floats) -> Floats:

@@ -10,7 +10,7 @@
 namespace contrastzsd {
 namespace {
 
-// The folded form of each name, none of them blank or there twice.
+// The folded form of each name, none of them blank, there twice or without a form that can be read.
 std::vector<std::string> folded_names(const std::vector<std::string>& names) {
   std::set<std::string> known;
   std::vector<std::string> result;
@@ -18,6 +18,8 @@ std::vector<std::string> folded_names(const std::vector<std::string>& names) {
     result.push_back(fold_name(name));
     if (result.back().empty())
       throw ClassError("class name " + in_quotes(name) + " must be a text that is not blank.");
+    if (const std::string fault = name_fault(name); !fault.empty())
+      throw ClassError("class name " + escaped(name) + " " + fault + ".");
     if (!known.insert(result.back()).second)
       throw ClassError("class " + in_quotes(name) +
                        " is given twice (case and blanks do not count).");

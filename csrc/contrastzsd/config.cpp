@@ -16,8 +16,7 @@ namespace {
 constexpr double kMost = std::numeric_limits<double>::max();
 constexpr double kTiny = std::numeric_limits<double>::min();
 // A bundle that a stranger made must not ask for all memory; the same as zsd_core/config.py.
-constexpr std::int64_t kMostPixels = 16384, kMostRegions = 1 << 16, kMostBins = 4096,
-                       kMostDetections = 1 << 20;
+constexpr std::int64_t kMostPixels = 16384, kMostRegions = 1 << 16, kMostBins = 4096;
 
 void read_numbers(Fields& fields, const char* key, std::array<double, 3>& values, bool positive) {
   std::vector<double> read;

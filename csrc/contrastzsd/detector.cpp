@@ -45,9 +45,10 @@ Limits changed(Limits limits, const Thresholds& given) {
   limits.unseen = share("the threshold of unseen classes", given.unseen.value_or(limits.unseen));
   if (given.nms) limits.nms = double(share("the NMS threshold", *given.nms));
   limits.max_detections = given.max_detections.value_or(limits.max_detections);
-  if (limits.max_detections < 1)
+  if (limits.max_detections < 1 || limits.max_detections > kMostDetections)
     throw ConfigError("max_detections is " + std::to_string(limits.max_detections) +
-                      ", must be at least 1.");
+                      ", must be a whole number from 1 to " + std::to_string(kMostDetections) +
+                      ".");
   std::unordered_set<std::string> named;
   for (const auto& [name, value] : given.by_class) {
     const std::string folded = fold_name(name);

@@ -135,6 +135,9 @@ void read_classes(const std::string& where, const json& classes, Manifest& manif
     const auto name = entry["name"].get<std::string>();
     if (fold_name(name).empty())
       throw BundleError(where + ": the name of classes[" + std::to_string(i) + "] is blank.");
+    if (const std::string fault = name_fault(name); !fault.empty())
+      throw BundleError(where + ": the name of classes[" + std::to_string(i) + "], " +
+                        escaped(name) + ", " + fault + ".");
     if (!names.insert(fold_name(name)).second)
       throw BundleError(where + ": class " + in_quotes(name) + " is there twice.");
     if (role == "seen" && !manifest.unseen.empty())

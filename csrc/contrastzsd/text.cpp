@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <iomanip>
 #include <memory>
 #include <set>
 #include <sstream>
@@ -55,6 +56,19 @@ bool is_space(std::int32_t point) {
          point == 0x3000;
 }
 
+// What has no place in a name: control characters, and what reorders the letters around it.
+bool is_control(std::int32_t point) {
+  return (point < 0x20 || (point >= 0x7f && point < 0xa0)) ||
+         (point >= 0x202a && point <= 0x202e) || (point >= 0x2066 && point <= 0x2069);
+}
+
+// U+202E
+std::string code(std::int32_t point) {
+  std::ostringstream text;
+  text << "U+" << std::uppercase << std::hex << std::setfill('0') << std::setw(4) << point;
+  return text.str();
+}
+
 std::string joined(const std::string& text, bool underscores) {
   std::string result;
   bool blank = false;
@@ -102,6 +116,23 @@ bool is_text(const std::string& bytes) {
 }
 
 std::string trim_name(const std::string& name) { return joined(name, false); }
+
+std::string name_fault(const std::string& name) {
+  for (const std::int32_t point : code_points(trim_name(name)))
+    if (is_control(point)) return "holds " + code(point) + ", a control character; leave it out";
+  return "";
+}
+
+std::string escaped(const std::string& name) {
+  std::string result;
+  for (const std::int32_t point : code_points(name)) {
+    if (is_control(point))
+      result += "<" + code(point) + ">";
+    else
+      append(result, point);
+  }
+  return in_quotes(result);
+}
 
 std::string in_quotes(const std::string& name) { return "'" + name + "'"; }
 

@@ -10,6 +10,11 @@ namespace contrastzsd {
 // same as zsd_core/semantics.py::fold_name. Throws ClassError: the bytes are no UTF-8.
 std::string fold_name(const std::string& name);
 
+// Why UTF-8 cannot be the name of a class, such as "holds U+202E, a control character; leave it
+// out"; empty where it can. The same as zsd_core/semantics.py::name_fault, but for what is no UTF-8,
+// which fold_name refuses.
+std::string name_fault(const std::string& name);
+
 // Whether the bytes are UTF-8.
 bool is_text(const std::string& bytes);
 
@@ -18,6 +23,8 @@ std::string trim_name(const std::string& name);
 
 // 'name', for messages.
 std::string in_quotes(const std::string& name);
+// The same with <U+202E> in the place of control characters.
+std::string escaped(const std::string& name);
 // 'a', 'b', 'c'
 std::string list_in_quotes(const std::vector<std::string>& names);
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import socket
 import sys
@@ -137,8 +138,8 @@ def _config(args: argparse.Namespace) -> ServeConfig:
     return ServeConfig(
         queue=args.queue,
         workers=args.workers,
-        body_bytes=int(args.max_body * MIB),
-        pixels=int(args.max_pixels * 1e6),
+        body_bytes=_whole("--max-body", args.max_body, MIB),
+        pixels=_whole("--max-pixels", args.max_pixels, 10**6),
         timeout=args.timeout,
         viewers=args.max_viewers,
         token=_token(args.token_file),
@@ -146,6 +147,13 @@ def _config(args: argparse.Namespace) -> ServeConfig:
         live_timeout=args.live_timeout,
         loop=args.loop,
     )
+
+
+def _whole(option: str, number: float, unit: int) -> int:
+    """A number of an option in its unit."""
+    if not math.isfinite(number):
+        raise ConfigError(f"{option} is {number}, must be a number above 0.")
+    return int(number * unit)
 
 
 def _token(path: Path | None) -> str | None:

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
@@ -20,9 +19,9 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 
 from runtime.annotate import annotate
+from runtime.serve.changes import Change
 from runtime.serve.config import ServeConfig
 from runtime.serve.errors import RequestError, answer
 from runtime.serve.guard import Guard
@@ -32,9 +31,18 @@ from runtime.serve.measure import Measured
 from runtime.serve.metrics import CONTENT_TYPE, Metrics
 from runtime.serve.notify import notify, watchdog
 from runtime.serve.operations import OPERATIONS, Operation, openapi
+from runtime.serve.page_files import PAGE, PAGE_HEADERS, PageFiles
 from runtime.serve.pictures import decode, encode
 from runtime.serve.records import describe
-from runtime.serve.requests import read_body, read_box, read_fields, read_flag, wanted_format
+from runtime.serve.requests import (
+    read_body,
+    read_box,
+    read_choice,
+    read_count,
+    read_fields,
+    read_flag,
+    wanted_format,
+)
 from runtime.serve.service import Service
 from runtime.serve.streams import mjpeg, server_sent_events
 from runtime.serve.workers import Workers
@@ -45,15 +53,8 @@ __all__ = ["Application", "build"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-PAGE = Path(__file__).parent / "page"
-PAGE_HEADERS = {
-    "Cache-Control": "no-cache",
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; "
-    "media-src 'self' blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
-    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+CHANGES, CHANGING = 8, 2  # of classes and thresholds: with their bodies in memory, and worked on
+SEARCHES, SEARCHING = 64, 2  # of names, which wait and are worked on
 
 
 def build(detector: Any, config: ServeConfig, sources: Sequence[str] = ()) -> Starlette:
@@ -63,7 +64,7 @@ def build(detector: Any, config: ServeConfig, sources: Sequence[str] = ()) -> St
         Route(o.path, service.endpoint(o), methods=[o.method], name=o.handler) for o in OPERATIONS
     ]
     routes.append(Route("/", service.get_page, methods=["GET"], name="page"))
-    routes.append(Mount("/static", _Static(directory=PAGE), name="static"))
+    routes.append(Mount("/static", PageFiles(directory=PAGE), name="static"))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -101,8 +102,9 @@ class Application:
             viewers=lambda: self.hub.viewers,
         )
         self.status = "starting"
-        # Of threads that change classes or search names; made where there is an event loop.
-        self._changes: anyio.CapacityLimiter | None = None
+        # Changes take turns anyway; what they prepare, and the search of names, need no more.
+        self.changes = Workers(CHANGING, CHANGES, "change")
+        self.searches = Workers(SEARCHING, SEARCHES, "search")
         self._reading: set[anyio.CancelScope] = set()  # of bodies that are on their way
         self._loop: asyncio.AbstractEventLoop | None = None
         self._warm = threading.Thread(target=self._warm_up, name="warm-up")
@@ -115,12 +117,12 @@ class Application:
             shown=self._shown,
             changed=partial(self.hub.send, "sources"),
             replay=partial(play_again, named) if config.loop else None,
+            retry=config.retry,
         )
 
     def start(self) -> None:
         """Warm the detector up and watch the sources; called in the event loop."""
         self.hub.start()
-        self._changes = anyio.CapacityLimiter(4)
         self._loop = asyncio.get_running_loop()
         self.hub.publish("classes", self.service.classes())
         self.hub.publish("thresholds", self.service.thresholds())
@@ -145,7 +147,8 @@ class Application:
     def close(self, timeout: float = 0.3) -> bool:
         """Stop; return whether everything has ended within the seconds given."""
         self.stop()
-        self.workers.close()
+        for workers in (self.workers, self.changes, self.searches):
+            workers.close()
         self.live.stop()
         ended = self.live.join(timeout)
         if self._warm.ident is not None:
@@ -209,34 +212,37 @@ class Application:
 
     async def get_classes(self, request: Request) -> Response:
         """The class list."""
-        return JSONResponse(await self._thread(self.service.classes))
+        return JSONResponse(self.service.classes())
 
     async def put_classes(self, request: Request) -> Response:
         """Replace the classes."""
-        fields = await self._fields(request, "classes", "mode", "exact")
-        mode, exact = fields.get("mode"), fields.get("exact", False) is True
-        if "classes" in fields:
-            work = partial(self.service.replace, fields["classes"], mode, exact)
-        elif mode is not None:
-            work = partial(self.service.set_mode, mode)
-        else:
-            raise RequestError(400, "the body names neither classes nor mode.")
-        return JSONResponse(await self._thread(work))
+        with self.changes.place() as place:
+            fields = await self._fields(request, "classes", "mode", "exact")
+            mode, exact = fields.get("mode"), read_choice(fields, "exact")
+            if "classes" in fields:
+                work = partial(self.service.replace, fields["classes"], mode, exact)
+            elif mode is not None:
+                work = partial(self.service.set_mode, mode)
+            else:
+                raise RequestError(400, "the body names neither classes nor mode.")
+            return JSONResponse(await place.change(work))
 
     async def post_classes(self, request: Request) -> Response:
         """Add classes."""
-        fields = await self._fields(request, "classes", "exact")
-        exact = fields.get("exact", False) is True
-        return JSONResponse(
-            await self._thread(self.service.add, fields.get("classes") or [], exact)
-        )
+        with self.changes.place() as place:
+            fields = await self._fields(request, "classes", "exact")
+            classes, exact = fields.get("classes"), read_choice(fields, "exact")
+            if classes is None:
+                raise RequestError(400, "the body names no classes.")
+            return JSONResponse(await place.change(partial(self.service.add, classes, exact)))
 
     async def delete_classes(self, request: Request) -> Response:
         """Remove classes."""
         names = request.query_params.getlist("name")
         if not names:
             raise RequestError(400, "no class is named; write DELETE /classes?name=cat&name=cup.")
-        return JSONResponse(await self._thread(self.service.remove, names))
+        with self.changes.place() as place:
+            return JSONResponse(await place.change(partial(self.service.remove, names)))
 
     async def post_example(self, request: Request) -> Response:
         """Make a class from the body, or make it better."""
@@ -244,13 +250,12 @@ class Application:
         place_of_object = read_box(box)
         with self.workers.place() as place:
             body = await self._picture(request)
-            return JSONResponse(
-                await place.run(
-                    lambda: self.service.teach(
-                        name, decode(body, self.config.pixels), place_of_object
-                    )
-                )
-            )
+
+            def work(change: Change) -> dict[str, Any]:
+                image = decode(body, self.config.pixels)
+                return self.service.teach(name, image, place_of_object, change)
+
+            return JSONResponse(await place.change(work))
 
     async def get_thresholds(self, request: Request) -> Response:
         """The limits."""
@@ -258,15 +263,18 @@ class Application:
 
     async def patch_thresholds(self, request: Request) -> Response:
         """Change some limits."""
-        fields = await self._fields(request, "score_threshold", "nms_threshold", "max_detections")
-        return JSONResponse(await self._thread(self.service.set_thresholds, fields))
+        with self.changes.place() as place:
+            fields = await self._fields(
+                request, "score_threshold", "nms_threshold", "max_detections"
+            )
+            work = partial(self.service.set_thresholds, fields)
+            return JSONResponse(await place.change(work))
 
     async def get_search(self, request: Request) -> Response:
         """The nearest names."""
-        text, count = request.query_params.get("text", ""), request.query_params.get("count", "8")
-        if not (count.isdecimal() and 1 <= int(count) <= 50):
-            raise RequestError(400, f"count is {count!r}, must be a whole number from 1 to 50.")
-        return JSONResponse(await self._thread(self.service.search, text[:200], int(count)))
+        text, count = request.query_params.get("text", ""), read_count(request, "count", 8, 50)
+        with self.searches.place() as place:
+            return JSONResponse(await place.run(partial(self.service.search, text[:200], count)))
 
     async def get_sources(self, request: Request) -> Response:
         """The live sources."""
@@ -334,12 +342,6 @@ class Application:
             408, f"the body did not come within {seconds:g} s.", {"Connection": "close"}
         )
 
-    async def _thread(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Do in a thread what takes milliseconds or waits for a lock."""
-        return await anyio.to_thread.run_sync(
-            partial(work, *arguments), abandon_on_cancel=True, limiter=self._changes
-        )
-
     def _subscribe(self, source: str | None, *topics: str, frames: bool = True) -> Subscription:
         if source is not None and source not in self.live.names:
             known = ", ".join(self.live.names) or "none; name sources when the service starts"
@@ -357,23 +359,16 @@ class Application:
         start = time.perf_counter()
         try:
             self.service.detector.warmup()
-        except ZsdError as error:
-            self.status = f"the detector does not run: {error}"
-            log.error("%s", self.status)
+        except Exception as error:
+            said = isinstance(error, ZsdError)
+            why = str(error) if said else f"{type(error).__name__}, see the log of the service"
+            self.status = f"the detector does not run: {why}"
+            log.error("%s", self.status, exc_info=None if said else error)
             return
         if self.status == "starting":
             self.status = "ready"
             notify("READY=1")
             log.info("ready after %.1f s", time.perf_counter() - start)
-
-
-class _Static(StaticFiles):
-    """The page's files; a browser asks whether they are still the same."""
-
-    def file_response(self, *arguments: Any, **options: Any) -> Response:
-        response = super().file_response(*arguments, **options)
-        response.headers.update(PAGE_HEADERS)
-        return response
 
 
 def _stopping() -> RequestError:

@@ -48,7 +48,7 @@ class ServeConfig:
     def __post_init__(self) -> None:
         for name in ("queue", "workers", "body_bytes", "pixels", "viewers"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"ServeConfig.{name} is {value!r}, must be a whole number > 0.")
         for name in ("timeout", "live_timeout"):
             value = getattr(self, name)

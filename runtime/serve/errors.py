@@ -39,6 +39,8 @@ def answer(error: ZsdError) -> JSONResponse:
     else:
         status = next((s for kind, s in STATUS.items() if isinstance(error, kind)), 422)
         headers = {}
+    # A client's own words may stand in the sentence, and they may be no UTF-8.
+    sentence = str(error).encode("utf-8", "backslashreplace").decode()
     return JSONResponse(
-        {"error": str(error), "type": type(error).__name__}, status_code=status, headers=headers
+        {"error": sentence, "type": type(error).__name__}, status_code=status, headers=headers
     )

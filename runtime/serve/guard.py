@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import anyio
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -20,6 +21,8 @@ __all__ = ["Guard"]
 OPEN = ("/health", "/ready")  # what watches over the service needs no secret
 COOKIE = "contrastzsd"
 LONGEST_FORM = 4096  # bytes
+FORM_SECONDS = 10.0  # in which a form must have come
+MOST_SIGNING_IN = 16  # at a time, since they have shown no token yet
 SAFE = ("GET", "HEAD", "OPTIONS")
 
 
@@ -37,11 +40,15 @@ class Guard:
 
     def __init__(self, app: ASGIApp, token: str | None, hosts: Sequence[str]) -> None:
         self._app, self._token, self._hosts = app, token, tuple(hosts)
+        self._signing_in = 0
         secret = (token or "").encode()
         self._cookie = hmac.new(secret, b"contrastzsd session", hashlib.sha256).hexdigest()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer for the application, or pass the request on."""
+        if scope["type"] == "websocket":  # there are none here
+            await send({"type": "websocket.close", "code": 1000})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -62,7 +69,7 @@ class Guard:
                 "with --host or --allow-host to have it answer for another name.",
             )
         origin = headers.get("origin")
-        if request.method not in SAFE and origin and urlsplit(origin).netloc != host:
+        if request.method not in SAFE and origin and _netloc(origin) != host:
             raise RequestError(403, f"a page of {origin} may not change this service.")
         if self._token is None or path in OPEN:
             return None
@@ -88,14 +95,20 @@ class Guard:
         return hmac.compare_digest(token.encode(), (self._token or "").encode())
 
     async def _sign_in(self, request: Request) -> Response:
-        body = b""
+        if self._signing_in >= MOST_SIGNING_IN:
+            raise RequestError(
+                503, f"{MOST_SIGNING_IN} others are signing in; try again.", {"Retry-After": "1"}
+            )
+        self._signing_in += 1
         try:
-            async for part in request.stream():
-                body += part
-                if len(body) > LONGEST_FORM:
-                    raise RequestError(413, "a token is shorter than that.")
-        except ClientDisconnect as error:
-            raise RequestError(400, "the request ended early.") from error
+            with anyio.fail_after(FORM_SECONDS):
+                body = await _form(request)
+        except TimeoutError as error:
+            raise RequestError(
+                408, f"the form did not come within {FORM_SECONDS:g} s.", {"Connection": "close"}
+            ) from error
+        finally:
+            self._signing_in -= 1
         given = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
         if not self._right(given.strip()):
             return _sign_in_page("This is not the service's token.")
@@ -110,6 +123,19 @@ class Guard:
         return response
 
 
+async def _form(request: Request) -> bytes:
+    """The body, which is short."""
+    body = b""
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > LONGEST_FORM:
+                raise RequestError(413, "a token is shorter than that.")
+    except ClientDisconnect as error:
+        raise RequestError(400, "the request ended early.") from error
+    return body
+
+
 def _sign_in_page(problem: str = "") -> HTMLResponse:
     page = (Path(__file__).parent / "page" / "sign-in.html").read_text(encoding="utf-8")
     return HTMLResponse(
@@ -122,6 +148,14 @@ def _sign_in_page(problem: str = "") -> HTMLResponse:
             "form-action 'self'; frame-ancestors 'none'",
         },
     )
+
+
+def _netloc(origin: str) -> str | None:
+    """Host and port of an origin; None of what is no address."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _name(host: str) -> str:

@@ -82,6 +82,7 @@ class Live:
         shown: called with every searched frame.
         changed: called with the list of sources when a state changes.
         replay: begin a video again when it has ended.
+        retry: shortest and longest pause in seconds before a stream that failed is opened again.
     """
 
     def __init__(
@@ -91,9 +92,12 @@ class Live:
         shown: Callable[[Shown], None],
         changed: Callable[[list[dict[str, Any]]], None],
         replay: Callable[[Any, str], None] | None = None,
+        retry: tuple[float, float] = (0.5, 30.0),
     ) -> None:
         self._open, self.names = open_stream, tuple(names)
         self._shown, self._changed, self._replay = shown, changed, replay
+        self._retry, self._pause = retry, retry[0]
+        self._unplayed: dict[str, str] = {}  # why a video could not begin again, by name
         self._stream: Any = None
         self._stop = threading.Event()
         self._last = [{"name": name, "state": "opening", "error": None} for name in self.names]
@@ -113,8 +117,9 @@ class Live:
     def stop(self) -> None:
         """End the stream; ``join`` waits for it."""
         self._stop.set()
-        if self._stream is not None:
-            self._stream.close()
+        stream = self._stream  # its thread may put another in its place
+        if stream is not None:
+            stream.close()
 
     def join(self, timeout: float) -> bool:
         """Wait for the threads; whether they have ended."""
@@ -126,14 +131,37 @@ class Live:
         return not (self._thread.is_alive() or self._watcher.is_alive())
 
     def _run(self) -> None:
-        try:
-            with self._open() as self._stream:
-                while not self._stop.is_set():
-                    self._follow()
-        except ZsdError as error:
-            log.error("the live sources ended: %s", error)
-            self._last = [{**s, "state": "failed", "error": str(error)} for s in self._last]
-            self._changed(self._last)
+        """Watch until the end; what fails, foreseen or not, is said and tried again."""
+        while not self._stop.is_set():
+            try:
+                with self._open() as self._stream:
+                    while not self._stop.is_set():
+                        self._follow()
+            except Exception as error:
+                self._stream = None
+                if self._stop.is_set():
+                    return
+                self._fail(error)
+                self._stop.wait(self._pause)
+                self._pause = min(2 * self._pause, self._retry[1])
+
+    def _fail(self, error: Exception) -> None:
+        """Say that no source gives frames, in the log and as the state of each."""
+        said = isinstance(error, ZsdError)
+        why = (
+            str(error) if said else f"an error of the service, {type(error).__name__}: see its log"
+        )
+        log.error(
+            "the live sources failed and are tried again in %g s: %s",
+            self._pause,
+            why,
+            exc_info=None if said else error,
+        )
+        self._tell([{"name": name, "state": "failed", "error": why} for name in self.names])
+
+    def _tell(self, sources: list[dict[str, Any]]) -> None:
+        self._last = sources
+        self._changed(sources)
 
     def _follow(self) -> None:
         """Hand on frames until the stream ends or one of its sources fails for good."""
@@ -142,29 +170,49 @@ class Live:
                 if self._stop.is_set():
                     return
                 self._shown(Shown(frame.source, frame, frame.image, found))
+                self._pause = self._retry[0]
         except ImageError as error:  # of one source: the others go on
             log.error("%s", error)
         self._stop.wait(POLL)
 
     def _watch(self) -> None:
         while not self._stop.wait(POLL):
-            if self._stream is not None:
-                self._look()
+            stream = self._stream
+            if stream is not None:
+                try:
+                    self._look(stream)
+                except Exception:
+                    log.exception("the states of the live sources could not be read")
 
-    def _look(self) -> None:
+    def _look(self, stream: Any) -> None:
         """Tell of states that changed, and begin ended videos again."""
-        states = self._stream.states
-        found = [
-            {"name": name, "state": states[name].status, "error": states[name].error}
-            for name in self.names
-            if name in states
-        ]
-        if found != self._last:
-            self._last = found
-            self._changed(found)
+        states, found = stream.states, []
+        for name in self.names:
+            if name in states:
+                state, error = states[name].status, states[name].error
+            elif name in self._unplayed:
+                state, error = "failed", self._unplayed[name]
+            else:  # it begins again
+                continue
+            found.append({"name": name, "state": state, "error": error})
+        if found != self._last and stream is self._stream:
+            self._tell(found)
         for source in found:
-            if source["state"] == "ended" and self._replay and not self._stop.is_set():
-                self._replay(self._stream, source["name"])
+            again = source["state"] == "ended" or source["name"] in self._unplayed
+            if again and self._replay and not self._stop.is_set():
+                self._play(stream, source["name"])
+
+    def _play(self, stream: Any, name: str) -> None:
+        """Begin a video again; one that is gone is looked for again and again."""
+        assert self._replay is not None
+        try:
+            self._replay(stream, name)
+        except ZsdError as error:
+            if self._unplayed.get(name) != str(error):
+                log.error("%s cannot begin again: %s", name, error)
+            self._unplayed[name] = str(error)
+        else:
+            self._unplayed.pop(name, None)
 
 
 def open_stream(detector: Any, named: Mapping[str, str], config: ServeConfig) -> Stream:
@@ -180,8 +228,14 @@ def open_stream(detector: Any, named: Mapping[str, str], config: ServeConfig) ->
 
 
 def play_again(named: Mapping[str, str], stream: Stream, name: str) -> None:
-    """Begin a source of a stream again."""
-    stream.remove(name)
+    """Begin a source of a stream again.
+
+    Raises:
+        ConfigError: the stream is closed.
+        ImageError: there is no such file any more.
+    """
+    if name in stream.states:
+        stream.remove(name)
     stream.add(named[name], name=name)
 
 

@@ -31,11 +31,14 @@ def notify(message: str) -> bool:
 async def watchdog() -> None:
     """Say from the event loop that it turns, twice as often as systemd asks for; until cancelled.
 
-    A loop that hangs says nothing, and systemd starts the service again.
+    A loop that hangs says nothing, and systemd starts the service again. A manager that is away for
+    a moment, since it starts itself again, is told the next time.
     """
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     mine = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-    if not (microseconds.isdecimal() and int(microseconds) and mine):
+    listened = bool(os.environ.get("NOTIFY_SOCKET"))
+    if not (microseconds.isdecimal() and int(microseconds) and mine and listened):
         return
-    while notify("WATCHDOG=1"):
+    while True:
+        notify("WATCHDOG=1")
         await asyncio.sleep(int(microseconds) / 2e6)

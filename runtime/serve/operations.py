@@ -56,7 +56,7 @@ def _reference(name: str) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
 
 
-CHANGE_ERRORS = (400, 408, 413, 422, 504)  # of a request whose body is JSON
+CHANGE_ERRORS = (400, 408, 413, 422, 503, 504)  # of a request whose body is JSON
 CLASS_LIST = _reference("ClassList")
 OPERATIONS = (
     Operation(
@@ -98,7 +98,7 @@ OPERATIONS = (
         "Remove classes; repeat the parameter for several.",
         CLASS_LIST,
         query={"name": {"type": "array", "items": TEXT}},
-        errors=(400, 422, 504),
+        errors=(400, 422, 503, 504),
     ),
     Operation(
         "POST",
@@ -132,7 +132,7 @@ OPERATIONS = (
         "Names of the vocabulary that are spelled like a text.",
         _reference("Names"),
         query={"text": TEXT, "count": WHOLE},
-        errors=(400, 504),
+        errors=(400, 503, 504),
     ),
     Operation(
         "GET",
@@ -157,7 +157,7 @@ OPERATIONS = (
         "Server-sent events: frame; classes, thresholds and sources when they change.",
         {"text/event-stream": {"schema": TEXT}},
         query={"source": TEXT, "frames": {**FLAG, "description": "false: only the changes"}},
-        errors=(404, 503),
+        errors=(400, 404, 503),
     ),
     Operation(
         "GET",

@@ -28,7 +28,7 @@ def decode(data: bytes, most_pixels: int) -> Image:
 
     Raises:
         RequestError: the body is no such file (415) or has too many pixels (413).
-        ImageError: the picture is damaged.
+        ImageError: the picture is damaged, or has more pixels than its header says.
     """
     size = picture_size(data) if data.startswith(HEADS) else None
     if size is None:
@@ -41,7 +41,7 @@ def decode(data: bytes, most_pixels: int) -> Image:
             f"the picture has {width} x {height} pixels, at most {most_pixels:,} are searched; "
             "send a smaller one.",
         )
-    return decode_image(data, "bgr", "the picture")
+    return decode_image(data, "bgr", "the picture", most_pixels)
 
 
 def encode(image: Image, suffix: str = ".jpg", quality: int = 88) -> bytes:

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
 from runtime.serve.errors import RequestError
-from zsd_core.errors import did_you_mean, join_sentences
+from zsd_core.errors import did_you_mean, join_first
+from zsd_core.files import shown
 
-__all__ = ["read_body", "read_box", "read_fields", "read_flag", "wanted_format"]
+__all__ = [
+    "read_body",
+    "read_box",
+    "read_choice",
+    "read_count",
+    "read_fields",
+    "read_flag",
+    "wanted_format",
+]
 
 JSON_BYTES = 4 * 2**20  # a few hundred class vectors
+# Most of these bytes in a JSON body, those in names too: what 5000 classes and such vectors need.
+# Parsing holds up everybody, and millions of small values take the longest.
+MOST_OF = {b"[": 10_000, b"{": 10_000, b'"': 40_000, b",": 500_000}
+LONGEST = 100  # characters of a field that is compared with the known ones
 FORMATS = {"application/json": "json", "image/jpeg": ".jpg", "image/png": ".png"}
 
 
@@ -26,7 +40,8 @@ async def read_body(request: Request, most: int) -> bytes:
         413, f"the body has more than {most / 2**20:.3g} MiB, the most that is taken."
     )
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > most:
+    digits = len(str(most))  # a client may write more than Python makes a number of
+    if declared.isdecimal() and (len(declared.lstrip("0")) > digits or int(declared) > most):
         raise too_long
     body = bytearray()
     try:
@@ -43,23 +58,58 @@ async def read_fields(request: Request, known: tuple[str, ...]) -> dict[str, Any
     """The fields of a JSON object.
 
     Raises:
-        RequestError: the body is no JSON object, or has a field that is not known (400).
+        RequestError: the body is too large or holds too many values (413), is no JSON object, or
+            has a field that is not known (400).
     """
     body = await read_body(request, JSON_BYTES)
+    for byte, most in MOST_OF.items():
+        if body.count(byte) > most:
+            raise RequestError(
+                413,
+                f"the body has more than {most:,} times {byte.decode()}, the most that is taken; "
+                "send the classes in several requests.",
+            )
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise RequestError(400, f"the body is no JSON: {error}.") from error
     if not isinstance(fields, dict):
         raise RequestError(400, f"the body must be a JSON object with {', '.join(known)}.")
-    strange = [
-        f"there is no field {name!r}, only {', '.join(known)}{did_you_mean(name, known)}"
-        for name in fields
-        if name not in known
-    ]
+    strange = [name for name in fields if name not in known]
     if strange:
-        raise RequestError(400, join_sentences(strange))
+        sentences = (
+            f"there is no field {shown(name)}, only {', '.join(known)}"
+            f"{did_you_mean(name[:LONGEST], known)}"
+            for name in strange
+        )
+        raise RequestError(400, join_first(sentences, len(strange)))
     return fields
+
+
+def read_choice(fields: Mapping[str, Any], name: str) -> bool:
+    """A field that is true or false; left out or null, it is false.
+
+    Raises:
+        RequestError: it is neither (400).
+    """
+    value = fields.get(name)
+    if not isinstance(value, (bool, type(None))):
+        raise RequestError(400, f"{name} is {shown(value)}, must be true or false.")
+    return value is True
+
+
+def read_count(request: Request, name: str, default: int, most: int) -> int:
+    """A parameter that is a whole number from 1 to ``most``.
+
+    Raises:
+        RequestError: it is not (400).
+    """
+    text = request.query_params.get(name, str(default))
+    if not (text.isdecimal() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
+        raise RequestError(
+            400, f"{name} is {shown(text)}, must be a whole number from 1 to {most}."
+        )
+    return int(text)
 
 
 def read_box(text: str | None) -> tuple[float, float, float, float] | None:
@@ -73,7 +123,9 @@ def read_box(text: str | None) -> tuple[float, float, float, float] | None:
     try:
         x1, y1, x2, y2 = (float(part) for part in text.split(","))
     except ValueError as error:
-        raise RequestError(400, f"box is {text!r}, must be four numbers x1,y1,x2,y2.") from error
+        raise RequestError(
+            400, f"box is {shown(text)}, must be four numbers x1,y1,x2,y2."
+        ) from error
     return x1, y1, x2, y2
 
 
@@ -87,7 +139,7 @@ def read_flag(request: Request, name: str, default: bool) -> bool:
     if text is None:
         return default
     if text.lower() not in ("true", "false", "1", "0"):
-        raise RequestError(400, f"{name} is {text!r}, must be true or false.")
+        raise RequestError(400, f"{name} is {shown(text)}, must be true or false.")
     return text.lower() in ("true", "1")
 
 
@@ -120,5 +172,5 @@ def wanted_format(accept: str) -> str:
 
     best = max(FORMATS, key=liking)  # the first of equals
     if liking(best) <= 0:
-        raise RequestError(406, f"no answer is {accept!r}; accept {', '.join(FORMATS)}.")
+        raise RequestError(406, f"no answer is {shown(accept)}; accept {', '.join(FORMATS)}.")
     return FORMATS[best]

@@ -12,6 +12,7 @@ import uvicorn
 
 from runtime.serve import create_app
 from runtime.serve.config import ServeConfig
+from runtime.serve.connections import connections
 
 __all__ = ["run"]
 
@@ -42,6 +43,7 @@ def run(
     """Serve on a socket until a signal comes; threads of sources may still be ending then."""
     app = create_app(detector, config, sources)
     service = app.state.service
+    most = 16 * (config.queue + config.viewers)  # with some beyond what can be in work: told so
     server = _Server(
         uvicorn.Config(
             app,
@@ -49,8 +51,9 @@ def run(
             access_log=access_log,
             server_header=False,
             timeout_graceful_shutdown=GRACE,
-            # One request beyond what can be in work: enough to be told so.
-            limit_concurrency=16 * (config.queue + config.viewers),
+            http=connections(most),
+            ws="none",
+            limit_concurrency=most,
             lifespan="on",
         ),
         service,

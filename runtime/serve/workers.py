@@ -1,4 +1,4 @@
-"""A bounded number of pictures at a time, searched by a few threads."""
+"""A bounded number of pictures or changes at a time, worked on by a few threads."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TypeVar
 
+import anyio
+
+from runtime.serve.changes import Change
 from runtime.serve.errors import RequestError
 
 __all__ = ["Place", "Workers"]
@@ -19,21 +23,22 @@ WEIGHT = 0.2  # of the newest picture in the running mean of seconds a picture
 
 
 class Workers:
-    """Threads that search pictures, and the places before them.
+    """Threads that search pictures or change classes, and the places before them.
 
     A request takes a place before its body is read, so that bodies in memory are bounded too. The
     place is free again when the request has its answer and its work has really ended: work that a
     time-out left behind still counts.
 
     Args:
-        threads: pictures searched at the same time.
-        places: most pictures that are being sent, waiting or searched.
+        threads: requests worked on at the same time.
+        places: most requests that are being sent, waiting or worked on.
+        name: of the threads.
     """
 
-    def __init__(self, threads: int, places: int) -> None:
+    def __init__(self, threads: int, places: int, name: str = "detect") -> None:
         self.places, self.taken = places, 0
         self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="detect")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._seconds = 0.0
 
     @contextmanager
@@ -79,7 +84,7 @@ class Workers:
 
 
 class Place:
-    """One request's right to send a picture and to have it searched."""
+    """One request's right to send its body and to have it worked on."""
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
@@ -90,6 +95,19 @@ class Place:
         future = self._workers.submit(work)
         self._future = future  # type: ignore[assignment]
         return await asyncio.wrap_future(future)
+
+    async def change(self, work: Callable[[Change], T]) -> T:
+        """As ``run`` for a change: cancelled, it is never made, or it is waited for."""
+        change = Change()
+        future = self._workers.submit(partial(work, change))
+        self._future = future  # type: ignore[assignment]
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            if change.give_up():
+                raise
+            with anyio.CancelScope(shield=True):
+                return await asyncio.wrap_future(future)
 
     def leave(self) -> None:
         """Free the place, now or when its work has ended."""

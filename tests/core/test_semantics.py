@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zsd_core.errors import ConfigError, DataError, ShapeError
-from zsd_core.semantics import seen_similarity, similarity, unit_rows
+from zsd_core.semantics import fold_name, name_fault, seen_similarity, similarity, unit_rows
 
 
 def random(rows, seed=0, width=5):
@@ -55,5 +55,55 @@ def test_bad_input_is_named():
         unit_rows(np.array([[1.0, 0], [0, 0]]))
     with pytest.raises(DataError, match="class vector 0"):
         unit_rows(np.array([[np.nan, 0]]))
+<<<<<<< HEAD
     with pytest.raises(DataError, match="class vector 0 has length inf"):
         unit_rows(np.array([[1e30, 1e30]], np.float32))
+=======
+
+
+# Of every script something that is easily taken for a control: marks, joiners, signs of direction.
+ORDINARY = (
+    "café",
+    "cafe\u0301",
+    "نمی\u200cخواهم",  # Persian needs the non-joiner
+    "क्\u200dष",  # and Devanagari the joiner
+    "👩\u200d🚒",
+    "שלום\u200f!",
+    "ภาษา\u200bไทย",
+    "火車",
+    "fire\ttruck\n",
+    "x\u00a0y",
+    "\U000f0000",
+)
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_ordinary_names_of_any_script_have_no_fault(name):
+    assert name_fault(name) == "" and fold_name(name).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("\ud800", "U+D800"),
+        ("cat\udfff", "U+DFFF"),
+        ("a\0b", "U+0000"),
+        ("a\x1bb", "U+001B"),
+        ("a\x7fb", "U+007F"),
+        ("a\x9bb", "U+009B"),
+        ("a\u202eb", "U+202E"),
+        ("a\u2066b", "U+2066"),
+    ],
+)
+def test_what_cannot_be_written_or_read_is_a_fault_that_is_named(name, code):
+    assert name_fault(name).startswith(f"holds {code}, ")
+
+
+@settings(max_examples=200)
+@given(st.text(st.characters(exclude_categories=())))
+def test_a_name_without_a_fault_can_be_written(name):
+    if not name_fault(name):
+        fold_name(name).encode("utf-8")
+        written = " ".join(name.split())
+        assert written.encode("utf-8").decode() == written and "\0" not in written
+>>>>>>> fix-h1

@@ -219,6 +219,8 @@ def trunk(**changes):
         ({"background_index": 5}, "background_index is 5"),
         ({"classes": [{"name": "x"}]}, r"classes\[0\]"),
         ({"classes": [{"name": "x", "role": "seen"}, {"name": "X", "role": "seen"}]}, "twice"),
+        ({"classes": [{"name": "\ud800", "role": "seen"}]}, r"surrogates not allowed"),
+        ({"classes": [{"name": "a\u202eb", "role": "seen"}]}, r"'a\\u202eb', holds U\+202E"),
         ({"stages": {"trunk": {"file": "nowhere.onnx"}}}, "'trunk' names no listed file"),
         (trunk(file=["trunk.onnx"]), "'trunk' names no listed file"),
         (trunk(outputs=None), r"'trunk', outputs: None must be an object with a name and a shape"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from runtime.thresholds import ROLES, Limits
-from zsd_core.config import DetectionConfig
+from zsd_core.config import MOST_DETECTIONS, DetectionConfig
 from zsd_core.errors import ClassError, ConfigError
 
 DEFAULT = DetectionConfig(score_threshold=0.07, nms_threshold=0.4, max_detections=50)
@@ -75,18 +75,50 @@ def test_a_class_keeps_its_threshold_over_changes(detector):
     assert found["zebra"] == 0.5
 
 
+NO_SHARES = (
+    -0.1,
+    1.1,
+    50,
+    float("nan"),
+    "high",
+    "0.5",
+    True,
+    pytest.param(10**400, id="large"),
+    [[0.1], 0.2],
+)
+
+
 @pytest.mark.parametrize(
-    "score", [-0.1, 1.1, 50, float("nan"), "high", (0.1, 2), {"seen": None}, (0.1, 0.2, 0.3)]
+    "score",
+    [
+        *NO_SHARES,
+        (0.1, 2),
+        {"seen": None},
+        (0.1, 0.2, 0.3),
+        pytest.param({"cup": 10**400}, id="large of a class"),
+        pytest.param(10**5000, id="more digits than Python writes"),
+    ],
 )
 def test_what_is_no_share_is_refused(score):
     with pytest.raises(ConfigError, match="score_threshold"):
         Limits.of(DEFAULT, score, None, None)
 
 
-@pytest.mark.parametrize("number", [0, -1, 2.5, "many"])
-def test_max_detections_is_a_positive_whole_number(number):
-    with pytest.raises(ConfigError, match="max_detections"):
+@pytest.mark.parametrize("number", [0, -1, 2.5, "many", True, MOST_DETECTIONS + 1, 2**62, 10**30])
+def test_max_detections_is_a_whole_number_that_every_part_can_hold(number):
+    with pytest.raises(ConfigError, match=r"max_detections is .*from 1 to 1048576"):
         Limits.of(DEFAULT, None, None, number)
+
+
+def test_the_largest_max_detections_runs(detector):
+    detector.set_thresholds(score_threshold=0.0, max_detections=MOST_DETECTIONS)
+    assert len(detector(np.zeros((60, 80, 3), np.uint8))) > 0
+
+
+@pytest.mark.parametrize("number", NO_SHARES)
+def test_what_is_no_share_is_no_nms_threshold(number):
+    with pytest.raises(ConfigError, match="nms_threshold"):
+        Limits.of(DEFAULT, None, number, None)
 
 
 def test_nms_threshold_is_a_share():

@@ -58,6 +58,9 @@ struct ScoringConfig {
   bool seen_evidence = false, center = false;
 };
 
+// Of one image, that a bundle or a caller may ask for; the same as zsd_core/config.py.
+inline constexpr std::int64_t kMostDetections = 1 << 20;
+
 struct DetectionConfig {
   double score_threshold = 0.05, nms_threshold = 0.5, min_size = 1;
   std::optional<double> unseen_threshold;  // of unseen classes; none: score_threshold

@@ -52,7 +52,7 @@ struct Thresholds {
   std::optional<float> seen = {}, unseen = {};  // a detection's score must exceed its role's,
   std::map<std::string, float> by_class = {};   // or its class's, which wins
   std::optional<float> nms = {};  // IoU above which the worse of two boxes of a class goes
-  std::optional<std::int64_t> max_detections = {};  // of one image
+  std::optional<std::int64_t> max_detections = {};  // of one image, at most kMostDetections
 };
 
 struct DetectorOptions {

@@ -14,9 +14,12 @@ from safetensors.numpy import load_file, save
 pytestmark = pytest.mark.slow  # for the build
 
 
+VECTOR = [1.0] + [0.0] * 7
 CLASS_ERRORS = {
     "unknown": (["zebbra"], r"'zebbra' is not in the vocabulary of 8 names; did you mean 'zebra'"),
     "blank": ([" "], r"must be a text that is not blank"),
+    "control": ([["a\0b", VECTOR]], r"'a<U\+0000>b' holds U\+0000, a control character; leave it"),
+    "reordering": ([["a\u202eb", VECTOR]], r"'a<U\+202E>b' holds U\+202E"),
     "twice": (["zebra", "Zebra"], r"'Zebra' is given twice"),
     "active": (["cat"], r"'cat' is already active"),
     "width": (
@@ -39,6 +42,13 @@ def test_a_class_that_cannot_be_is_refused_and_nothing_changes(probe, bundle_pat
     assert probe("state") == before
 
 
+@pytest.mark.parametrize("name", ["cafe\u0301", "नमी\u200cक्\u200dष", "fire\ttruck", "👩\u200d🚒"])
+def test_ordinary_names_of_any_script_are_classes(probe, bundle_path, name):
+    probe("open", bundle=str(bundle_path))
+    probe("add", classes=[[name, VECTOR]])
+    assert probe("state")["classes"][-1] == " ".join(name.split())
+
+
 def test_other_refusals_are_sentences(probe, bundle_path):
     path = str(bundle_path)
     cases = [
@@ -47,7 +57,13 @@ def test_other_refusals_are_sentences(probe, bundle_path):
         ("ClassError", "remove", {"names": ["cup"]}, "'cup' is not active"),
         ("ClassError", "thresholds", {"thresholds": {"by_class": {"persn": 0.1}}}, "'person'"),
         ("ConfigError", "thresholds", {"thresholds": {"seen": 50}}, r"is 50, must be a number in"),
-        ("ConfigError", "thresholds", {"thresholds": {"max_detections": 0}}, "at least 1"),
+        ("ConfigError", "thresholds", {"thresholds": {"max_detections": 0}}, "from 1 to 1048576"),
+        (
+            "ConfigError",
+            "thresholds",
+            {"thresholds": {"max_detections": 2**20 + 1}},
+            "max_detections is 1048577, must be a whole number from 1 to 1048576",
+        ),
         ("ImageError", "no image", {}, r"3 x 4 with 0 bytes a row and no pixels"),
         (
             "DeviceError",
@@ -148,6 +164,14 @@ BUNDLE_ERRORS = {
     "blank class": (
         lambda p: manifest_changed(p, lambda m: m["classes"][0].update(name=" _")),
         r"the name of classes\[0\] is blank",
+    ),
+    "control in a class": (
+        lambda p: manifest_changed(p, lambda m: m["classes"][0].update(name="a\u202eb")),
+        r"the name of classes\[0\], 'a<U\+202E>b', holds U\+202E, a control character",
+    ),
+    "half a character in a class": (
+        lambda p: manifest_changed(p, lambda m: m["classes"][0].update(name="\ud800")),
+        r"surrogate",
     ),
     "all memory": (
         lambda p: manifest_changed(

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import anyio
 import pytest
 from colour_detector import picture, png
+from coroutines import run_apart
+from starlette.websockets import WebSocketDisconnect
 
+import runtime.serve.guard
 from runtime.serve import ServeConfig
+from runtime.serve.guard import Guard
 from zsd_core.errors import ConfigError
 
 TOKEN = "a-token-of-twenty-characters"
@@ -67,6 +74,53 @@ def test_a_form_without_end_is_refused(serve):
     assert answer.status_code == 413
 
 
+@pytest.mark.parametrize("token", [None, TOKEN])
+@pytest.mark.parametrize("origin", ["http://[", "http://]", "null", "\x80://x", "http://[::1]:x"])
+def test_an_origin_that_is_no_address_is_another_site(serve, token, origin):
+    client = serve(token=token)
+    answer = client.post("/classes", json={}, headers={"Origin": origin.encode("latin-1")})
+    assert answer.status_code == 403 and "may not change" in answer.json()["error"]
+
+
+def test_a_form_that_does_not_come_ends(monkeypatch):
+    monkeypatch.setattr(runtime.serve.guard, "FORM_SECONDS", 0.2)
+    monkeypatch.setattr(runtime.serve.guard, "MOST_SIGNING_IN", 2)
+
+    async def main():
+        guard = Guard(None, TOKEN, ())
+        statuses = []
+
+        async def sign_in():
+            sent = []
+            asked = asyncio.Event()
+
+            async def receive():
+                await asked.wait()
+
+            async def send(message):
+                sent.append(message)
+
+            scope = {"type": "http", "method": "POST", "path": "/session", "headers": []}
+            await guard(scope, receive, send)
+            statuses.append(sent[0]["status"])
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(sign_in)
+        assert statuses == [503, 408, 408]
+        await sign_in()
+        assert statuses[-1] == 408  # places are free again
+
+    run_apart(main)
+
+
+def test_there_are_no_websockets(serve):
+    client = serve(token=TOKEN)
+    for path in ("/", "/static/x", "/events"):
+        with pytest.raises(WebSocketDisconnect), client.websocket_connect(path):
+            pass
+
+
 def test_pages_of_other_sites_cannot_change_anything(client):
     answer = client.post("/classes", json={"classes": ["blue"]}, headers={"Origin": "http://evil"})
     assert answer.status_code == 403 and "http://evil" in answer.json()["error"]
@@ -117,6 +171,7 @@ def test_the_page_loads_nothing_from_elsewhere(client):
     [
         ({"queue": 0}, "queue"),
         ({"timeout": float("nan")}, "timeout"),
+        ({"queue": True}, "queue is True"),
         ({"workers": 20}, "queue 16"),
         ({"token": "short"}, "16 printable"),
         ({"token": "ä" * 20}, "printable ASCII"),

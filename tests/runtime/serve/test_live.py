@@ -16,7 +16,7 @@ from colour_detector import ColourDetector, picture
 
 import runtime.serve.app
 from runtime.serve.live import source_names
-from zsd_core.errors import ImageError
+from zsd_core.errors import DeviceError, ImageError
 
 
 def state(status, error=None):
@@ -199,6 +199,69 @@ def test_the_end_of_the_service_closes_the_stream(live):
     client, stream = live("door.mp4")
     assert client.app.state.service.close(timeout=5)
     assert stream.closed.is_set()
+
+
+def until(true, seconds=20):
+    """Wait until something is true; return whether it came to be."""
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.02)
+    return true()
+
+
+def listed(client):
+    return client.get("/sources").json()["sources"]
+
+
+class FailingDetector(ColourDetector):
+    """Fails while it is told to, as a kernel does on what it cannot hold."""
+
+    fault = None
+
+    def __call__(self, image, *, color="rgb"):
+        if self.fault is not None:
+            raise self.fault
+        return super().__call__(image, color=color)
+
+
+@pytest.mark.parametrize("fault", [TypeError("no kernel"), DeviceError("the device is gone.")])
+def test_a_search_that_fails_is_said_and_sources_come_back(serve, video, caplog, fault):
+    detector = FailingDetector()
+    client = serve(detector, sources=[str(video)], loop=True, retry=(0.1, 0.2))
+    hub = client.app.state.service.hub
+    assert until(lambda: "frame door" in hub._newest)
+    detector.fault = fault
+    assert until(lambda: listed(client)[0]["state"] == "failed")
+    said = str(fault) if isinstance(fault, DeviceError) else "TypeError: see its log"
+    assert said in listed(client)[0]["error"] and "tried again" in caplog.text
+    assert ("Traceback" in caplog.text) == isinstance(fault, TypeError)
+    assert 'contrastzsd_source_up{source="door"} 0.0' in client.get("/metrics").text
+    detector.fault = None
+    last = hub._newest["frame door"]
+    assert until(lambda: hub._newest["frame door"] is not last)
+    assert until(lambda: listed(client)[0]["state"] != "failed")
+    assert client.app.state.service.close(timeout=10)
+
+
+def test_a_video_that_is_gone_is_failed_until_it_is_there_again(serve, video):
+    client = serve(ColourDetector(), sources=[str(video)], loop=True)
+    hidden = video.with_name("hidden.avi")
+    hub = client.app.state.service.hub
+    assert until(lambda: "frame door" in hub._newest)
+    video.rename(hidden)
+    assert until(lambda: listed(client) and listed(client)[0]["state"] == "failed")
+    assert "no such file" in listed(client)[0]["error"]
+    hidden.rename(video)
+    last = hub._newest["frame door"]
+    assert until(lambda: hub._newest["frame door"] is not last)
+
+
+def test_a_warm_up_that_fails_says_so(serve, caplog):
+    detector = FailingDetector()
+    detector.fault = TypeError("no kernel")
+    client = serve(detector)
+    assert until(lambda: "TypeError" in client.get("/ready").json()["error"])
+    assert client.get("/ready").status_code == 503 and "no kernel" in caplog.text
 
 
 @pytest.fixture

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import time
 
 import pytest
+from coroutines import run_apart
 
-from runtime.serve.notify import notify
+from runtime.serve.notify import notify, watchdog
 
 
 @pytest.fixture
@@ -33,6 +35,25 @@ def test_abstract_sockets_are_reached(monkeypatch):
         monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
         assert notify("READY=1") is True
         assert listener.recv(100) == b"READY=1"
+
+
+def test_the_watchdog_goes_on_after_its_manager_was_away(monkeypatch, tmp_path):
+    address = tmp_path / "manager"
+    monkeypatch.setenv("NOTIFY_SOCKET", str(address))
+    monkeypatch.setenv("WATCHDOG_USEC", "20000")
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+
+    async def main():
+        alive = asyncio.create_task(watchdog())
+        await asyncio.sleep(0.1)  # nobody is there yet
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+            listener.bind(str(address))
+            listener.settimeout(60)
+            heard = await asyncio.to_thread(listener.recv, 100)
+        alive.cancel()
+        assert heard == b"WATCHDOG=1"
+
+    run_apart(main)
 
 
 def test_the_command_says_ready_alive_and_stopping(start, manager):

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import cv2
@@ -200,6 +201,22 @@ def test_a_body_that_does_not_come_is_408(start):
     slow.close()
 
 
+def test_clients_that_send_nothing_keep_nobody_out(start):
+    process = start("--queue", "1", "--max-viewers", "1")  # room for 32 connections
+    wait_until_ready(process.url)
+    parts = urlsplit(process.url)
+    head = f"POST /nowhere HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: 9\r\n\r\n".encode()
+    idle = []
+    for number in range(128):
+        idle.append(socket.create_connection((parts.hostname, parts.port), timeout=10))
+        with suppress(ConnectionError):  # it has made room already
+            idle[-1].sendall((b"", head[:20], head)[number % 3])
+    for path in ("/health", "/classes"):
+        assert ask(process.url, "GET", path)[0] == 200
+    for client in idle:
+        client.close()
+
+
 def test_the_token_comes_from_the_environment_or_a_file(start, tmp_path):
     process = start(env={"CONTRASTZSD_TOKEN": TOKEN})
     assert ask(process.url, "GET", "/classes")[0] == 401
@@ -218,6 +235,8 @@ def test_the_token_comes_from_the_environment_or_a_file(start, tmp_path):
     [
         (["--token-file", "nowhere"], "nowhere: cannot be read"),
         (["--queue", "0"], "queue is 0"),
+        (["--max-body", "inf"], "--max-body is inf"),
+        (["--max-pixels", "nan"], "--max-pixels is nan"),
         (["--host", "203.0.113.1"], "cannot listen there"),
         (["--bundle", "nowhere"], "nowhere"),
     ],
