@@ -258,6 +258,20 @@ def test_an_error_of_another_library_and_a_wrong_picture_are_faults(tmp_path, mo
     assert "ZeroDivisionError" in said and "WrongResultError" in said
 
 
+def test_a_size_that_a_header_hides_is_a_fault(tmp_path, monkeypatch):
+    import zsd_core.pictures.decode
+
+    monkeypatch.setattr(images, "HIDDEN", 1.0)
+    monkeypatch.setattr(images, "UNCHANGED", 0.5)
+    attempt = images.images(tmp_path, quiet=False)
+    # Refusals are of our own errors; nothing else may come.
+    assert not [n for n in range(200) if attempts.refusal(attempt, random.Random(n))]
+    for name in ("picture_size", "largest_part"):
+        monkeypatch.setattr(zsd_core.pictures.decode, name, lambda data: (10, 10))
+    said = " ".join(str(attempts.refusal(attempt, random.Random(n))) for n in range(60))
+    assert "WrongResultError" in said
+
+
 @pytest.mark.parametrize(
     ("status", "text", "right"),
     [

@@ -17,6 +17,7 @@ from zsd_core.pictures.size import FORMATS, largest_part, picture_size, tells_si
 __all__ = ["MAX_PIXELS", "check_size", "decode_pixels", "file_bytes"]
 
 MAX_PIXELS = 200_000_000  # of a file, by default: 600 MB once decoded
+CURE = "Make it smaller, or allow more: Detector(max_pixels=...), --max-pixels."
 FLOATS = (b"PF", b"Pf", b"#?RADIANCE", b"#?RGBE", b"v/1\x01")  # PFM, Radiance HDR, OpenEXR
 
 
@@ -33,7 +34,9 @@ def file_bytes(path: str | os.PathLike[str]) -> bytes:
         raise ImageError(f"{path}: cannot be read: {reason}.") from error
 
 
-def check_size(size: tuple[int, int], max_pixels: int, where: str, what: str = "") -> None:
+def check_size(
+    size: tuple[int, int], max_pixels: int, where: str, what: str = "", cure: str = CURE
+) -> None:
     """Refuse what is too large.
 
     Args:
@@ -41,6 +44,7 @@ def check_size(size: tuple[int, int], max_pixels: int, where: str, what: str = "
         max_pixels: largest width times height.
         where: what to call the file in the message.
         what: which part of it is so large, such as " in a tile"; nothing means the picture.
+        cure: what to do, in a sentence.
 
     Raises:
         ImageError: it has more pixels.
@@ -48,12 +52,12 @@ def check_size(size: tuple[int, int], max_pixels: int, where: str, what: str = "
     if size[0] * size[1] > max_pixels:
         raise ImageError(
             f"{where}: has {size[0]} x {size[1]} pixels{what}, more than {max_pixels:,}, the most "
-            "that are read. Make it smaller, or allow more: Detector(max_pixels=...), --max-pixels."
+            f"that are read. {cure}"
         )
 
 
 def decode_pixels(
-    data: bytes, flags: int, where: str, max_pixels: int = MAX_PIXELS
+    data: bytes, flags: int, where: str, max_pixels: int = MAX_PIXELS, cure: str = CURE
 ) -> NDArray[Any]:
     """Decode the bytes of an image file with OpenCV, after its size is checked.
 
@@ -63,6 +67,7 @@ def decode_pixels(
         where: what to call the file in a message.
         max_pixels: largest width times height, asked of the header before anything is decoded,
             and of all that is decoded whole on the way, such as a tile.
+        cure: what to do with a picture that is too large, in a sentence.
 
     Raises:
         ImageError: the file is empty, damaged, too large, or of no format whose header is read.
@@ -76,8 +81,8 @@ def decode_pixels(
     size, part = picture_size(data), largest_part(data)
     if size is None or part is None:
         raise ImageError(f"{where}: {_unread(data)}")
-    check_size(size, max_pixels, where)
-    check_size(part, max_pixels, where, " in one of its parts")
+    check_size(size, max_pixels, where, cure=cure)
+    check_size(part, max_pixels, where, " in one of its parts", cure)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:

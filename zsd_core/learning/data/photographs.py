@@ -43,5 +43,6 @@ def read_photograph(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         ImageError: the file is missing, damaged, too large, or not an image.
     """
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = decode_pixels(file_bytes(path), flags, os.fspath(path))
+    cure = "Leave it out, or make it smaller together with its boxes."
+    image = decode_pixels(file_bytes(path), flags, os.fspath(path), cure=cure)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
