@@ -59,7 +59,7 @@ def test_size_that_is_not_the_annotated_one_is_an_error(png):
         ("a.jpg", b"no image", "a.jpg: is damaged or not an image"),
         ("none.jpg", None, "none.jpg: cannot be read: No such file"),
         ("cut.jpg", "a quarter", "cut.jpg: the JPEG ends early"),
-        ("cut.png", "a quarter", "cut.png: is damaged or ends early"),
+        ("cut.png", "a quarter", "cut.png: the PNG ends early or is damaged"),
         (
             "huge.png",
             "huge",

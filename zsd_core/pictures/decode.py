@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from zsd_core.errors import ImageError
 from zsd_core.pictures.avif import is_avif, is_sequence
 from zsd_core.pictures.jpeg import jpeg_is_whole
+from zsd_core.pictures.png import png_is_whole
 from zsd_core.pictures.size import FORMATS, largest_part, picture_size, tells_size
 
 __all__ = ["MAX_PIXELS", "check_size", "decode_pixels", "file_bytes"]
@@ -78,6 +79,8 @@ def decode_pixels(
         raise ImageError(f"{where}: the file is empty.")
     if data[:2] == b"\xff\xd8" and not jpeg_is_whole(data):
         raise ImageError(f"{where}: the JPEG ends early; copy or save it again.")
+    if data[:4] == b"\x89PNG" and not png_is_whole(data):
+        raise ImageError(f"{where}: the PNG ends early or is damaged; copy or save it again.")
     size, part = picture_size(data), largest_part(data)
     if size is None or part is None:
         raise ImageError(f"{where}: {_unread(data)}")
