@@ -57,6 +57,30 @@ def test_a_thumbnail_in_exif_is_not_the_picture():
     assert picture_size(data[:2] + segment + data[2:]) == (37, 23)
 
 
+def test_a_jpeg_is_followed_as_libjpeg_follows_it():
+    """Stuffed zeros, stray bytes and segments of no length are stepped over; all else is refused."""
+    hidden = hidden_sizes(70)
+    for name in ("in a stuffed zero", "behind stray bytes", "behind a segment of no length"):
+        assert picture_size(hidden[f"JPEG {name}"]) == (70, 70)
+    data = GOOD["jpeg"]
+    for marker in (*range(0x02, 0xC0), 0xC5, 0xC8, 0xCD, 0xD8, 0xD9, 0xDA, 0xDE, 0xF0, 0xFD):
+        segment = bytes((0xFF, marker, 0, 4, 0, 0))
+        assert picture_size(data[:2] + segment + data[2:]) is None
+    for marker in (0xC4, 0xDB, 0xDC, 0xDD, 0xE0, 0xEF, 0xFE):
+        segment = bytes((0xFF, 0xFF, marker, 0, 6, 0xFF, 0xC0, 0xFF, 0xD9))
+        assert picture_size(data[:2] + segment + data[2:]) == (37, 23)
+    assert picture_size(data[:2] + b"\xff\x01\xff\xd3" + data[2:]) == (37, 23)
+
+
+def test_an_avif_with_two_tables_of_one_kind_has_no_size():
+    data = GOOD["avif"]
+    start, pitm = data.index(b"meta") - 4, data.index(b"pitm") - 4
+    table = data[pitm : pitm + int.from_bytes(data[pitm : pitm + 4], "big")]
+    length = int.from_bytes(data[start : start + 4], "big") + len(table)
+    twice = data[:start] + length.to_bytes(4, "big") + data[start + 4 : pitm] + table + data[pitm:]
+    assert picture_size(twice) is None
+
+
 def test_an_extended_webp_tells_its_canvas():
     head = b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + (299).to_bytes(3, "little")
     assert picture_size(head + (199).to_bytes(3, "little")) == (300, 200)

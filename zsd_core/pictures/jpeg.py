@@ -31,10 +31,12 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
         marker = data[at - 1]
         if marker in FRAMES:
             height, width = struct.unpack_from(">HH", data, at + 3)
-            return (int(width), int(height)) if width and height else None
+            return int(width), int(height)
         if marker in SEGMENTS:
             (length,) = struct.unpack_from(">H", data, at)
-            at += max(length, 2)
+            at += (
+                length  # below 2 it is a mistake; libjpeg goes on behind it, and so does the search
+            )
         elif marker not in BARE:  # the end, pixels, or no marker of a picture
             return None
     return None
