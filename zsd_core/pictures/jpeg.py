@@ -34,9 +34,7 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
             return int(width), int(height)
         if marker in SEGMENTS:
             (length,) = struct.unpack_from(">H", data, at)
-            at += (
-                length  # below 2 it is a mistake; libjpeg goes on behind it, and so does the search
-            )
+            at += length  # one below 2 is no length: libjpeg goes on behind it, as the search does
         elif marker not in BARE:  # the end, pixels, or no marker of a picture
             return None
     return None

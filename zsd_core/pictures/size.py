@@ -17,7 +17,7 @@ from zsd_core.pictures.tiff import TIFF_HEADS, tiff_sizes
 
 __all__ = ["FORMATS", "largest_part", "picture_size", "tells_size"]
 
-FORMATS = "JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, JPEG 2000, PNM or PAM"
+FORMATS = "JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, JPEG 2000, PNM, PAM or Sun raster"
 Size = tuple[int, int]
 # The header ends early, or an offset leads to nowhere.
 DAMAGED = (IndexError, OverflowError, struct.error)
