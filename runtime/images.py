@@ -12,16 +12,15 @@ from __future__ import annotations
 import os
 import re
 import struct
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.avif import is_avif, upright
-from runtime.picture_size import picture_size, tells_size
 from zsd_core.errors import ConfigError, ImageError
 from zsd_core.kernels.preprocess import Color, check_color
+from zsd_core.pictures.avif import is_avif, upright
+from zsd_core.pictures.decode import MAX_PIXELS, check_size, decode_pixels, file_bytes
 
 __all__ = [
     "MAX_PIXELS",
@@ -32,13 +31,10 @@ __all__ = [
     "read_image",
 ]
 
-MAX_PIXELS = 200_000_000  # of a file, by default: 600 MB once decoded
-
 Image = NDArray[np.uint8]
 EXIF_ORIENTATION = 0x0112
 DEPTHS = (10, 12, 14, 16)  # bits of cameras that fill two bytes
 _PNM = re.compile(rb"P[2356]\s+(?:#[^\n]*\n\s*)*\d+\s+\d+\s+(\d{1,9})\s")
-_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # not a stuffed zero, a restart or padding
 
 
 class PillowImage(Protocol):
@@ -76,8 +72,8 @@ def as_image(image: Any, color: Color, where: str = "image", max_pixels: int = M
     if isinstance(image, (str, os.PathLike)):
         return read_image(image, color, max_pixels)
     if isinstance(getattr(image, "mode", None), str) and hasattr(image, "convert"):
-        _check_size(tuple(image.size), max_pixels, where)
-        return _from_pillow(image, color, where)
+        check_size(tuple(image.size), max_pixels, where)
+        return _from_pillow(image, color, where, max_pixels)
     if not isinstance(image, np.ndarray):
         raise ImageError(
             f"{where} is a {type(image).__name__}, must be a path, a PIL image or a numpy array "
@@ -108,7 +104,7 @@ def as_image(image: Any, color: Color, where: str = "image", max_pixels: int = M
     return np.ascontiguousarray(image[:, :, :3])
 
 
-def _from_pillow(image: Any, color: Color, where: str) -> Image:
+def _from_pillow(image: Any, color: Color, where: str, max_pixels: int) -> Image:
     """The pixels of a PIL image: a palette, CMYK or grey with alpha is no array of ours."""
     if image.mode in ("I", "F"):
         raise ImageError(
@@ -119,12 +115,15 @@ def _from_pillow(image: Any, color: Color, where: str) -> Image:
         from PIL import ImageOps
 
         image.load()  # a file is decoded only now, and a TIFF is turned by it
+        check_size(tuple(image.size), max_pixels, where)  # some files tell another size only now
         if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
             image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I;16"):
             pixels = _eight_bits(np.asarray(image), None)[:, :, None].repeat(3, axis=2)
         else:
             pixels = np.asarray(image.convert("RGB"))
+    except ImageError:
+        raise
     except Exception as error:  # its decoders raise SyntaxError, AssertionError, struct.error, ...
         said = str(error).rstrip(".") or "it gives no reason"
         raise ImageError(
@@ -152,12 +151,7 @@ def read_image(path: str | os.PathLike[str], color: Color, max_pixels: int = MAX
     Raises:
         ImageError: it cannot be read, is damaged, too large, or no image.
     """
-    try:
-        data = Path(path).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: no name of a file
-        reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"{path}: cannot be read: {reason}.") from error
-    return decode_image(data, color, str(path), max_pixels)
+    return decode_image(file_bytes(path), color, str(path), max_pixels)
 
 
 def decode_image(data: bytes, color: Color, where: str, max_pixels: int = MAX_PIXELS) -> Image:
@@ -167,32 +161,17 @@ def decode_image(data: bytes, color: Color, where: str, max_pixels: int = MAX_PI
         data: the whole file.
         color: channel order of the result, "rgb" or "bgr".
         where: what to call the file in a message.
-        max_pixels: largest width times height, asked of the header before anything is decoded.
+        max_pixels: largest width times height, asked of the header before anything is decoded. A
+            format whose header is not read here is refused.
 
     Raises:
         ImageError: the file is empty, damaged, too large, or no image.
     """
     import cv2
 
-    if not data:
-        raise ImageError(f"{where}: the file is empty.")
-    if data[:2] == b"\xff\xd8" and not _jpeg_is_whole(data):
-        raise ImageError(f"{where}: the JPEG ends early; copy or save it again.")
-    size = picture_size(data)
-    if size is None and tells_size(data):  # it could ask for any memory
-        raise ImageError(f"{where}: is damaged: its header does not say how large the picture is.")
-    _check_size(size, max_pixels, where)
     stored = is_avif(data)
     depth = 0 if stored else cv2.IMREAD_ANYDEPTH  # an AVIF knows its own white
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | depth)
-    except cv2.error as error:
-        raise ImageError(f"{where}: cannot be decoded: {error.err or error}.") from error
-    if image is None:
-        raise ImageError(
-            f"{where}: is damaged or not an image that OpenCV reads (JPEG, PNG, WebP, BMP, TIFF)."
-        )
-    _check_size((image.shape[1], image.shape[0]), max_pixels, where)  # not every header is read
+    image = decode_pixels(data, cv2.IMREAD_COLOR | depth, where, max_pixels)
     if image.dtype == np.uint16:
         image = _eight_bits(image, _declared_white(data))
     if image.dtype != np.uint8:
@@ -216,14 +195,6 @@ def check_max_pixels(number: int) -> int:
     if not isinstance(number, int) or number < 1:
         raise ConfigError(f"max_pixels is {number!r}, must be a whole number > 0.")
     return number
-
-
-def _check_size(size: tuple[int, int] | None, max_pixels: int, where: str) -> None:
-    if size is not None and size[0] * size[1] > max_pixels:
-        raise ImageError(
-            f"{where}: has {size[0]} x {size[1]} pixels, more than {max_pixels:,}, the most that "
-            "are read. Make it smaller, or allow more: Detector(max_pixels=...), --max-pixels."
-        )
 
 
 def _turned(image: Image, data: bytes, where: str) -> Image:
@@ -253,16 +224,3 @@ def _declared_white(data: bytes) -> int | None:
         return (1 << bits) - 1 if 8 <= bits <= 16 else None
     header = _PNM.match(data)
     return int(header[1]) if header and 255 < int(header[1]) < 65535 else None
-
-
-def _jpeg_is_whole(data: bytes) -> bool:
-    """Whether a JPEG's markers lead to its end; some OpenCV versions pad the rest with grey."""
-    position = 2
-    while found := _MARKER.search(data, position):
-        position = found.end()
-        marker = data[position - 1]
-        if marker == 0xD9:
-            return True
-        if marker not in (0x01, 0xD8):  # all others carry a length; a scan's data is skipped over
-            position += int.from_bytes(data[position : position + 2], "big")
-    return False

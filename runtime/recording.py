@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -120,25 +122,20 @@ class _H264:
     def __init__(self, path: Path, rate: float, size: tuple[int, int], repeat: bool) -> None:
         import av
 
-        self._path, self._last = path, -1
+        self._path, self._last, self._written = path, -1, 0
         self._length = max(1, round(TICKS / rate))
-        try:
-            with plain_path(path) as plain:
-                self._file = av.open(plain, "w", format="mp4")
-                self._stream: Any = self._file.add_stream(
-                    "libx264",
-                    rate=Fraction(rate).limit_denominator(1001),
-                    # No frame refers to a later one: else the last one's duration is lost.
-                    options={"preset": "veryfast", "crf": "23", "bf": "0"},
-                )
-                self._stream.width, self._stream.height = size
-                self._stream.pix_fmt = "yuv420p"
-                self._stream.codec_context.time_base = Fraction(1, TICKS)
-                self._file.start_encoding()
-        except (OSError, ValueError) as error:
-            raise ImageError(
-                f"{printable(str(path))}: cannot be written: {_reason(error)}."
-            ) from error
+        with self._writing(), plain_path(path) as plain:
+            self._file = av.open(plain, "w", format="mp4")
+            self._stream: Any = self._file.add_stream(
+                "libx264",
+                rate=Fraction(rate).limit_denominator(1001),
+                # No frame refers to a later one: else the last one's duration is lost.
+                options={"preset": "veryfast", "crf": "23", "bf": "0"},
+            )
+            self._stream.width, self._stream.height = size
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.codec_context.time_base = Fraction(1, TICKS)
+            self._file.start_encoding()
 
     def write(self, seconds: float, picture: Image) -> None:
         import av
@@ -147,16 +144,30 @@ class _H264:
         frame.time_base = Fraction(1, TICKS)
         frame.pts = self._last = max(self._last + 1, round(seconds * TICKS))
         frame.duration = self._length
-        self._encode(frame)
+        with self._writing():
+            self._file.mux(self._stream.encode(frame))
+        self._written += 1
 
     def close(self) -> None:
-        self._encode(None)
-        self._file.close()
+        import av
 
-    def _encode(self, frame: Any) -> None:
+        with self._writing():
+            try:
+                self._file.mux(self._stream.encode(None))
+            finally:
+                self._file.close()
+            with plain_path(self._path) as plain, av.open(plain) as file:
+                kept = file.streams.video[0].frames
+        _check_whole(self._path, kept, self._written)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn errors into a sentence; PyAV's own are of no common kind but its base."""
+        import av
+
         try:
-            self._file.mux(self._stream.encode(frame))
-        except (OSError, ValueError) as error:
+            yield
+        except (OSError, ValueError, av.error.FFmpegError) as error:
             raise ImageError(
                 f"{printable(str(self._path))}: cannot be written: {_reason(error)}."
             ) from error
@@ -168,7 +179,7 @@ class _Mpeg4:
     def __init__(self, path: Path, rate: float, size: tuple[int, int], repeat: bool) -> None:
         import cv2
 
-        self._rate, self._repeat, self._written = rate, repeat, 0
+        self._path, self._rate, self._repeat, self._written = path, rate, repeat, 0
         self._last: Image | None = None
         code = cv2.VideoWriter.fourcc(*"mp4v")
         with plain_path(path) as plain:
@@ -188,11 +199,27 @@ class _Mpeg4:
         self._last = picture
 
     def close(self) -> None:
+        """OpenCV does not say that writing failed: the file is read again."""
+        import cv2
+
         self._video.release()
+        with plain_path(self._path) as plain:
+            video = cv2.VideoCapture(plain)
+        kept = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
+        video.release()
+        _check_whole(self._path, kept, self._written)
 
     def _put(self, picture: Image) -> None:
         self._video.write(picture)
         self._written += 1
+
+
+def _check_whole(path: Path, kept: int, written: int) -> None:
+    if kept != written:
+        raise ImageError(
+            f"{printable(str(path))}: cannot be written: {kept} of its {written} frames are in the "
+            "file; is the disk full?"
+        )
 
 
 def _reason(error: BaseException) -> str:

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.images import decode_image
-from runtime.picture_size import picture_size
 from runtime.serve.errors import RequestError
+from zsd_core.pictures.size import picture_size
 
 __all__ = ["decode", "encode"]
 

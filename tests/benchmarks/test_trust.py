@@ -247,14 +247,29 @@ def test_a_mixed_class_set_is_a_fault(monkeypatch):
 
 def test_an_error_of_another_library_and_a_wrong_picture_are_faults(tmp_path, monkeypatch):
     import runtime.images
+    import zsd_core.pictures.decode
 
     attempt = images.images(tmp_path, quiet=False)
     monkeypatch.setattr(images, "UNCHANGED", 1.0)
     assert [attempts.refusal(attempt, random.Random(n)) for n in range(20)] == [None] * 20
-    monkeypatch.setattr(runtime.images, "_jpeg_is_whole", lambda data: 1 / 0)
+    monkeypatch.setattr(zsd_core.pictures.decode, "jpeg_is_whole", lambda data: 1 / 0)
     monkeypatch.setattr(runtime.images, "upright", lambda image, data: image[::-1].copy())
     said = " ".join(str(attempts.refusal(attempt, random.Random(n))) for n in range(60))
     assert "ZeroDivisionError" in said and "WrongResultError" in said
+
+
+def test_a_size_that_a_header_hides_is_a_fault(tmp_path, monkeypatch):
+    import zsd_core.pictures.decode
+
+    monkeypatch.setattr(images, "HIDDEN", 1.0)
+    monkeypatch.setattr(images, "UNCHANGED", 0.5)
+    attempt = images.images(tmp_path, quiet=False)
+    # Refusals are of our own errors; nothing else may come.
+    assert not [n for n in range(200) if attempts.refusal(attempt, random.Random(n))]
+    for name in ("picture_size", "largest_part"):
+        monkeypatch.setattr(zsd_core.pictures.decode, name, lambda data: (10, 10))
+    said = " ".join(str(attempts.refusal(attempt, random.Random(n))) for n in range(60))
+    assert "WrongResultError" in said
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -51,8 +53,27 @@ def test_size_that_is_not_the_annotated_one_is_an_error(png):
         read_image(record(png, 8, 4))
 
 
-def test_unreadable_file_is_an_error(tmp_path):
-    (tmp_path / "a.jpg").write_text("no image")
-    for name in ("a.jpg", "none.jpg"):
-        with pytest.raises(ImageError, match="cannot be read as an image"):
-            read_image(record(tmp_path / name))
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.jpg", b"no image", "a.jpg: is damaged or not an image"),
+        ("none.jpg", None, "none.jpg: cannot be read: No such file"),
+        ("cut.jpg", "a quarter", "cut.jpg: the JPEG ends early"),
+        ("cut.png", "a quarter", "cut.png: the PNG ends early or is damaged"),
+        (
+            "huge.png",
+            "huge",
+            r"huge.png: has 60000 x 60000 pixels, more than 200,000,000.*with its boxes",
+        ),
+    ],
+)
+def test_unreadable_file_is_an_error(tmp_path, photo, name, data, message):
+    path = tmp_path / name
+    if isinstance(data, str):
+        whole = cv2.imencode(path.suffix, photo)[1].tobytes()
+        size = struct.pack(">II", 60_000, 60_000)
+        data = whole[: len(whole) // 4] if data == "a quarter" else whole[:16] + size + whole[24:]
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(ImageError, match=message):
+        read_image(record(path, photo.shape[1], photo.shape[0]))

@@ -297,6 +297,21 @@ def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path, monkeypatch, s
         as_image(path, "rgb", max_pixels=40 * 64 - 1)
 
 
+def test_a_pillow_image_that_grows_when_it_is_loaded_is_refused():
+    """A file of icons is as large as its largest one only once it is read."""
+    pillow = pytest.importorskip("PIL.Image")
+
+    class Icons(pillow.Image):
+        def load(self):
+            self._size = (64, 40)
+
+    small = pillow.new("RGB", (8, 8))
+    icons = Icons()
+    icons.im, icons._mode, icons._size = small.im, small.mode, (8, 8)
+    with pytest.raises(ImageError, match="image: has 64 x 40 pixels"):
+        as_image(icons, "rgb", max_pixels=1000)
+
+
 def test_a_huge_pillow_image_or_file_of_another_format_is_refused(tmp_path):
     picture = pytest.importorskip("PIL.Image").new("RGB", (64, 40))
     with pytest.raises(ImageError, match="image: has 64 x 40 pixels"):
@@ -310,7 +325,7 @@ def test_a_header_without_a_size_is_refused_before_anything_is_decoded(monkeypat
     data = encoded(suffix, corner())
     hidden = data.replace(b"ispe", b"xspe") if suffix == ".avif" else data[:8]
     monkeypatch.setattr(cv2, "imdecode", None)
-    with pytest.raises(ImageError, match="x: is damaged"):
+    with pytest.raises(ImageError, match=r"x: .*is damaged"):
         decode_image(hidden, "rgb", "x")
 
 

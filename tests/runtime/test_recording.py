@@ -1,6 +1,7 @@
 """Annotated videos: their times, their codec, and what happens where they cannot be written."""
 
 import json
+import resource
 import sys
 
 import cv2
@@ -84,6 +85,63 @@ def test_h264_is_what_it_is_called(tmp_path):
     code = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little")
     capture.release()
     assert code in (b"h264", b"avc1")
+
+
+@pytest.mark.parametrize("largest", [0, 3000, 30_000])
+def test_a_video_on_a_full_disk_says_so(tmp_path, codec, largest):
+    """Whether a frame or only the end of the file finds no room."""
+    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writer = VideoWriter(tmp_path, "clip", 25)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, limits[1]))
+    try:
+        said = r"clip\.mp4: .*cannot (be written: |write this video)"
+        with pytest.raises(ImageError, match=said):
+            try:
+                for index in range(8):
+                    writer.add(index, index / 25, noise, objects())
+            finally:
+                if writer._video:  # closed before the JSON, which finds room again
+                    writer._video.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        writer._video = None
+        writer.close()
+
+
+def test_a_video_whose_end_is_lost_says_so(tmp_path, codec, monkeypatch):
+    """Nothing said that writing failed, but the file lacks frames."""
+    times = [index / 25 for index in range(4)]
+    recording = VideoWriter(tmp_path, "clip", 25)
+    for index, seconds in enumerate(times):
+        recording.add(index, seconds, np.zeros((48, 64, 3), np.uint8), BOX)
+    recording._video._written += 1
+    with pytest.raises(ImageError, match=r"clip\.mp4: cannot be written: 4 of its 5 frames"):
+        recording.close()
+    assert len(json.loads((tmp_path / "clip.json").read_text())) == 4
+
+
+def test_whatever_ends_an_h264_file_is_our_error_and_closes_it(tmp_path):
+    if not has_h264():
+        pytest.skip("needs contrastzsd[video]")
+    import av
+
+    writer = VideoWriter(tmp_path, "clip", 25)
+    writer.add(0, 0.0, np.zeros((48, 64, 3), np.uint8), BOX)
+    closed = []
+
+    class File:
+        def mux(self, packets):
+            raise av.error.ExternalError(-542398533, "a codec's own")
+
+        def close(self):
+            closed.append(True)
+
+    real, writer._video._file = writer._video._file, File()
+    with pytest.raises(ImageError, match=r"clip\.mp4: cannot be written: "):
+        writer.close()
+    assert closed
+    real.close()
 
 
 def test_a_video_that_cannot_be_written_says_so(tmp_path, codec):

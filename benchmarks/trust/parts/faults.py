@@ -94,6 +94,16 @@ def _detect(folder: Path) -> list[str | Path]:
     return ["runtime.detect", pictures, "--bundle", bundle, "--score-threshold", "0"]
 
 
+def _film(path: Path) -> None:
+    """20 frames of noise."""
+    import cv2
+
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (160, 120))
+    for _ in range(20):
+        video.write(np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8))
+    video.release()
+
+
 def _disk_of_pictures(folder: Path, rng: random.Random) -> str | None:
     command = [*_detect(folder), "--output", folder / "out"]
     wrong = _sentence(_run(command, largest=rng.randrange(1000, 20_000)))
@@ -106,6 +116,21 @@ def _disk_of_pictures(folder: Path, rng: random.Random) -> str | None:
 
 def _disk_of_lines(folder: Path, rng: random.Random) -> str | None:
     return _sentence(_run([*_detect(folder), "--output", folder / "out", "--jsonl", "/dev/full"]))
+
+
+def _disk_of_video(folder: Path, rng: random.Random) -> str | None:
+    """By PyAV, and by OpenCV alone, which does not say that it cannot write."""
+    detect, name = _detect(folder), rng.choice(("av", "no_module"))
+    _film(folder / "v.mp4")
+    (folder / "site").mkdir()
+    (folder / "site/sitecustomize.py").write_text(f"import sys; sys.modules[{name!r}] = None")
+    paths = {"PYTHONPATH": os.pathsep.join((str(folder / "site"), str(ROOT)))}
+    command = [detect[0], folder / "v.mp4", *detect[2:], "--output", folder / "out"]
+    wrong = _sentence(_run(command, paths, largest=rng.randrange(100, 30_000)))
+    if wrong:
+        return wrong
+    done = _run(command, paths)
+    return None if done.returncode == 0 else f"once there is room: {done.stderr[-300:]}"
 
 
 def _disk_of_batch(folder: Path, rng: random.Random) -> str | None:
@@ -165,16 +190,11 @@ def _no_home(folder: Path, rng: random.Random, home: str | None) -> str | None:
 
 def _clock(folder: Path, rng: random.Random) -> str | None:
     """A video and a run of a batch, while the clock jumps by hours, days and a year."""
-    import cv2
-
     (folder / "site").mkdir()
     (folder / "site/sitecustomize.py").write_text(JUMPING)
     jumps = {"PYTHONPATH": os.pathsep.join((str(folder / "site"), str(ROOT)))}
     detect = _detect(folder)
-    video = cv2.VideoWriter(str(folder / "v.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, (160, 120))
-    for _ in range(20):
-        video.write(np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8))
-    video.release()
+    _film(folder / "v.mp4")
     begun = time.monotonic()
     lines = folder / "lines.jsonl"
     watched = [detect[0], folder / "v.mp4", *detect[2:], "--jsonl", lines]
@@ -217,6 +237,7 @@ def _closed_files(folder: Path, rng: random.Random) -> str | None:
 CHECKS: dict[str, Check] = {
     "full disk: pictures": _disk_of_pictures,
     "lines": _disk_of_lines,
+    "video": _disk_of_video,
     "batch": _disk_of_batch,
     "zip bundle": _disk_of_zip,
     "read-only home": partial(_no_home, home="/proc"),

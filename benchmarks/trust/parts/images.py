@@ -1,4 +1,8 @@
-"""Mutated image files through decoding and detection: by path, as bytes, and by Pillow."""
+"""Mutated image files through decoding and detection: by path, as bytes, and by Pillow.
+
+Among them are files whose header hides how large the picture becomes: none is decoded to another
+size than its header tells, and none that is too large reaches a decoder that would decode it.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +10,31 @@ import io
 import os
 import random
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.trust.attempts import WrongResultError, loader_part
+from benchmarks.trust.hidden_sizes import hidden_sizes
 from benchmarks.trust.mutate import mutated_bytes
 from benchmarks.trust.small import helper
 from benchmarks.trust.table import Attempt
 from runtime.detector import Detector
 from runtime.images import decode_image
+from zsd_core.errors import ImageError
+from zsd_core.pictures.size import picture_size
 
 __all__ = ["PARTS", "images"]
 
-FORMS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "GIF")
+FORMS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "PPM", "JPEG2000")
 UNCHANGED = 0.02  # share of the files that must give what they gave at first
+HIDDEN = 0.1  # share of files whose header hides a size
+SIDE = 96  # of their pictures
 
 
 def images(folder: Path, quiet: bool = True) -> Attempt:
@@ -40,8 +52,12 @@ def images(folder: Path, quiet: bool = True) -> Attempt:
     good = _files(random.Random(0))
     before = [detector(decode_image(data, "rgb", "x")) for data in good]
     path = folder / "image"
+    hidden = list(hidden_sizes(SIDE).values())
 
     def attempt(rng: random.Random) -> None:
+        if rng.random() < HIDDEN:
+            _hidden(hidden, rng)
+            return
         index = rng.randrange(len(good))
         whole = rng.random() < UNCHANGED
         data = good[index] if whole else mutated_bytes(good[index], rng)
@@ -62,12 +78,50 @@ def images(folder: Path, quiet: bool = True) -> Attempt:
     return attempt
 
 
+def _hidden(files: list[bytes], rng: random.Random) -> None:
+    """Decode a file that hides a size, as it is or damaged, with a limit below that size."""
+    data, whole = rng.choice(files), rng.random() < UNCHANGED
+    if not whole:
+        data = mutated_bytes(data, rng, 3)
+    with _watched(data, SIDE * SIDE - 1):
+        try:
+            decode_image(data, "rgb", "x", SIDE * SIDE - 1)
+        except ImageError:
+            if not whole:
+                raise
+        else:
+            if whole:
+                raise WrongResultError("a picture above the limit was read")
+
+
+@contextmanager
+def _watched(data: bytes, most: int) -> Iterator[None]:
+    """Fail where OpenCV decodes more pixels than allowed, or others than the header tells."""
+    import cv2
+
+    decode = cv2.imdecode
+
+    def watched(*given: Any) -> Any:
+        image = decode(*given)
+        told = picture_size(data)
+        if image is not None and (told is None or sorted(image.shape[:2]) != sorted(told)):
+            raise WrongResultError(f"the header tells {told}, OpenCV decodes {image.shape}")
+        if image is not None and image.shape[0] * image.shape[1] > most:
+            raise WrongResultError(f"{image.shape} was decoded, more than {most} pixels")
+        return image
+
+    with patch.object(cv2, "imdecode", watched):
+        yield
+
+
 def _files(rng: random.Random) -> list[bytes]:
     from PIL import Image
 
     found = []
     for form in FORMS:
         for mode in ("RGB", "L", "P", "I;16", "RGBA", "CMYK"):
+            if (form, mode) == ("JPEG2000", "CMYK"):  # OpenCV reads no such file
+                continue
             height, width = rng.randint(1, 90), rng.randint(1, 90)
             exif = Image.Exif()
             exif[0x0112] = rng.randint(1, 8)
@@ -104,7 +158,7 @@ PARTS = (
     loader_part(
         images,
         "images",
-        "damaged JPEG, PNG, WebP, AVIF, TIFF and GIF files, by path, bytes and Pillow",
+        "damaged image files of nine formats, by path, bytes and Pillow; hidden sizes",
         100_000,
         1_500,
     ),

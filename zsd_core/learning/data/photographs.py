@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from zsd_core.errors import DataError, ImageError
+from zsd_core.errors import DataError
 from zsd_core.learning.data.dataset import ImageRecord
+from zsd_core.pictures.decode import decode_pixels, file_bytes
 
 __all__ = ["read_image", "read_photograph"]
 
@@ -20,7 +21,7 @@ def read_image(record: ImageRecord) -> NDArray[np.uint8]:
     A rotation in the file's EXIF data is not applied: annotations count stored pixels.
 
     Raises:
-        ImageError: the file is missing or not an image.
+        ImageError: the file is missing, damaged, too large, or not an image.
         DataError: it has another size than its annotation.
     """
     image = read_photograph(record.path)
@@ -36,10 +37,12 @@ def read_image(record: ImageRecord) -> NDArray[np.uint8]:
 def read_photograph(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Read a file as ``(H, W, 3)`` uint8 RGB, without the rotation in its EXIF data.
 
+    The file is checked as the detector checks its own: half a photograph is an error.
+
     Raises:
-        ImageError: the file is missing or not an image.
+        ImageError: the file is missing, damaged, too large, or not an image.
     """
-    image = cv2.imread(os.fspath(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if image is None:
-        raise ImageError(f"{path} cannot be read as an image; is it there and whole?")
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    cure = "Leave it out, or make it smaller together with its boxes."
+    image = decode_pixels(file_bytes(path), flags, os.fspath(path), cure=cure)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)

@@ -1,0 +1,1 @@
+"""Image files: the size that a header tells, and decoding that asks for it first."""
