@@ -1,6 +1,7 @@
 # Two commands need nothing before them: `make demo` and `make test`.
 # PYTHON=/path/to/python3 chooses the interpreter (3.10 or newer); LOCKED=1 takes every package by
-# version and hash from requirements/, which scripts/lock writes.
+# version and hash from requirements/, which scripts/lock writes, and makes the environment anew
+# where it holds others.
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick check format docs gpu-check wheel licences sbom clean
 export PYTHON LOCKED
@@ -50,10 +51,19 @@ sbom: .venv/demo/.done .venv/test/.done ## packages of make demo as CycloneDX, i
 clean: ## remove environments, builds and outputs
 	rm -rf .venv build dist out *.egg-info zsd_core/_compiled*.so
 
-.venv/demo/.done: $(SOURCES)
-	@scripts/environment .venv/demo cpu,demo
-	@touch $@
+DEMO := .venv/demo cpu,demo
+TESTS := .venv/test $(TEST_EXTRAS)
+# An environment is also out of date if it was made of something else than what is wanted now: other
+# extras, LOCKED or not, another lock. Its .done says what; a rule that was stopped keeps that file.
+wanted = LOCKED='$(LOCKED)' scripts/environment --wanted $(1) 2>&1
+same = [ "$$($(wanted))" = "$$(cat $(firstword $(1))/.done 2>&1)" ]
+unless_same = $(shell $(same) || echo made-of-something-else)
+.PRECIOUS: .venv/demo/.done .venv/test/.done
 
-.venv/test/.done: $(SOURCES)
-	@scripts/environment .venv/test $(TEST_EXTRAS)
-	@touch $@
+.venv/demo/.done: $(SOURCES) $(call unless_same,$(DEMO))
+	@scripts/environment $(DEMO)
+
+.venv/test/.done: $(SOURCES) $(call unless_same,$(TESTS))
+	@scripts/environment $(TESTS)
+
+made-of-something-else: ;

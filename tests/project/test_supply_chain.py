@@ -14,7 +14,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-LOCKS = {name: (ROOT / f"requirements/{name}.txt").read_text() for name in ("demo", "test")}
+LOCKS = {
+    name: (ROOT / f"requirements/{name}.txt").read_text() for name in ("audit", "demo", "test")
+}
 PROVENANCE = json.loads((ROOT / "configs/provenance.json").read_text(encoding="utf-8"))
 WEIGHTS = (".onnx", ".bin", ".safetensors", "tokenizer.json")
 
@@ -43,14 +45,25 @@ def test_every_package_is_pinned_by_version_and_hash(name):
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), block[:80]
         pinned[folded(block)] = block
     build = {folded(line) for line in PYPROJECT["build-system"]["requires"]}
-    missing = (needed(extras if name == "test" else ["cpu", "demo"]) | build) - set(pinned)
+    asked = needed(extras if name == "test" else ["cpu", "demo"]) | build
+    missing = ({"pip-audit"} if name == "audit" else asked) - set(pinned)
     assert not missing, f"scripts/lock writes requirements/{name}.txt anew"
+    assert "opencv-python" not in pinned, "it takes the place of opencv-python-headless"
     assert "://" not in text.replace("https://pypi.org", ""), "no address but PyPI"
 
 
 def test_what_a_build_takes_is_pinned():
     asked = (ROOT / "requirements/build.in").read_text().splitlines()
     assert set(PYPROJECT["build-system"]["requires"]) <= set(asked)
+
+
+def test_everything_that_the_audit_and_locked_environments_install_has_a_hash():
+    """Every line that installs names a lock, or the project itself without its dependencies."""
+    audit = (ROOT / "scripts/supply-chain").read_text()
+    (line,) = [line for line in audit.splitlines() if "pip install" in line]
+    assert "--no-deps --require-hashes --requirement requirements/audit.txt" in line
+    lock = (ROOT / "scripts/lock").read_text()
+    assert set(re.findall(r"^write (\w+)", lock, re.MULTILINE)) == set(LOCKS)
 
 
 def test_licences_of_this_environment_forbid_nothing():
