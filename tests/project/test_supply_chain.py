@@ -7,7 +7,9 @@ import json
 import re
 import subprocess
 import sys
+from email.message import Message
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,14 +77,90 @@ def test_licences_of_this_environment_forbid_nothing():
     assert "\nnumpy: " in result.stdout
 
 
-def test_a_licence_that_is_not_known_is_an_error():
-    spec = importlib.util.spec_from_file_location("licences", ROOT / "scripts/licences.py")
-    licences = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(licences)
-    packages = {"a": "MIT", "b": "Proprietary", "c": "", "d": "AGPL-3.0", "e": "GPL-3.0-only"}
-    assert licences.forbidding(packages) == ["b", "c", "d", "e"]
-    assert licences.licence_of({"License-Expression": "MIT", "License": "x"}) == "MIT"
-    assert licences.licence_of({"License": "BSD 3-Clause\n\nlong text"}) == "BSD 3-Clause"
+def script(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"scripts/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def stated(licence: str = "", *classifiers: str) -> Message:
+    values = Message()
+    if licence:
+        values["License"] = licence
+    for classifier in classifiers:
+        values["Classifier"] = f"License :: {classifier}"
+    return values
+
+
+@pytest.mark.parametrize(
+    "licence",
+    [
+        *("", "Proprietary", "GPL-3.0-only", "AGPL-3.0", "MITRE non-commercial"),
+        *(
+            "AGPL-3.0-only AND MIT",
+            "MIT AND (BSD-2-Clause AND GPL-2.0-only)",
+            "GPL-2.0-only OR SSPL",
+        ),
+        *(
+            "GPL-3.0-only; MIT License",
+            "GNU Affero GPL v3; ISC",
+            "MIT License; Other/Proprietary License",
+        ),
+        *(
+            "BSD-style, non-commercial use only",
+            "MIT, but not for war",
+            "Apache",
+            "MIT WITH",
+            "(MIT",
+        ),
+        *("GPL-2.0-only WITH Classpath-exception-2.0", "LicenseRef-MIT", "CC-BY-NC-4.0"),
+    ],
+)
+def test_a_licence_that_is_not_known_to_allow_every_use_is_an_error(licence):
+    assert script("licences").forbidding({"a": licence}) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "licence",
+    [
+        *("MIT", "mit", "MIT  License", "BSD 3-Clause", "Apache Software License; BSD License"),
+        *("MIT AND (BSD-2-Clause OR LGPL-2.1-or-later)", "GPL-3.0-only OR MIT", "(MIT) AND (ISC)"),
+        *("Apache-2.0 AND Apache-2.0 WITH LLVM-exception AND BSL-1.0", "ISC License (ISCL)"),
+        *("(GPL-2.0-only OR (MIT AND PSF-2.0)) AND Zlib", "The Unlicense (Unlicense)"),
+    ],
+)
+def test_a_licence_that_allows_every_use_passes(licence):
+    assert script("licences").forbidding({"a": licence}) == []
+
+
+def test_a_licence_that_was_read_counts_for_that_name_and_what_it_said():
+    licences = script("licences")
+    other = "Other/Proprietary License"
+    right = {"locate": other, "nvidia-nvtx": other, "tensorrt_rtx_cu13": other, "cuda-toolkit": ""}
+    assert licences.forbidding({**right, "sigstore_models": ""}) == []
+    wrong = {
+        "locate-me": other,
+        "locate": "AGPL-3.0",
+        "gensim": "GPL-3.0-only",
+        "nvidia-x": "Proprietary",
+        "cuda-x": "AGPL-3.0",
+        "cudafoo": "",
+        "tensorrtfoo": "",
+    }
+    assert licences.forbidding(wrong) == sorted(wrong)
+
+
+def test_what_metadata_says_of_a_licence():
+    licence_of = script("licences").licence_of
+    assert licence_of({"License-Expression": "MIT", "License": "x"}) == "MIT"
+    assert licence_of(stated("BSD 3-Clause\n\nlong text")) == "BSD 3-Clause"
+    assert licence_of(stated("see LICENSE", "OSI Approved :: MIT License")) == "MIT License"
+    assert licence_of(stated("", "DFSG approved", "OSI Approved")) == ""
+    several = stated("", "OSI Approved :: MIT License", "Other/Proprietary License")
+    assert licence_of(several) == "MIT License; Other/Proprietary License"
+    doubt = stated("BSD, non-commercial use only", "OSI Approved :: BSD License")
+    assert licence_of(doubt) == "BSD License; BSD, non-commercial use only"
 
 
 @pytest.mark.parametrize("name", ["open", "coco48"])
