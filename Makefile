@@ -43,10 +43,11 @@ wheel: .venv/demo/.done ## build a wheel into dist/
 licences: .venv/demo/.done ## licences of all packages of make demo; one that may forbid use is an error
 	.venv/demo/bin/python scripts/licences.py
 
-sbom: .venv/demo/.done .venv/test/.done ## packages of make demo as CycloneDX, into out/sbom.json
+sbom: .venv/demo/.done .venv/test/.done ## packages of make demo and all weights as CycloneDX, into out/sbom.json
 	@mkdir -p out
 	.venv/test/bin/python -m cyclonedx_py environment --pyproject pyproject.toml \
 	  --output-reproducible -o out/sbom.json .venv/demo/bin/python
+	.venv/test/bin/python scripts/provenance.py --add-to out/sbom.json
 
 clean: ## remove environments, builds and outputs
 	rm -rf .venv build dist out *.egg-info zsd_core/_compiled*.so
