@@ -26,6 +26,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         OSError: it cannot be written; ``path`` is as it was.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    aside.unlink(missing_ok=True)
     try:
         yield aside
         _sync(aside)
