@@ -1,6 +1,7 @@
 # Two commands need nothing before them: `make demo` and `make test`.
 # PYTHON=/path/to/python3 chooses the interpreter (3.10 or newer); LOCKED=1 takes every package by
-# version and hash from requirements/, which scripts/lock writes.
+# version and hash from requirements/, which scripts/lock writes, and makes the environment anew
+# where it holds others.
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick check format docs gpu-check wheel licences sbom clean
 export PYTHON LOCKED
@@ -42,18 +43,28 @@ wheel: .venv/demo/.done ## build a wheel into dist/
 licences: .venv/demo/.done ## licences of all packages of make demo; one that may forbid use is an error
 	.venv/demo/bin/python scripts/licences.py
 
-sbom: .venv/demo/.done .venv/test/.done ## packages of make demo as CycloneDX, into out/sbom.json
+sbom: .venv/demo/.done .venv/test/.done ## packages of make demo and all weights as CycloneDX, into out/sbom.json
 	@mkdir -p out
 	.venv/test/bin/python -m cyclonedx_py environment --pyproject pyproject.toml \
 	  --output-reproducible -o out/sbom.json .venv/demo/bin/python
+	.venv/test/bin/python scripts/provenance.py --add-to out/sbom.json
 
 clean: ## remove environments, builds and outputs
 	rm -rf .venv build dist out *.egg-info zsd_core/_compiled*.so
 
-.venv/demo/.done: $(SOURCES)
-	@scripts/environment .venv/demo cpu,demo
-	@touch $@
+DEMO := .venv/demo cpu,demo
+TESTS := .venv/test $(TEST_EXTRAS)
+# An environment is also out of date if it was made of something else than what is wanted now: other
+# extras, LOCKED or not, another lock. Its .done says what; a rule that was stopped keeps that file.
+wanted = LOCKED='$(LOCKED)' scripts/environment --wanted $(1) 2>&1
+same = [ "$$($(wanted))" = "$$(cat $(firstword $(1))/.done 2>&1)" ]
+unless_same = $(shell $(same) || echo made-of-something-else)
+.PRECIOUS: .venv/demo/.done .venv/test/.done
 
-.venv/test/.done: $(SOURCES)
-	@scripts/environment .venv/test $(TEST_EXTRAS)
-	@touch $@
+.venv/demo/.done: $(SOURCES) $(call unless_same,$(DEMO))
+	@scripts/environment $(DEMO)
+
+.venv/test/.done: $(SOURCES) $(call unless_same,$(TESTS))
+	@scripts/environment $(TESTS)
+
+made-of-something-else: ;

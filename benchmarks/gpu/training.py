@@ -80,8 +80,9 @@ def fit_for(config: Config, device: str, seconds: float, least: int = WARM + 5) 
     from zsd_core.learning.models import ContrastZSD
     from zsd_core.learning.objective import Objective
     from zsd_core.learning.training.batches import TrainingImages
-    from zsd_core.learning.training.loop import Position, fit
+    from zsd_core.learning.training.loop import fit
     from zsd_core.learning.training.phases import build_phases
+    from zsd_core.learning.training.position import Position
 
     split, target = load_split(config.data.split), torch.device(device)
     torch.manual_seed(config.training.seed)

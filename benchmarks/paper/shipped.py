@@ -36,7 +36,7 @@ from zsd_core.learning.models import ContrastZSD
 from zsd_core.learning.objective import Objective, Target
 from zsd_core.learning.training.batches import TrainingImages
 from zsd_core.learning.training.cached import CachedProposals, CachedRegions
-from zsd_core.learning.training.loop import Position
+from zsd_core.learning.training.position import Position
 
 __all__ = ["checkpoint_of", "keep_regions", "main"]
 

@@ -8,9 +8,7 @@ shards/00012.jsonl  rows of a finished shard
 from __future__ import annotations
 
 import datetime
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,12 +18,12 @@ from typing import IO, Any
 
 from runtime.batch.inputs import Listing
 from zsd_core.errors import ConfigError
+from zsd_core.folders import clear_parts, lock_folder, written_whole
 
 __all__ = ["FORMAT", "RunFolder", "Shard", "shard_path", "written_aside"]
 
 FORMAT = 1
-RUN, INPUTS, SHARDS, LOCK = "run.json", "inputs.jsonl", "shards", ".lock"
-PART = ".part"
+RUN, INPUTS, SHARDS = "run.json", "inputs.jsonl", "shards"
 
 
 @contextmanager
@@ -35,29 +33,14 @@ def written_aside(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
     Raises:
         ConfigError: the file cannot be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     try:
-        with aside.open("wb" if binary else "w", encoding=None if binary else "utf-8") as file:
+        with (
+            written_whole(path) as aside,
+            aside.open("wb" if binary else "w", encoding=None if binary else "utf-8") as file,
+        ):
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        aside.rename(path)
-        _sync(path.parent)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise ConfigError(f"{path}: cannot be written: {error.strerror or error}.") from error
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-
-
-def _sync(folder: Path) -> None:
-    """Make a renaming last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +80,9 @@ class RunFolder:
         self.request = {"format": FORMAT, **request, "shard_size": shard_size, "inputs": inputs}
         try:
             (path / SHARDS).mkdir(parents=True, exist_ok=True)
-            self._lock = (path / LOCK).open("a")
+            self._lock = lock_folder(path)
         except OSError as error:
             raise ConfigError(f"--output {path}: cannot be made: {error.strerror}.") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.close()
-            raise ConfigError(
-                f"{path} is in use by another run; wait for it, or take another --output."
-            ) from error
         try:
             self._begin()
         except BaseException:
@@ -114,8 +90,8 @@ class RunFolder:
             raise
 
     def _begin(self) -> None:
-        for part in [*self.path.glob(f".*{PART}"), *(self.path / SHARDS).glob(f".*{PART}")]:
-            part.unlink()  # of a run that was killed
+        for folder in (self.path, self.path / SHARDS):
+            clear_parts(folder)
         if (self.path / RUN).exists():
             self._compare()
             return

@@ -15,7 +15,7 @@ import torch
 
 from zsd_core.learning.checkpoint import load_checkpoint, save_checkpoint
 from zsd_core.learning.experiment import load_config
-from zsd_core.learning.training.cached import read_regions
+from zsd_core.learning.training.regions import read_regions
 from zsd_core.learning.training.start import HEADS_ONLY
 from zsd_core.train import main
 

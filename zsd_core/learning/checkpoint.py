@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,11 +18,12 @@ from torch.overrides import TorchFunctionMode
 
 from zsd_core.config import ModelConfig
 from zsd_core.errors import ConfigError, DataError
+from zsd_core.folders import written_whole
 from zsd_core.learning.experiment import Config
 from zsd_core.learning.models import ContrastZSD
 from zsd_core.options import from_mapping
 
-__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint", "save_whole"]
+__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint", "save_whole", "whole_output"]
 
 FORMAT = 1
 FIELDS: dict[str, type] = {
@@ -50,7 +50,7 @@ class Checkpoint:
         unseen: names of the unseen classes.
         vectors: ``(Ks + U, E)`` float32 unit rows, seen then unseen.
         training: provenance: data counts, vectors, versions, times.
-        state: what resuming needs (``zsd_core.learning.training.loop.Position`` and random states).
+        state: what resuming needs, which ``zsd_core.learning.training.position`` reads.
     """
 
     config: Config
@@ -89,14 +89,22 @@ def save_whole(values: Mapping[str, Any], path: Path) -> None:
     Raises:
         ConfigError: it cannot be written; the older file is as it was.
     """
-    partial = path.with_name(path.name + ".partial")
+    with whole_output(path) as aside:
+        torch.save(values, aside)
+
+
+@contextmanager
+def whole_output(path: Path) -> Iterator[Path]:
+    """``written_whole`` of a file in the folder of a run, whose failure is a sentence.
+
+    Raises:
+        ConfigError: it cannot be written; the older file is as it was.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(values, partial)
-        os.replace(partial, path)
+        with written_whole(path) as aside:
+            yield aside
     except (OSError, RuntimeError) as error:  # on a full disk, torch's zip is a RuntimeError
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         why = getattr(error, "strerror", None) or "is the disk full?"
         raise ConfigError(
             f"{path} cannot be written ({why}); make room, or choose another "

@@ -27,6 +27,15 @@ from zsd_core.scoring import scorer_for
 
 __all__ = ["PARTS", "Planted", "checkpoint", "configuration", "labels", "names", "vectors"]
 
+# Where a run stopped, but for its random state.
+PLACE = {
+    "phase": 0,
+    "epoch": 1,
+    "step": 4,
+    "optimizer": {"state": {}, "param_groups": [{"params": [0, 1], "lr": 0.1}]},
+    "random": None,
+}
+
 
 class Planted:
     """An object whose unpickling would write a file."""
@@ -39,13 +48,18 @@ class Planted:
 
 
 def checkpoint(folder: Path) -> Attempt:
-    """Checkpoints: bytes, other values and tensors, and pickles that would run a function."""
+    """Checkpoints: bytes, other values and tensors, and pickles that would run a function.
+
+    What is loaded must also say where its run stopped, as ``--resume`` asks. Weights take long to
+    load, so most places are tried on the checkpoint that was loaded once.
+    """
     import torch
 
     from zsd_core.config import BackboneConfig, ModelConfig, ProposalConfig, ScoringConfig
     from zsd_core.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from zsd_core.learning.experiment import Config
     from zsd_core.learning.models import ContrastZSD
+    from zsd_core.learning.training.position import read_position, read_seconds
 
     model = ModelConfig(
         backbone=BackboneConfig(name="mobilenet_v2", frozen="none"),
@@ -60,11 +74,14 @@ def checkpoint(folder: Path) -> Attempt:
             seen=("a", "b"),
             unseen=("c",),
             vectors=np.eye(3, 6, dtype=np.float32),
+            training={"seconds": 1.5},
+            state={"position": dict(PLACE)},
         ),
         path,
     )
     torch.set_num_threads(1)  # threads that start once memory is limited would wait for ever
-    load_checkpoint(path)  # the first takes seconds
+    loaded = load_checkpoint(path)  # the first takes seconds
+    random_state = torch.get_rng_state()
     whole = torch.load(path, weights_only=True)
     small = {**whole, "model": {"trunk.x": torch.zeros(3)}}  # most inputs fail before the weights
 
@@ -96,8 +113,28 @@ def checkpoint(folder: Path) -> Attempt:
             values.pop(rng.choice(list(values)), None)
         return values
 
+    def other_place(rng: random.Random) -> Checkpoint:
+        """The loaded checkpoint, whose run stopped elsewhere."""
+        parts = [mutated_json(part, rng) for part in ({"seconds": 1.5}, {"position": PLACE})]
+        training, state = (part if isinstance(part, dict) else {} for part in parts)
+        position = state.get("position")
+        if isinstance(position, dict) and rng.random() < 0.5:
+            short = torch.zeros(3, dtype=torch.uint8)
+            odd = (random_state, random_state.float(), random_state * 0, short, [1], "x")
+            position["random"] = rng.choice(odd)
+        return dataclasses.replace(loaded, training=training, state=state)
+
+    def resume(checkpoint: Checkpoint) -> None:
+        """What ``--resume`` reads of a loaded checkpoint before it goes on."""
+        position, seconds = read_position(checkpoint, path), read_seconds(checkpoint, path)
+        if min(position.phase, position.epoch, position.step, seconds) < 0:
+            raise WrongResultError(f"a run that stopped at {position} after {seconds} seconds")
+
     def attempt(rng: random.Random) -> None:
         kind = rng.random()
+        if rng.random() < 0.3:
+            resume(other_place(rng))
+            return
         if kind < 0.1:
             data = pickle.dumps({"format": 1, "model": Planted(planted)}, rng.randrange(6))
         elif kind < 0.2:
@@ -108,7 +145,7 @@ def checkpoint(folder: Path) -> Attempt:
         path.write_bytes(mutated_bytes(data, rng) if kind < 0.5 and rng.random() < 0.7 else data)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            load_checkpoint(path)
+            resume(load_checkpoint(path))
         if planted.exists():
             raise WrongResultError("a pickle ran")
 

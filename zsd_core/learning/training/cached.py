@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -25,15 +23,19 @@ from zsd_core.learning.checkpoint import save_whole
 from zsd_core.learning.experiment import Config, TrainingConfig
 from zsd_core.learning.objective import Objective, Target
 from zsd_core.learning.training.batches import TrainingImages
+from zsd_core.learning.training.regions import (
+    Columns,
+    class_weights,
+    link_regions,
+    read_regions,
+    region_batches,
+)
 from zsd_core.learning.training.warm_start import fit_ridge, regress, warm_start
 
 __all__ = [
     "CachedProposals",
     "CachedRegions",
-    "class_weights",
     "has_bfloat16",
-    "read_regions",
-    "region_batches",
     "start_warm",
 ]
 
@@ -42,7 +44,6 @@ SLOW_BFLOAT16 = (
     "as long as in float32; stop (Ctrl+C), and give training.bfloat16=false"
 )
 Losses = dict[str, Tensor]
-Columns = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def has_bfloat16() -> bool:
@@ -228,7 +229,7 @@ class CachedRegions:
             if found == fingerprint:
                 print(f"kept regions: {path}", file=sys.stderr)
                 if path != self.file:
-                    _link(path, self.file)
+                    link_regions(path, self.file)
                 return columns
             print(f"{path} holds other regions than these options keep", file=sys.stderr)
         return None
@@ -334,64 +335,3 @@ def start_warm(objective: Objective, features: Tensor, labels: Tensor) -> None:
         seen = model.scorer.centered(model.scorer.seen_vectors)
         ridge = fit_ridge(features.float(), labels, weights, seen, training.warm_start)
         warm_start(model.head.project_visual, model.scorer, ridge)
-
-
-def read_regions(path: Path) -> tuple[str, Columns]:
-    """Read kept regions; they stay on disk until they are used.
-
-    Returns:
-        What names the proposals and data they come from; and of each region f ``(R, F)`` float16,
-        the bins ``(R, B)`` float16 of the regressor, the label ``(R,)`` from 1, 0 is background,
-        the offsets ``(R, 4)`` of eq. 5, and the photograph ``(R,)`` as an epoch counts them.
-
-    Raises:
-        DataError: no such file, or another kind.
-    """
-    try:
-        kept = torch.load(path, weights_only=True, mmap=True)
-        f, bins, labels, offsets, owners = kept["columns"]
-        return str(kept["fingerprint"]), (f, bins, labels, offsets, owners)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        problem = (
-            "does not hold kept regions, or those of an older version; delete it"
-            if path.is_file()
-            else "is not there"
-        )
-        raise DataError(
-            f"{path} {problem}; training with training.cache: regions writes regions.pt."
-        ) from error
-
-
-def _link(source: Path, target: Path) -> None:
-    """Give ``target`` the content of ``source``, without its size on disk where that can be."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # another disk
-        shutil.copyfile(source, target)
-
-
-def region_batches(labels: Tensor, training: TrainingConfig, epoch: int) -> Iterator[Tensor]:
-    """Batches of indices of kept regions with labels ``(R,)``, for one epoch."""
-    generator = torch.Generator().manual_seed(training.seed * 100_003 + epoch)
-    if training.balance:
-        weights = class_weights(labels, training.balance, training.foreground)
-        order = torch.multinomial(weights, len(labels), replacement=True, generator=generator)
-    else:
-        order = torch.randperm(len(labels), generator=generator)
-    yield from order.split(training.head_batch)
-
-
-def class_weights(labels: Tensor, balance: float, foreground: float) -> Tensor:
-    """Weight ``(R,)`` of every region, so that objects have ``foreground`` of the sum.
-
-    Within the objects, a class of n regions weighs n ** (1 - balance); labels ``(R,)``, 0 is
-    background.
-    """
-    counts = torch.bincount(labels).double()
-    weights = counts[labels] ** -balance
-    objects = labels > 0
-    for part, share in ((objects, foreground), (~objects, 1 - foreground)):
-        weights[part] *= share / weights[part].sum().clamp(min=1e-12)
-    return weights

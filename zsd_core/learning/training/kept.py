@@ -30,8 +30,10 @@ from zsd_core.learning.matching import Matches, Prediction, match
 from zsd_core.learning.models import ContrastZSD, TorchNetworks, kernels_for
 from zsd_core.learning.objective import Objective
 from zsd_core.learning.training.batches import shown
-from zsd_core.learning.training.cached import read_regions, region_batches, start_warm
-from zsd_core.learning.training.loop import Position, fit
+from zsd_core.learning.training.cached import start_warm
+from zsd_core.learning.training.loop import fit
+from zsd_core.learning.training.position import Position
+from zsd_core.learning.training.regions import read_regions, region_batches
 from zsd_core.scoring import ClassSet, Scorer, VectorScorer, scorer_for
 
 __all__ = [

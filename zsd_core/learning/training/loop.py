@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -15,29 +13,11 @@ from zsd_core.commands import Progress
 from zsd_core.errors import ConfigError
 from zsd_core.learning.experiment import TrainingConfig
 from zsd_core.learning.training.phases import Phase, summed
+from zsd_core.learning.training.position import Position, restore_optimizer
 
-__all__ = ["Position", "fit", "rate_at"]
+__all__ = ["fit", "rate_at"]
 
 Log = Callable[[str, float, int], None]
-
-
-@dataclass(slots=True)
-class Position:
-    """Progress of a run, enough to go on from there.
-
-    Attributes:
-        phase: index of the phase.
-        epoch: finished epochs of that phase.
-        step: optimiser steps over all phases.
-        optimizer: state of the phase's optimiser, None before its first epoch.
-        random: state of torch's generator, likewise.
-    """
-
-    phase: int = 0
-    epoch: int = 0
-    step: int = 0
-    optimizer: dict[str, Any] | None = None
-    random: torch.Tensor | None = None
 
 
 def rate_at(config: TrainingConfig, phase: Phase, step: int, steps: int) -> float:
@@ -58,6 +38,7 @@ def fit(
     save: Callable[[Position], None],
     log: Log,
     max_steps: int = 0,
+    source: str = "the checkpoint",
 ) -> None:
     """Run every phase from ``position`` on; ``save`` is called after each epoch.
 
@@ -69,9 +50,11 @@ def fit(
         save: writes a checkpoint.
         log: takes a tag, a value and the step.
         max_steps: stop every phase after so many steps (smoke tests); 0 does not.
+        source: where ``position`` was read, for errors.
 
     Raises:
         ConfigError: the loss is not finite, with the step and the losses.
+        DataError: ``position`` holds the state of another optimiser, or a damaged one.
     """
     for number, phase in enumerate(phases[position.phase :], start=position.phase):
         if 0 < phase.epochs <= position.epoch:  # resumed with fewer epochs: it has come to its end
@@ -84,7 +67,7 @@ def fit(
             phase.begin()
         optimizer = _optimizer(phase.parameters(), config)
         if position.optimizer is not None:
-            optimizer.load_state_dict(position.optimizer)
+            restore_optimizer(optimizer, position.optimizer, source)
         if position.random is not None:
             torch.set_rng_state(position.random)
         _run_phase(phase, optimizer, config, device, position, save, log, max_steps)

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import torch
 from torch import nn
 
 from zsd_core import kernels
-from zsd_core.errors import ConfigError, DeviceError, require
-from zsd_core.learning.checkpoint import Checkpoint, save_checkpoint
+from zsd_core.errors import ConfigError, DataError, DeviceError, require
+from zsd_core.files import parse_json
+from zsd_core.folders import clear_parts, lock_folder
+from zsd_core.learning.checkpoint import Checkpoint, save_checkpoint, whole_output
 from zsd_core.learning.data.dataset import Dataset
 from zsd_core.learning.data.read import read_training_set
 from zsd_core.learning.data.splits import Split, load_split
@@ -25,8 +28,9 @@ from zsd_core.learning.experiment import Config, DataConfig
 from zsd_core.learning.models import ContrastZSD
 from zsd_core.learning.objective import Objective
 from zsd_core.learning.training.batches import TrainingImages
-from zsd_core.learning.training.loop import Position, fit
+from zsd_core.learning.training.loop import fit
 from zsd_core.learning.training.phases import build_phases
+from zsd_core.learning.training.position import Position
 from zsd_core.learning.training.start import resume_run, take_proposals
 from zsd_core.learning.vectors import VectorTable, load_vectors
 from zsd_core.options import check_option
@@ -80,12 +84,27 @@ def train(
     Raises:
         ZsdError: of the kinds the parts raise; nothing is overwritten before they have run.
     """
-    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    target = _device(device)
     check_option(max_steps >= 0, "max_steps", max_steps, "must not be negative")
+    with ExitStack() as held:
+        return _train(config, output, resume, proposals, max_steps, _device(device), held)
+
+
+def _train(
+    config: Config,
+    output: Path,
+    resume: bool,
+    proposals: Path | None,
+    max_steps: int,
+    target: torch.device,
+    held: ExitStack,
+) -> Path:
+    """See ``train``; the lock of the folder ends with ``held``."""
+    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     path = output / "last.pt"
-    if path.exists() and not resume:
-        raise ConfigError(f"{path} exists; continue it with --resume or choose another --output.")
+    if not resume:
+        _refuse_to_overwrite(path)
+    elif rank == 0 and path.exists():
+        _take(output, held)  # before the checkpoint is read that another run may replace
     split = load_split(config.data.split)
     table = read_vectors(config.data, split, config.model.scoring.vector_dim)
     dataset = read_training_set(config.data, split)
@@ -138,10 +157,13 @@ def train(
                 training=training,
                 state={"position": dataclasses.asdict(at)},
             )
-            save_checkpoint(checkpoint, path)
             if at.epoch == 0 and 0 < at.phase < len(phases):  # a phase ended, another follows
                 save_checkpoint(checkpoint, output / f"{phases[at.phase - 1].name}.pt")
+            save_checkpoint(checkpoint, path)  # last: a run killed before it writes both again
 
+    if rank == 0 and not resume:
+        _take(output, held)
+        _refuse_to_overwrite(path)  # of a run that has come and gone meanwhile
     with _Log(output, config, dataset, position.step, enabled=rank == 0) as log:
         fit(
             phases,
@@ -151,6 +173,7 @@ def train(
             save=save,
             log=log,
             max_steps=max_steps,
+            source=str(path),
         )
     save(position)  # a finished run resumed with other options keeps those
     if processes > 1:
@@ -175,16 +198,14 @@ class _Log:
 
             options = json.dumps(dataclasses.asdict(config), indent=1)
             losses = output / "losses.jsonl"
+            with whole_output(output / "config.json") as aside:
+                aside.write_text(options, encoding="utf-8")
+            _cut(losses, start)
             try:
-                output.mkdir(parents=True, exist_ok=True)
-                (output / "config.json").write_text(options, encoding="utf-8")
-                _cut(losses, start)
                 self.lines = losses.open("a", buffering=1, encoding="utf-8")
                 self.writer = SummaryWriter(str(output), purge_step=start)
             except OSError as error:
-                raise ConfigError(
-                    f"cannot write into {output}: {error.strerror}; choose another --output."
-                ) from error
+                raise _unwritable(output, error) from error
             counts = ", ".join(f"{name} {count}" for name, count in dataset.counts.items())
             print(f"training data: {counts}", file=sys.stderr)
 
@@ -202,13 +223,47 @@ class _Log:
             self.writer.close()
 
 
+def _refuse_to_overwrite(path: Path) -> None:
+    if path.exists():
+        raise ConfigError(f"{path} exists; continue it with --resume or choose another --output.")
+
+
+def _take(output: Path, held: ExitStack) -> None:
+    """Lock the folder of a run against others, and clear what a killed one left half written."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        held.enter_context(lock_folder(output))
+        clear_parts(output)
+    except OSError as error:
+        raise _unwritable(output, error) from error
+
+
+def _unwritable(output: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"cannot write into {output}: {error.strerror}; choose another --output.")
+
+
 def _cut(losses: Path, start: int) -> None:
-    """Keep the lines of a log that are of steps before ``start``."""
-    if losses.exists():
-        lines = losses.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("}\n")]  # the last may be cut short
-        kept = [line for line in whole if json.loads(line)["step"] < start]
-        losses.write_text("".join(kept), encoding="utf-8")
+    """Keep the lines of a log that are of steps before ``start``; damaged ones go, and are told."""
+    if not losses.exists():
+        return
+    *whole, _ = losses.read_bytes().split(b"\n")  # the last may be cut short: the run was killed
+    steps = [_step_of(line) for line in whole]
+    if damaged := steps.count(None):
+        print(f"resume: {losses}: {damaged} damaged lines are left out", file=sys.stderr)
+    pairs = zip(whole, steps, strict=True)
+    kept = [line + b"\n" for line, step in pairs if step is not None and step < start]
+    with whole_output(losses) as aside:
+        aside.write_bytes(b"".join(kept))
+
+
+def _step_of(line: bytes) -> int | None:
+    """The step that a line of the log is of, None if it is damaged."""
+    try:
+        values = parse_json(line.decode(), "a line")
+    except (UnicodeDecodeError, DataError):
+        return None
+    step = values.get("step") if isinstance(values, dict) else None
+    return step if type(step) is int else None
 
 
 def _device(name: str) -> torch.device:

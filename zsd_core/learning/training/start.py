@@ -16,7 +16,7 @@ from zsd_core.learning.checkpoint import Checkpoint, load_checkpoint
 from zsd_core.learning.data.splits import Split
 from zsd_core.learning.experiment import Config
 from zsd_core.learning.models import ContrastZSD
-from zsd_core.learning.training.loop import Position
+from zsd_core.learning.training.position import Position, read_position, read_seconds
 
 __all__ = ["HEADS_ONLY", "resume_run", "take_proposals"]
 
@@ -69,12 +69,12 @@ def resume_run(
             shapes; it has begun what follows its first phase, and whether a phase trains the
             backbone has changed; or it has come to its end, and an option of training would change
             nothing.
-        DataError: the file is no checkpoint.
+        DataError: the file is no checkpoint, or does not say where its run stopped.
     """
     earlier = load_checkpoint(path)
+    position, seconds = read_position(earlier, path), read_seconds(earlier, path)
     changed = _changes(dict(_options(config)), dict(_options(earlier.config)))
     fixed = [text for name, text in changed.items() if name in FIXED]
-    position = Position(**earlier.state["position"])
     begun = (position.phase, position.epoch) > (1, 0)
     if begun and earlier.config.training.trunk_phases != config.training.trunk_phases:
         fixed.append(changed["training.trunk_epochs"])  # the phase that it is in would be another
@@ -102,7 +102,7 @@ def resume_run(
     notes = [*changed.values(), *["the run has come to its end; nothing is trained"] * ended]
     for note in notes:
         print(f"resume: {note}", file=sys.stderr)
-    return position, earlier.training
+    return position, earlier.training | {"seconds": seconds}
 
 
 def _alike(vectors: NDArray[np.float32], others: NDArray[np.float32]) -> bool:
@@ -140,9 +140,10 @@ def take_proposals(
 
     Raises:
         ConfigError: an option is another; the message holds both values.
-        DataError: the file is no checkpoint.
+        DataError: the file is no checkpoint, or does not say where its run stopped.
     """
     earlier = load_checkpoint(path)
+    position, seconds = read_position(earlier, path), read_seconds(earlier, path)
     if config.training.cache != "regions":
         raise ConfigError(
             f"--from takes the proposal network of {path}, which needs training.cache: regions; "
@@ -154,7 +155,7 @@ def take_proposals(
             f"{', '.join(sorted(changed))}: seen in split {config.data.split} or in {path}, not in "
             "both; the proposal network must have learned from the same classes. Leave out --from."
         )
-    position, heads = Position(**earlier.state["position"]), config.training.trunk_phases
+    heads = config.training.trunk_phases
     if position.phase < heads:
         epochs = (config.training.epochs, config.training.trunk_epochs)[position.phase]
         raise ConfigError(
@@ -163,7 +164,7 @@ def take_proposals(
         )
     model.trunk.load_state_dict(earlier.model.trunk.state_dict())
     model.head.region_stage.load_state_dict(earlier.model.head.region_stage.state_dict())
-    source = {"checkpoint": path.name, "seconds": earlier.training["seconds"]}
+    source = {"checkpoint": path.name, "seconds": seconds}
     return Position(phase=heads, step=position.step), {"proposals": source}
 
 
