@@ -55,10 +55,8 @@ def test_bad_input_is_named():
         unit_rows(np.array([[1.0, 0], [0, 0]]))
     with pytest.raises(DataError, match="class vector 0"):
         unit_rows(np.array([[np.nan, 0]]))
-<<<<<<< HEAD
     with pytest.raises(DataError, match="class vector 0 has length inf"):
         unit_rows(np.array([[1e30, 1e30]], np.float32))
-=======
 
 
 # Of every script something that is easily taken for a control: marks, joiners, signs of direction.
@@ -106,4 +104,3 @@ def test_a_name_without_a_fault_can_be_written(name):
         fold_name(name).encode("utf-8")
         written = " ".join(name.split())
         assert written.encode("utf-8").decode() == written and "\0" not in written
->>>>>>> fix-h1
