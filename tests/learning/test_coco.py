@@ -124,6 +124,8 @@ def test_missing_files_are_named(write, tmp_path):
     path, folder = write()
     with pytest.raises(DataError, match=r"cannot read annotations .*No such file"):
         read_coco(tmp_path / "none.json", folder)
+    with pytest.raises(DataError, match=r"annotations 'a\\x00b': its name holds a character"):
+        read_coco("a\0b", folder)
     with pytest.raises(DataError, match="1 of 1 image files are missing"):
         read_coco(path, folder / "elsewhere")
     path.write_text("{")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zsd_core.errors import DataError
-from zsd_core.files import parse_json, shown
+from zsd_core.files import parse_json, read_file, shown
 from zsd_core.learning.data.dataset import Dataset, ImageRecord, image_record, require_files
 
 __all__ = ["read_coco"]
@@ -54,10 +54,7 @@ def read_coco(annotations: str | Path, images: str | Path) -> Dataset:
 
 
 def _load(path: Path) -> Mapping[str, Any]:
-    try:
-        data = parse_json(path.read_bytes(), str(path))
-    except OSError as error:
-        raise DataError(f"cannot read annotations {path}: {error.strerror}.") from error
+    data = parse_json(read_file(path, "annotations"), str(path))
     for key in ("images", "annotations", "categories"):
         if not isinstance(data, Mapping) or not isinstance(data.get(key), list):
             raise DataError(f"{path} is not in COCO format: there is no list {key!r}.")
@@ -104,9 +101,7 @@ def _categories(entries: list[Mapping[str, Any]], path: Path) -> dict[Any, str]:
                 f"{path}: category {shown(key)} has name {shown(name)}, must be a word or phrase."
             )
         if key in names or name in known:
-            raise DataError(
-                f"{path}: category {shown(name)} (id {shown(key)}) stands there twice."
-            )
+            raise DataError(f"{path}: category {shown(name)} (id {shown(key)}) stands there twice.")
         names[key] = name
         known.add(name)
     return names
