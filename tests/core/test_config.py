@@ -118,7 +118,7 @@ def test_a_value_that_cannot_be_printed_is_named(where, value):
     values = value
     for key in reversed(where.split(".")):
         values = {key: values}
-    with pytest.raises(ConfigError, match=r"Config\.training.*(must be|has no field)"):
+    with pytest.raises(ConfigError, match=r"Config\.(training|epochs).*(must|has no)"):
         from_mapping(Config, values)
 
 
@@ -142,9 +142,7 @@ def test_a_value_of_a_pickle_is_no_value_of_yaml(values, message):
 
 
 def test_many_unknown_fields_are_counted():
-    with pytest.raises(
-        ConfigError, match="has no field 'f9'.*There are 99990 other fields"
-    ) as error:
+    with pytest.raises(ConfigError, match=r"no field 'f9'.*are 99990 other fields") as error:
         from_mapping(Config, {f"f{i}": 1 for i in range(100_000)})
     assert len(str(error.value)) < 2000
 

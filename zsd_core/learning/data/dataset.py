@@ -114,8 +114,8 @@ def image_record(
     counts for the protocol, but nothing learns from it or is measured by it.
 
     Raises:
-        DataError: a size that is not a positive whole number, or a box that is not finite, is inverted or
-            lies wholly outside the image. The message starts with ``where``.
+        DataError: a size that is not a positive whole number, or a box that is not finite, is
+            inverted or lies wholly outside the image. The message starts with ``where``.
     """
     if not (_is_size(width) and _is_size(height)):
         raise DataError(
@@ -129,8 +129,8 @@ def image_record(
     if bad.any():
         box = ", ".join(f"{v:g}" for v in raw[int(np.flatnonzero(bad)[0])])
         raise DataError(
-            f"{where}: image {shown(id)} ({width} x {height}) has a box x1 y1 x2 y2 = ({box}); it must "
-            "be finite, with x1 <= x2 and y1 <= y2, and lie in the image."
+            f"{where}: image {shown(id)} ({width} x {height}) has a box x1 y1 x2 y2 = ({box}); "
+            "it must be finite, with x1 <= x2 and y1 <= y2, and lie in the image."
         )
     clipped = np.clip(raw, 0, limits).astype(np.float32)
     crowded, hard = (

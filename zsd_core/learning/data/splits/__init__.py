@@ -145,8 +145,8 @@ def _parse(path: Path, *, published: bool) -> Split:
     for field, actual in found.items():
         if (published or field in values) and values.get(field) != actual:
             raise DataError(
-                f"split {path}: {field} is {shown(values.get(field))}, but the lists give {actual}; "
-                "they were changed. Restore the file, or save your lists under another name."
+                f"split {path}: {field} is {shown(values.get(field))}, but the lists give "
+                f"{actual}; they were changed. Restore the file, or save your lists under another name."
             )
     return split
 
