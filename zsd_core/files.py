@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -20,6 +21,7 @@ from zsd_core.errors import ConfigError, DataError, ZsdError, require
 __all__ = ["parse_json", "parse_yaml", "prepare_files", "read_file", "read_npz", "shown"]
 
 DEEPEST = 100  # levels of a strict JSON text
+HEADER = 1 << 14  # bytes of an array's header, which are parsed; numpy takes 10,000
 INFLATED = 1100  # times; deflate reaches 1032 at most
 LONGEST = 200  # characters of a value in a message
 # Numbers of YAML 1.1 without those in base 60, as PyYAML spells them; 1e-3 is a text there.
@@ -224,16 +226,20 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            unpacked = sum(info.file_size for info in archive.infolist())
+            if unpacked > max(1 << 20, INFLATED * path.stat().st_size):
+                raise ValueError(f"it would unpack to {unpacked} bytes")
             for info in archive.infolist():
                 with archive.open(info) as file:
-                    version = np.lib.format.read_magic(file)
-                    read = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
-                    shape, _, dtype = read(file)
+                    head = io.BytesIO(file.read(HEADER))
+                version = np.lib.format.read_magic(head)
+                read = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+                shape, _, dtype = read(head)
                 wanted = math.prod(shape) * dtype.itemsize
-                if dtype.hasobject or wanted > info.file_size or wanted < 0:
+                if dtype.hasobject or dtype.itemsize < 1:
+                    raise ValueError(f"{info.filename} has items of type {dtype}")
+                if not 0 <= wanted <= info.file_size - head.tell():
                     raise ValueError(f"{info.filename} has {info.file_size} bytes, not {wanted}")
-                if info.file_size > max(1 << 20, INFLATED * info.compress_size):
-                    raise ValueError(f"{info.filename} would unpack to {info.file_size} bytes")
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
     except Exception as error:  # zipfile, zlib, tokenize and numpy raise kinds of their own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -117,6 +118,40 @@ def test_an_array_must_be_as_long_as_its_header_says(tmp_path, kind, shape):
     header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
     with pytest.raises(DataError, match=r"a\.npz is not an npz file"):
         read_npz(npz(tmp_path / "a.npz", header))
+
+
+@pytest.mark.parametrize("kind", ["<U0", "|S0", "|V0"])
+def test_an_array_of_items_without_bytes_is_refused(tmp_path, kind):
+    """433 bytes became 20 million names."""
+    for shape in ("(20000000,)", "(0,)"):
+        header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+        with pytest.raises(DataError, match="has items of type"):
+            read_npz(npz(tmp_path / "a.npz", header))
+
+
+def test_a_header_is_not_read_before_its_length_is_known(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        length = (60 << 20).to_bytes(4, "little")
+        archive.writestr("a.npy", b"\x93NUMPY\x02\x00" + length + b" " * (60 << 20))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="not an npz file"):
+        read_npz(tmp_path / "a.npz")
+    assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    tracemalloc.stop()
+
+
+def test_what_many_arrays_unpack_to_is_counted_together(tmp_path):
+    """A thousand entries of a zip can share their bytes."""
+    np.savez_compressed(tmp_path / "a.npz", a=np.zeros(1 << 18, np.uint8))
+    data = (tmp_path / "a.npz").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        entry = data[archive.start_dir : data.rindex(b"PK\x05\x06")]
+    end = bytearray(data[data.rindex(b"PK\x05\x06") :])
+    end[8:12] = (1000).to_bytes(2, "little") * 2
+    end[12:16] = (1000 * len(entry)).to_bytes(4, "little")
+    (tmp_path / "a.npz").write_bytes(data[: archive.start_dir] + entry * 1000 + end)
+    with pytest.raises(DataError, match="would unpack to 262272000 bytes"):
+        read_npz(tmp_path / "a.npz")
 
 
 def test_objects_and_damage_are_refused(tmp_path):
