@@ -12,6 +12,8 @@ from runtime.backends import BACKENDS
 from runtime.bundle import PRECISIONS
 from runtime.redact import hide_credentials
 from runtime.thresholds import ScoreThreshold
+from zsd_core.errors import DataError
+from zsd_core.files import read_file
 
 __all__ = ["Parser", "add_detector_arguments", "parse_classes", "parse_threshold"]
 
@@ -105,11 +107,11 @@ def parse_threshold(text: str) -> ScoreThreshold:
 def _read_text(path: str) -> str:
     """A text file, UTF-8 or UTF-16."""
     try:
-        data = Path(path).read_bytes()
+        data = read_file(Path(path), "class names")
         wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return data.decode("utf-16" if wide else "utf-8-sig")
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"cannot read {path}: {error.strerror}") from error
+    except DataError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     except UnicodeDecodeError as error:
         raise argparse.ArgumentTypeError(
             f"cannot read {path}: it is neither UTF-8 nor UTF-16 ({error}); save it as UTF-8"

@@ -108,7 +108,9 @@ def expect_shapes(where: str, fix: str, /, **arrays: tuple[Shaped, str]) -> dict
 
 def did_you_mean(name: object, candidates: Iterable[str], count: int = 3) -> str:
     """Return ``"; did you mean 'a' or 'b'?"`` for the nearest spellings, or ``""``."""
-    near = difflib.get_close_matches(str(name), list(candidates), n=count, cutoff=0.6)
+    if not isinstance(name, str):  # a key of YAML may be anything
+        return ""
+    near = difflib.get_close_matches(name, list(candidates), n=count, cutoff=0.6)
     return f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
 
 

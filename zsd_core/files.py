@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
+import re
 import zipfile
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,19 @@ from numpy.typing import NDArray
 
 from zsd_core.errors import ConfigError, DataError, ZsdError, require
 
-__all__ = ["parse_json", "parse_yaml", "prepare_files", "read_npz", "shown"]
+__all__ = ["parse_json", "parse_yaml", "prepare_files", "read_file", "read_npz", "shown"]
 
 DEEPEST = 100  # levels of a strict JSON text
+HEADER = 1 << 14  # bytes of an array's header, which are parsed; numpy takes 10,000
 INFLATED = 1100  # times; deflate reaches 1032 at most
 LONGEST = 200  # characters of a value in a message
+# Numbers of YAML 1.1 without those in base 60, as PyYAML spells them; 1e-3 is a text there.
+INTEGER = re.compile(r"[-+]?(?:0b[01_]+|0[0-7_]+|0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$")
+FRACTION = re.compile(
+    r"(?:[-+]?[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?$"
+    r"|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
+)
+NO_NAME = "its name holds a character that no file's name can hold"  # NUL, half of a character
 
 
 def prepare_files(*paths: Path | None) -> None:
@@ -35,12 +46,53 @@ def prepare_files(*paths: Path | None) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             problem = f"its folder cannot be made: {error.strerror}"
+        except ValueError:
+            problem = NO_NAME
         else:
-            problem = "it is a folder" if path.is_dir() else ""
-            if not os.access(path if path.exists() else path.parent, os.W_OK):
-                problem = "there is no permission to write there"
+            problem = _why_not_there(path)
         if problem:
-            raise ConfigError(f"cannot write {path}: {problem}; name another file.")
+            raise ConfigError(f"cannot write {_named(path)}: {problem}; name another file.")
+
+
+def _why_not_there(path: Path) -> str:
+    """Why a file cannot be written into a folder that is there; "" if it can."""
+    if os.path.isdir(path):
+        return "it is a folder"
+    try:
+        there = bool(os.stat(path))
+    except FileNotFoundError:
+        there = False
+    except OSError as error:  # a name that is too long for the disk, a circle of links
+        return error.strerror
+    except ValueError:
+        return NO_NAME
+    allowed = os.access(path if there else path.parent, os.W_OK)
+    return "" if allowed else "there is no permission to write there"
+
+
+def read_file(path: Path, what: str, kind: type[ZsdError] = DataError) -> bytes:
+    """The bytes of a file that a stranger may have named.
+
+    Args:
+        path: the file.
+        what: it should be, for messages.
+        kind: of the error.
+
+    Raises:
+        ZsdError: of ``kind``: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason, cause = error.strerror, error
+    except ValueError as error:
+        reason, cause = NO_NAME, error
+    raise kind(f"cannot read {what} {_named(path)}: {reason}.") from cause
+
+
+def _named(path: Path) -> str:
+    """A path for a message; one that no terminal should print, as Python writes it."""
+    return str(path) if str(path).isprintable() else ascii(str(path))
 
 
 def parse_json(
@@ -106,13 +158,16 @@ def _check_plain(value: Any) -> None:
 
 
 def parse_yaml(text: str, where: str, kind: type[ZsdError] = ConfigError) -> Any:
-    """Parse YAML of plain values; an alias, by which a small file grows without end, is refused.
+    """Parse YAML of plain values.
+
+    Refused are an alias, by which a small file grows without end, a tag, and a key that stands
+    there twice. ``1:30`` is a text, not the 90 of YAML 1.1.
 
     Raises:
         ZsdError: of ``kind``: it is not YAML, or not as above.
     """
     yaml = require("yaml", "train")
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml, ten times the time
+    loader = _plain_loader()
     level = 0
     try:
         for event in yaml.parse(text, loader):
@@ -120,15 +175,47 @@ def parse_yaml(text: str, where: str, kind: type[ZsdError] = ConfigError) -> Any
                 raise kind(
                     f"{where} has an alias (*name), which is not read; write the value again."
                 )
+            if tag := getattr(event, "tag", None):
+                raise kind(
+                    f"{where} has the tag {shown(tag)}, which is not read; write a plain value."
+                )
             level += isinstance(event, yaml.CollectionStartEvent)
             level -= isinstance(event, yaml.CollectionEndEvent)
             if level > DEEPEST:  # every level makes the parser slower
                 raise RecursionError
         return yaml.load(text, loader)
+    except ZsdError:
+        raise
     except RecursionError:
         raise kind(f"{where} is not YAML that can be read: it is nested too deeply.") from None
-    except (yaml.YAMLError, ValueError) as error:  # a date such as 2026-99-99 is a ValueError
+    except Exception as error:  # the library lets errors of dates, numbers and texts pass
         raise kind(f"{where} is not valid YAML: {error}") from error
+
+
+@cache
+def _plain_loader() -> Any:
+    """A loader of plain values whose time grows with the text, and not with its square."""
+    yaml = require("yaml", "train")
+    base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml, ten times the time
+
+    class PlainLoader(base):  # type: ignore[misc]
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            values: dict[Any, Any] = super().construct_mapping(node, deep)
+            if len(values) < len(node.value):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key stands there twice", node.start_mark
+                )
+            return values
+
+    # 1:30 in base 60; and <<, which has no use without an alias.
+    unread = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:merge")
+    PlainLoader.yaml_implicit_resolvers = {
+        first: [pair for pair in pairs if pair[0] not in unread]
+        for first, pairs in base.yaml_implicit_resolvers.items()
+    }
+    PlainLoader.add_implicit_resolver(unread[0], INTEGER, list("-+0123456789"))
+    PlainLoader.add_implicit_resolver(unread[1], FRACTION, list("-+0123456789."))
+    return PlainLoader
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
@@ -139,16 +226,20 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            unpacked = sum(info.file_size for info in archive.infolist())
+            if unpacked > max(1 << 20, INFLATED * path.stat().st_size):
+                raise ValueError(f"it would unpack to {unpacked} bytes")
             for info in archive.infolist():
                 with archive.open(info) as file:
-                    version = np.lib.format.read_magic(file)
-                    read = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
-                    shape, _, dtype = read(file)
+                    head = io.BytesIO(file.read(HEADER))
+                version = np.lib.format.read_magic(head)
+                read = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
+                shape, _, dtype = read(head)
                 wanted = math.prod(shape) * dtype.itemsize
-                if dtype.hasobject or wanted > info.file_size or wanted < 0:
+                if dtype.hasobject or dtype.itemsize < 1:
+                    raise ValueError(f"{info.filename} has items of type {dtype}")
+                if not 0 <= wanted <= info.file_size - head.tell():
                     raise ValueError(f"{info.filename} has {info.file_size} bytes, not {wanted}")
-                if info.file_size > max(1 << 20, INFLATED * info.compress_size):
-                    raise ValueError(f"{info.filename} would unpack to {info.file_size} bytes")
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
     except Exception as error:  # zipfile, zlib, tokenize and numpy raise kinds of their own
@@ -160,5 +251,5 @@ def shown(value: object) -> str:
     try:
         text = ascii(value) if isinstance(value, str) else repr(value)
     except (RecursionError, ValueError):  # an integer of more digits than Python writes
-        return f"a {type(value).__name__} that is too large to show"
+        return f"a value of type {type(value).__name__} that is too large to show"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

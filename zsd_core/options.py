@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, Literal, TypeVar
 
 from zsd_core.errors import ConfigError, did_you_mean, join_sentences
+from zsd_core.files import shown
 
 __all__ = [
     "check_max",
@@ -22,12 +23,13 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+MOST_NAMED = 10  # unknown keys in a message
 
 
 def check_option(condition: bool, where: str, value: object, rule: str) -> None:
     """Raise ConfigError that ``where`` is ``value`` and breaks ``rule``, unless ``condition``."""
     if not condition:
-        raise ConfigError(f"{where} is {value!r}, {rule}.")
+        raise ConfigError(f"{where} is {shown(value)}, {rule}.")
 
 
 def check_positive(config: object, *names: str) -> None:
@@ -67,15 +69,17 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "") -> T
     """
     where = where or kind.__name__
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{where} is {values!r}, must be a mapping of fields to values.")
+        raise ConfigError(f"{where} is {shown(values)}, must be a mapping of fields to values.")
     hints = _hints(typing.cast(typing.Hashable, kind))
     strange = [key for key in values if key not in hints]
     if strange:
-        raise ConfigError(
-            join_sentences(
-                f"{where} has no field {key!r}{did_you_mean(key, hints)}" for key in strange
-            )
-        )
+        sentences = [
+            f"{where} has no field {shown(key)}{did_you_mean(key, hints)}"
+            for key in strange[:MOST_NAMED]
+        ]
+        if len(strange) > MOST_NAMED:
+            sentences.append(f"There are {len(strange) - MOST_NAMED} other fields that it lacks")
+        raise ConfigError(join_sentences(sentences))
     return kind(**{k: _convert(hints[k], v, f"{where}.{k}") for k, v in values.items()})
 
 
@@ -98,14 +102,13 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if nested:
         return from_mapping(hint, value, where)
     if origin is Literal:
-        check_option(
-            value in arguments, where, value, f"must be one of {', '.join(map(repr, arguments))}"
-        )
+        known = any(type(value) is type(one) and value == one for one in arguments)
+        check_option(known, where, value, f"must be one of {', '.join(map(repr, arguments))}")
         return value
     if origin in (typing.Union, types.UnionType):
         return None if value is None else _convert(arguments[0], value, where)
     if origin is tuple:
-        items = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else None
+        items = list(value) if isinstance(value, (list, tuple)) else None  # bytes are no numbers
         check_option(items is not None, where, value, "must be a list")
         assert items is not None
         if arguments[-1] is not Ellipsis:

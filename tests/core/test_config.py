@@ -100,10 +100,61 @@ def test_what_is_wrong_is_named(values, message):
         from_mapping(Config, values)
 
 
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value", [-(10**5000), nested(100_000), {"a": nested(100_000)}], ids=["long", "deep", "mapping"]
+)
+@pytest.mark.parametrize(
+    "where", ["training", "training.epochs", "training.learning_rate", "training.decay_epochs"]
+)
+def test_a_value_that_cannot_be_printed_is_named(where, value):
+    """A checkpoint's pickle nests deeper than Python prints, and YAML writes longer numbers."""
+    values = value
+    for key in reversed(where.split(".")):
+        values = {key: values}
+    with pytest.raises(ConfigError, match=r"Config\.(training|epochs).*(must|has no)"):
+        from_mapping(Config, values)
+
+
+def test_a_value_of_many_letters_is_cut():
+    with pytest.raises(ConfigError) as error:
+        from_mapping(Config, {"training": {"epochs": "x" * 10_000}})
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"training": {"decay_epochs": b"\x01\x02"}}, "must be a list"),
+        ({"model": {"scoring": {"fusion": np.zeros(2)}}}, "must be one of 'softmax'"),
+        ({"model": {"scoring": {"fusion": ["softmax"]}}}, "must be one of 'softmax'"),
+    ],
+)
+def test_a_value_of_a_pickle_is_no_value_of_yaml(values, message):
+    with pytest.raises(ConfigError, match=message):
+        from_mapping(Config, values)
+
+
+def test_many_unknown_fields_are_counted():
+    with pytest.raises(ConfigError, match=r"no field 'f9'.*are 99990 other fields") as error:
+        from_mapping(Config, {f"f{i}": 1 for i in range(100_000)})
+    assert len(str(error.value)) < 2000
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (None, "cannot read"),
+        ("training: {{epochs: !!bool maybe}}", "has the tag"),
+        ("training: {{epochs: 3, epochs: 4}}", "a key stands there twice"),
+        ('base: "a\\0b"', r"base is 'a\\x00b', must be the name of another file"),
+        ("base: " + "x" * 300, "cannot read configuration .*File name too long"),
         ("a: [", "not valid YAML"),
         ("- a", "must be a mapping of sections"),
         ("base: 3", "base is 3, must be the name of another file"),
@@ -118,6 +169,12 @@ def test_an_unreadable_file_is_named(tmp_path, text, message):
         load_config(path)
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 300])
+def test_a_name_that_no_file_has_is_an_error_of_ours(name):
+    with pytest.raises(ConfigError, match="cannot read configuration"):
+        load_config(name)
+
+
 def test_a_file_that_is_no_text_is_named(tmp_path):
     path = tmp_path / "last.pt"
     path.write_bytes(b"PK\x80")
@@ -128,6 +185,8 @@ def test_a_file_that_is_no_text_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("training.epochs=!!bool maybe", "has the tag"),
+        ("training.epochs=1:30", "is '1:30', must be of type int"),
         ("training.epochs", r"must look like training\.epochs=3"),
         ("data.images=[photographs", "is not valid YAML"),
         ("training.epochs.most=3", r"epochs is \d+, not a section"),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import time
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 
 from zsd_core.errors import BundleError, ConfigError, DataError
-from zsd_core.files import parse_json, parse_yaml, read_npz, shown
+from zsd_core.files import parse_json, parse_yaml, prepare_files, read_file, read_npz, shown
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "{", "1" * 5000, b"\xff", '{"a": ' * 5000])
@@ -39,7 +40,18 @@ def test_strict_json_reads_what_is_plain():
         ("a: [" * 5000, "nested too deeply"),
         ("[" * 100_000, "nested too deeply|nesting depth"),  # libyaml has a limit of its own
         ("a: 2026-99-99", "not valid YAML"),
-        ("!!python/object/apply:os.system [ls]", "not valid YAML"),
+        ("!!python/object/apply:os.system [ls]", r"has the tag 'tag:yaml\.org,2002:python/obj"),
+        ("a: !!int ''", r"has the tag 'tag:yaml\.org,2002:int', which is not read"),
+        ("a: !!float ''", "has the tag"),
+        ("a: !!bool maybe", "has the tag"),
+        ("a: !!timestamp x", "has the tag"),
+        ("a: ! x", "has the tag '!'"),
+        ("!!map {a: 1}", "has the tag"),
+        ("a: 0x_", "not valid YAML"),
+        ("a: 2026-01-01T99:00:00", "not valid YAML"),
+        ("a: =", "not valid YAML"),
+        ("a: 1\na: 2", r"a key stands there twice(.|\n)*line 1"),
+        ("a: {1: x, 0x1: y}", "a key stands there twice"),
         ("a: [", "not valid YAML"),
         ("a: \ud800", "not valid YAML"),
     ],
@@ -49,6 +61,37 @@ def test_yaml_that_is_refused(text, message):
     with pytest.raises(ConfigError, match=message):
         parse_yaml(text, "x")
     assert time.perf_counter() - start < 10
+
+
+def test_yaml_values_are_those_of_pyyaml_but_for_base_60():
+    yaml = pytest.importorskip("yaml")
+    plain = """
+        [1, -1, +3, 0, 017, 0b101, 0x1F, 1_000, 089, 1e-3, 1.5e-3, 1.e+2, .5, -.5, -2.25, 1_0.5,
+        .inf, -.INF, .nan, yes, off, ~, null, text, "1", '0x1', 2026-01-02, -, 1., +.5, .e+1, 0_1]
+    """
+    assert str(parse_yaml(plain, "x")) == str(yaml.safe_load(plain))
+    assert parse_yaml("[1:30, 1:30.5, -1:2:3]", "x") == ["1:30", "1:30.5", "-1:2:3"]
+    assert parse_yaml("<<: {a: 1}", "x") == {"<<": {"a": 1}}
+
+
+@pytest.mark.parametrize(
+    "long",
+    [
+        lambda n: "a: " + "1:" * n + "1",
+        lambda n: "a: " + "1:" * n + "1.5",
+        lambda n: "a: 0x" + "f" * n,
+        lambda n: "".join(f"a{i}: 1\n" for i in range(n // 4)),
+    ],
+    ids=["base 60", "base 60 fraction", "hexadecimal", "mapping"],
+)
+def test_the_time_of_yaml_grows_with_its_length(long):
+    def seconds(size):
+        text, start = long(size), time.process_time()
+        parse_yaml(text, "x")
+        return time.process_time() - start
+
+    short, long_text = (min(seconds(size) for _ in range(2)) for size in (20_000, 80_000))
+    assert long_text < max(1, 9 * short)  # four times the text; its square is sixteen times
 
 
 def npz(path, header=None, **arrays):
@@ -77,6 +120,40 @@ def test_an_array_must_be_as_long_as_its_header_says(tmp_path, kind, shape):
         read_npz(npz(tmp_path / "a.npz", header))
 
 
+@pytest.mark.parametrize("kind", ["<U0", "|S0", "|V0"])
+def test_an_array_of_items_without_bytes_is_refused(tmp_path, kind):
+    """433 bytes became 20 million names."""
+    for shape in ("(20000000,)", "(0,)"):
+        header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+        with pytest.raises(DataError, match="has items of type"):
+            read_npz(npz(tmp_path / "a.npz", header))
+
+
+def test_a_header_is_not_read_before_its_length_is_known(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        length = (60 << 20).to_bytes(4, "little")
+        archive.writestr("a.npy", b"\x93NUMPY\x02\x00" + length + b" " * (60 << 20))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="not an npz file"):
+        read_npz(tmp_path / "a.npz")
+    assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    tracemalloc.stop()
+
+
+def test_what_many_arrays_unpack_to_is_counted_together(tmp_path):
+    """A thousand entries of a zip can share their bytes."""
+    np.savez_compressed(tmp_path / "a.npz", a=np.zeros(1 << 18, np.uint8))
+    data = (tmp_path / "a.npz").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        entry = data[archive.start_dir : data.rindex(b"PK\x05\x06")]
+    end = bytearray(data[data.rindex(b"PK\x05\x06") :])
+    end[8:12] = (1000).to_bytes(2, "little") * 2
+    end[12:16] = (1000 * len(entry)).to_bytes(4, "little")
+    (tmp_path / "a.npz").write_bytes(data[: archive.start_dir] + entry * 1000 + end)
+    with pytest.raises(DataError, match="would unpack to 262272000 bytes"):
+        read_npz(tmp_path / "a.npz")
+
+
 def test_objects_and_damage_are_refused(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04")
     with pytest.raises(DataError, match="not an npz file"):
@@ -86,6 +163,32 @@ def test_objects_and_damage_are_refused(tmp_path):
     (tmp_path / "a.npz").write_bytes(buffer.getvalue())
     with pytest.raises(DataError, match="not an npz file"):
         read_npz(tmp_path / "a.npz")
+
+
+def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path):
+    (tmp_path / "a").write_bytes(b"1")
+    assert read_file(tmp_path / "a", "text") == b"1"
+    for name, says in (
+        ("none", "No such file"),
+        ("x" * 300, "File name too long"),
+        ("a\0b", "a character that no file's name can hold"),
+        ("\ud800", "a character that no file's name can hold"),
+    ):
+        with pytest.raises(BundleError, match=rf"cannot read text .*{says}"):
+            read_file(tmp_path / name, "text", BundleError)
+        if name != "none":
+            for path in (tmp_path / name, tmp_path / name / "file"):
+                with pytest.raises(ConfigError, match=rf"cannot write .*{says}"):
+                    prepare_files(path)
+    prepare_files(tmp_path / "new" / "file", tmp_path / "a", None)
+    assert (tmp_path / "new").is_dir()
+    with pytest.raises(ConfigError, match="it is a folder"):
+        prepare_files(tmp_path / "new")
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(ConfigError, match="Too many levels"):
+        prepare_files(tmp_path / "circle")
+    (tmp_path / "to be").symlink_to("new/made")
+    prepare_files(tmp_path / "to be")
 
 
 def test_a_value_is_shown_short():

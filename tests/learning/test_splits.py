@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -64,6 +65,8 @@ def test_user_split_is_read_from_a_file(tmp_path, suffix):
         ({"seen": ["cat"], "unseen": [], "sha256": "00"}, "they were changed"),
         ({"seen": ["cat"], "unseen": [], "counts": {"seen": 2, "unseen": 0}}, "counts is"),
         ({"seen": ["cat"], "unseen": [], "zsd_images": "all"}, "must be 'any_unseen'"),
+        ({"seen": ["cat"], "unseen": [], "name": 3}, "name is 3, must be a text"),
+        ({"seen": ["cat"], "unseen": [], "name": "a\nb"}, "name is .*, must be a text"),
         (["cat"], "must be a mapping"),
     ],
 )
@@ -72,6 +75,40 @@ def test_malformed_split_is_a_sentence(tmp_path, values, says):
     path.write_text(json.dumps(values))
     with pytest.raises(DataError, match=says):
         load_split(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name: HEX\nseen: [a]\nunseen: [b]", "name is a value of type int that is too large"),
+        ("counts: HEX\nseen: [a]\nunseen: [b]", "counts is a value of type int that is too large"),
+        ("sha256: HEX\nseen: [a]\nunseen: [b]", "sha256 is a value of type int that is too large"),
+        ("zsd_images: HEX\nseen: [a]\nunseen: [b]", "zsd_images is a value of type int"),
+        ("seen: [HEX]\nunseen: [b]", "seen holds a value of type int that"),
+        ("0x" + "f" * 100 + ": 3", "has no field 258"),
+        ("seen: [a]\nunseen: [b]\nunseen: [c]", "twice"),
+    ],
+)
+def test_a_value_that_cannot_be_printed_is_a_sentence_too(tmp_path, text, says):
+    path = tmp_path / "split.yaml"
+    path.write_text(text.replace("HEX", "0x" + "f" * 5000))
+    with pytest.raises(DataError, match=says):
+        load_split(path)
+
+
+def test_a_json_split_that_names_a_side_twice_is_refused(tmp_path):
+    (tmp_path / "split.json").write_text('{"seen": ["a"], "unseen": ["b"], "unseen": ["c"]}')
+    with pytest.raises(DataError, match="the key 'unseen' stands there twice"):
+        load_split(tmp_path / "split.json")
+
+
+def test_a_name_that_stands_twice_in_a_long_list_is_found_in_linear_time():
+    """10,000 names took two seconds: each was counted in all of them."""
+    names = [f"c{i}" for i in (*range(50_000), 49_999)]
+    start = time.process_time()
+    with pytest.raises(DataError, match="'c49999' stands in seen twice"):
+        Split(name="long", seen=tuple(names), unseen=())
+    assert time.process_time() - start < 5
 
 
 def test_edited_published_list_is_refused(tmp_path, monkeypatch):
@@ -92,6 +129,9 @@ def test_edited_published_list_is_refused(tmp_path, monkeypatch):
 def test_unknown_and_unreadable_splits(tmp_path):
     with pytest.raises(DataError, match="did you mean 'coco_48_17'"):
         load_split("coco_4817")
+    for name in ("a\0b.json", "\ud800.yaml", "x" * 300 + ".json"):
+        with pytest.raises(DataError, match="cannot read split"):
+            load_split(name)
     with pytest.raises(DataError, match="No such file"):
         load_split(tmp_path / "none.json")
     (tmp_path / "bad.yaml").write_text("seen: [cat")

@@ -70,3 +70,5 @@ def test_errors_name_the_fix():
         draw(range(500))
     with pytest.raises(DataError, match="stands there twice"):
         draw([*range(600), "7"])
+    with pytest.raises(DataError, match=r"image id '\\ud800' holds half of a character"):
+        draw([*range(600), "\ud800"])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,9 @@ def test_second_column_of_an_image_set_is_not_an_id(devkit):
     [
         (xml(thing(box=(9, 1, 3, 4))), "must be finite, with x1 <= x2"),
         (xml(thing(box=("a", 1, 3, 4))), "<bndbox/xmin> is 'a', must be a number"),
+        (xml(thing(box=("1_0", 1, 30, 4))), "<bndbox/xmin> is '1_0', must be a number"),
+        (xml(thing(difficult="yes")), "<difficult> is 'yes', must be 0 or 1"),
+        (xml().replace("<width>50", "<width>50.5"), "size 50.5 x 40.0; both must be positive"),
         (xml(thing(name="")), "<object> has no <name>"),
         (xml(thing(name="dgo")), "unknown class 'dgo'; did you mean 'dog'"),
         (xml(size=""), "<annotation> has no <size/width>"),
@@ -68,6 +73,12 @@ def test_missing_files_are_named(devkit, tmp_path):
     image_set, images = devkit(xml())
     with pytest.raises(DataError, match="cannot read image set"):
         read_voc(tmp_path / "none.txt", images)
+    for name in ("a\0b", "\ud800", "x" * 300):
+        with pytest.raises(DataError, match="cannot read image set"):
+            read_voc(name, images)
+        image_set.write_text(name, errors="replace")
+        with pytest.raises(DataError, match="cannot read annotation"):
+            read_voc(image_set, images)
     image_set.write_bytes(b"\xff\xd8")
     with pytest.raises(DataError, match="is not an image set"):
         read_voc(image_set, images)
@@ -75,9 +86,34 @@ def test_missing_files_are_named(devkit, tmp_path):
     with pytest.raises(DataError, match=r"cannot read annotation .*000006.xml"):
         read_voc(image_set, images)
     image_set.write_text("000005\n000005\n")
-    with pytest.raises(DataError, match="image 000005 stands there twice"):
+    with pytest.raises(DataError, match="image '000005' stands there twice"):
         read_voc(image_set, images)
     image_set.write_text("000005\n")
     (images / "000005.jpg").unlink()
     with pytest.raises(DataError, match="1 of 1 image files are missing"):
         read_voc(image_set, images)
+
+
+def test_a_photograph_without_a_mark_is_not_difficult(devkit):
+    for mark in ("", "<difficult></difficult>"):
+        text = xml(thing()).replace("<difficult>0</difficult>", mark)
+        assert not read_voc(*devkit(text)).images[0].difficult.any()
+
+
+def test_a_long_image_set_with_a_repeated_photograph_takes_linear_time(tmp_path):
+    """20,000 lines took eight seconds: every line was counted in all of them."""
+    path = tmp_path / "train.txt"
+    path.write_text("\n".join(f"i{i}" for i in (*range(50_000), 49_999)))
+    start = time.process_time()
+    with pytest.raises(DataError, match="image 'i49999' stands there twice"):
+        read_voc(path, tmp_path)
+    assert time.process_time() - start < 5
+
+
+def test_boxes_of_many_classes_take_linear_time(devkit):
+    """Each of 5,000 boxes was looked for in a list of 20,000 classes."""
+    names = [f"n{i}" for i in range(20_000)]
+    files = devkit(xml(*(thing(name) for name in names[-5000:])))
+    start = time.process_time()
+    assert len(read_voc(*files, categories=names).images[0].labels) == 5000
+    assert time.process_time() - start < 1.5

@@ -31,8 +31,14 @@ def test_a_file_of_another_encoding_is_refused(tmp_path):
     file.write_bytes("Käse\n".encode("latin-1"))
     with pytest.raises(argparse.ArgumentTypeError, match="neither UTF-8 nor UTF-16"):
         parse_classes(f"@{file}")
-    with pytest.raises(argparse.ArgumentTypeError, match=r"cannot read none\.txt: No such file"):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"class names none\.txt: No such file"):
         parse_classes("@none.txt")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 300])
+def test_a_name_that_no_file_has_is_an_error_of_the_command_line(name):
+    with pytest.raises(argparse.ArgumentTypeError, match="cannot read class names"):
+        parse_classes(f"@{name}")
 
 
 def test_names_on_the_command_line_may_stand_in_quotes():

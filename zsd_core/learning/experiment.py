@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from zsd_core.config import ModelConfig
 from zsd_core.errors import ConfigError
-from zsd_core.files import parse_yaml
+from zsd_core.files import parse_yaml, read_file, shown
 from zsd_core.options import (
     check_not_negative,
     check_option,
@@ -267,26 +267,28 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         for section in sections:
             target = target.setdefault(section, {})
             if not isinstance(target, dict):
-                raise ConfigError(f"override {override!r}: {section} is {target!r}, not a section.")
+                raise ConfigError(
+                    f"override {override!r}: {section} is {shown(target)}, not a section."
+                )
         target[last] = value
     return from_mapping(Config, values, str(path))
 
 
 def _read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     try:
-        values = parse_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
-    except OSError as error:
-        raise ConfigError(f"cannot read configuration {path}: {error.strerror}.") from error
+        text = read_file(path, "configuration", ConfigError).decode()
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    values = parse_yaml(text, str(path)) or {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path} is not a configuration: it must be a mapping of sections.")
     base = values.pop("base", None)
     if base is None:
         return values
     below = (path.resolve(), *above)
-    if not isinstance(base, str) or (path.parent / base).resolve() in below:
-        raise ConfigError(f"{path}: base is {base!r}, must be the name of another file.")
+    named = isinstance(base, str) and base.isprintable()
+    if not named or (path.parent / base).resolve() in below:
+        raise ConfigError(f"{path}: base is {shown(base)}, must be the name of another file.")
     return _merge(_read_yaml(path.parent / base, below), values)
 
 

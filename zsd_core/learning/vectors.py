@@ -3,37 +3,41 @@
 The source decides the reader:
 
     *.txt *.vec *.bin (and .gz)  word vectors: word2vec text and binary and fastText (by gensim's
-                                 KeyedVectors), GloVe
+                                 KeyedVectors), GloVe; a .gz unpacks to 100 times its size at most
     *.csv                        a table; names inline, or in FILE.csv::NAMES.txt, one a line.
                                  Rows are classes; columns are where only their count fits, as in
                                  aPY's 64 x 20 attributes (*.txt with ::NAMES.txt works too)
     *.npz *.safetensors          "vectors" and "names"; a bundle's vocabulary too
     minilm[:FOLDER]              sentence vectors of "a photo of a NAME." (extra: text)
+
+Where a name stands twice in a source, its first vector counts.
 """
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from zsd_core.errors import ClassError, DataError, did_you_mean, require
-from zsd_core.files import read_npz
+from zsd_core.errors import ClassError, DataError, did_you_mean
+from zsd_core.files import read_npz, shown
 from zsd_core.learning.data.splits import VOC_TO_COCO
+from zsd_core.learning.word_vectors import read_words
 from zsd_core.semantics import fold_name, unit_rows
 from zsd_core.text import TEMPLATE, encode_names, encoder_folder
 
 __all__ = ["VectorTable", "load_vectors"]
 
 Vectors = NDArray[np.float32]
+MOST_NAMED = 10  # classes without a vector whose nearest spellings are looked for
+_COCO_TO_VOC = {coco: voc for voc, coco in VOC_TO_COCO.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,15 +81,17 @@ def load_vectors(
         return _table(names, rows, {"source": _label(encoder_folder(place)), "kind": kind, **how})
     file, _, names_file = text.partition("::")
     path = Path(file)
-    if not path.is_file():
-        raise DataError(f"no class vectors at {path}; give a file, or minilm.")
+    if not os.path.isfile(path):  # False too where the name is none that a file can have
+        raise DataError(f"no class vectors at {shown(file)}; give a file, or minilm.")
     known, kind = _open(path, Path(names_file) if names_file else None)
     found = [_find(name, known) for name in names]
     missing = [name for name, (row, _) in zip(names, found, strict=True) if row is None]
     if missing:
-        hints = "; ".join(f"{name!r}{_near(name, known)}" for name in missing)
+        hints = "; ".join(f"{shown(name)}{_near(name, known)}" for name in missing[:MOST_NAMED])
+        others = len(missing) - MOST_NAMED
         raise ClassError(
             f"{path} has no vector for {len(missing)} of {len(names)} classes: {hints}"
+            f"{f'; and {others} others' if others > 0 else ''}"
         )
     other = {
         name: spelling for name, (_, spelling) in zip(names, found, strict=True) if spelling != name
@@ -139,9 +145,8 @@ class _Known:
 
 
 def _find(name: str, known: _Known) -> tuple[Vectors | None, str]:
-    coco_to_voc = {coco: voc for voc, coco in VOC_TO_COCO.items()}
     folded = fold_name(name)
-    for candidate in (name, VOC_TO_COCO.get(folded), coco_to_voc.get(folded)):
+    for candidate in (name, VOC_TO_COCO.get(folded), _COCO_TO_VOC.get(folded)):
         if candidate is None:
             continue
         whole = known.spelling(candidate)
@@ -172,51 +177,20 @@ def _open(path: Path, names_file: Path | None) -> tuple[_Known, str]:
         if suffix == ".npz":
             return _arrays(path, read_npz(path)), "npz"
         if suffix == ".safetensors":
-            return _arrays(path, load_file(path)), "safetensors"
+            return _arrays(path, _read_safetensors(path)), "safetensors"
         if suffix == ".csv" or names_file is not None:
             return _csv(path, names_file), "table"
         if suffix in (".txt", ".vec", ".bin"):
-            return _words(path, binary=suffix == ".bin")
+            words, vector, kind = read_words(path, binary=suffix == ".bin")
+            return _Known(words, vector), kind
     except DataError:
         raise
-    except (OSError, EOFError, ValueError, SafetensorError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"cannot read class vectors {path}: {error}") from error
     raise DataError(
         f"{path}: class vectors come as .txt, .vec, .bin, .csv, .npz or .safetensors, not "
         f"{suffix or 'without a suffix'}."
     )
-
-
-def _words(path: Path, *, binary: bool) -> tuple[_Known, str]:
-    kind = "word2vec binary" if binary else "word2vec text"
-    if not binary:
-        opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt", encoding="utf-8", newline="\n") as lines:
-            first = next(lines, "")
-            numbers = len(first.split()) - 1
-            if numbers != 1:  # "count width" heads every format but GloVe's
-                return _glove(path, chain([first], lines), max(numbers, 0)), "GloVe text"
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as head:
-        count, width = (int(number) for number in head.readline(100).split())
-    least = count * width * (4 if binary else 2)  # bytes; gzip reaches a factor of 1032 at most
-    if min(count, width) < 1 or least > path.stat().st_size * (1100 if path.suffix == ".gz" else 1):
-        raise DataError(f"{path} has {path.stat().st_size} bytes, too few for {count} x {width}.")
-    models = require("gensim.models", "train")
-    vectors = models.KeyedVectors.load_word2vec_format(str(path), binary=binary)
-    return _Known(list(vectors.key_to_index), vectors.get_vector), kind  # a word twice is one word
-
-
-def _glove(path: Path, lines: Iterable[str], width: int) -> _Known:
-    """Split from the right: some of GloVe's words hold spaces, which gensim cannot read."""
-    words, rows = [], []
-    for line in lines:
-        word, *numbers = line.rstrip("\n").rsplit(" ", width)
-        if not numbers or len(numbers) != width:
-            raise DataError(f"{path} is not in GloVe's format, a word and its numbers: {line!r}")
-        words.append(word)
-        rows.append(np.array(numbers, dtype=np.float32))
-    return _rows(words, np.stack(rows))
 
 
 def _csv(path: Path, names_file: Path | None) -> _Known:
@@ -242,18 +216,47 @@ def _arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> _Known:
     for key in ("names", "vectors"):
         if key not in arrays:
             raise DataError(f"{path} holds {', '.join(arrays) or 'nothing'}, but not {key!r}.")
-    stored, vectors = arrays["names"], np.asarray(arrays["vectors"], dtype=np.float32)
-    if stored.dtype == np.uint8:  # safetensors has no strings: UTF-8 text, newline joined
-        names = stored.tobytes().decode("utf-8").split("\n")
-    else:
-        names = [str(name) for name in np.ravel(stored).tolist()]
-    if "scales" in arrays:  # small integers times one scale per row
-        vectors = vectors * np.asarray(arrays["scales"], dtype=np.float32)[:, None]
+    names, vectors = _names(path, arrays["names"]), _numbers(path, arrays, "vectors")
     if vectors.ndim != 2 or len(vectors) != len(names):
         raise DataError(f"{path}: {len(names)} names and vectors of shape {vectors.shape}.")
+    if "scales" in arrays:  # small integers times one scale per row
+        scales = _numbers(path, arrays, "scales")
+        if scales.shape != (len(names),):
+            raise DataError(f"{path}: {len(names)} names and scales of shape {scales.shape}.")
+        vectors = vectors * scales[:, None]
     return _rows(names, vectors)
 
 
+def _names(path: Path, stored: NDArray[Any]) -> list[str]:
+    if stored.ndim == 1 and stored.dtype == np.uint8:  # safetensors: UTF-8 text, newline joined
+        return stored.tobytes().decode("utf-8").split("\n")
+    if stored.ndim == 1 and stored.dtype.kind == "U":
+        return [str(name) for name in stored.tolist()]
+    raise DataError(
+        f"{path}: names has shape {stored.shape} and dtype {stored.dtype}, must be one row of "
+        "texts, or of the bytes of UTF-8 text with a name a line."
+    )
+
+
+def _numbers(path: Path, arrays: Mapping[str, NDArray[Any]], key: str) -> Vectors:
+    array = arrays[key]
+    if array.dtype.kind not in "fiu":
+        raise DataError(
+            f"{path}: {key} has dtype {array.dtype}, must be real numbers, such as float32."
+        )
+    with np.errstate(over="ignore"):  # a vector that is not finite then is named later
+        return np.asarray(array, dtype=np.float32)
+
+
+def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        return load_file(path)
+    except Exception as error:  # numpy has no BF16 and no F8, and says so in several ways
+        raise DataError(f"cannot read class vectors {path}: {error}") from error
+
+
 def _rows(names: Sequence[str], vectors: Vectors) -> _Known:
-    rows = {name: i for i, name in enumerate(names)}
+    rows: dict[str, int] = {}
+    for row, name in enumerate(names):
+        rows.setdefault(name, row)  # the first, as in word vectors
     return _Known(names, lambda name: vectors[rows[name]])

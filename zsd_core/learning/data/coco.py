@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from zsd_core.errors import DataError
-from zsd_core.files import parse_json, shown
+from zsd_core.files import parse_json, read_file, shown
 from zsd_core.learning.data.dataset import Dataset, ImageRecord, image_record, require_files
 
 __all__ = ["read_coco"]
+
+LARGEST = sys.float_info.max  # an integer of JSON may lie above it
+_HALF = re.compile("[\ud800-\udfff]")  # of a character: JSON can write it, UTF-8 cannot
 
 
 def read_coco(annotations: str | Path, images: str | Path) -> Dataset:
@@ -33,12 +38,12 @@ def read_coco(annotations: str | Path, images: str | Path) -> Dataset:
     for image in data["images"]:
         key = _id(image, "id", path, "an image")
         if key in grouped:
-            raise DataError(f"{path}: image id {key} stands there twice.")
+            raise DataError(f"{path}: image id {shown(key)} stands there twice.")
         grouped[key] = []
     for note in data["annotations"]:
         key = _id(note, "image_id", path, "an annotation")
         if key not in grouped:
-            raise DataError(f"{path}: annotation {note.get('id')} names image {key!r}, not listed.")
+            raise DataError(f"{_note(note, path)} names image {shown(key)}, not listed.")
         grouped[key].append(note)
     records = tuple(
         _record(image, grouped[image["id"]], names, folder, path) for image in data["images"]
@@ -49,10 +54,7 @@ def read_coco(annotations: str | Path, images: str | Path) -> Dataset:
 
 
 def _load(path: Path) -> Mapping[str, Any]:
-    try:
-        data = parse_json(path.read_bytes(), str(path))
-    except OSError as error:
-        raise DataError(f"cannot read annotations {path}: {error.strerror}.") from error
+    data = parse_json(read_file(path, "annotations"), str(path))
     for key in ("images", "annotations", "categories"):
         if not isinstance(data, Mapping) or not isinstance(data.get(key), list):
             raise DataError(f"{path} is not in COCO format: there is no list {key!r}.")
@@ -67,20 +69,41 @@ def _field(entry: Mapping[str, Any], key: str, path: Path, what: str) -> Any:
 
 def _id(entry: Mapping[str, Any], key: str, path: Path, what: str) -> int | str:
     value = _field(entry, key, path, what)
-    if not isinstance(value, (int, str)):
-        raise DataError(f"{path}: {what} has {key} {value!r}, must be a number or a string.")
+    if isinstance(value, bool) or not (isinstance(value, int) or _is_text(value)):
+        raise DataError(f"{path}: {what} has {key} {shown(value)}, must be a number or a string.")
+    assert isinstance(value, (int, str))
     return value
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is a string that can be written as UTF-8."""
+    return isinstance(value, str) and not _HALF.search(value)
+
+
+def _is_number(value: object) -> bool:
+    """Whether it is a finite number; ``true`` is none."""
+    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return plain and -LARGEST <= value <= LARGEST
+
+
+def _note(note: Mapping[str, Any], path: Path) -> str:
+    """Where an annotation is, for a message."""
+    return f"{path}: annotation {shown(note.get('id'))}"
 
 
 def _categories(entries: list[Mapping[str, Any]], path: Path) -> dict[Any, str]:
     names: dict[Any, str] = {}
+    known: set[str] = set()
     for entry in entries:
         key, name = _id(entry, "id", path, "a category"), _field(entry, "name", path, "a category")
-        if not isinstance(name, str) or not name.strip():
-            raise DataError(f"{path}: category {key} has name {name!r}, must be a word or phrase.")
-        if key in names or name in names.values():
-            raise DataError(f"{path}: category {name!r} (id {key}) stands there twice.")
+        if not _is_text(name) or not name.strip():
+            raise DataError(
+                f"{path}: category {shown(key)} has name {shown(name)}, must be a word or phrase."
+            )
+        if key in names or name in known:
+            raise DataError(f"{path}: category {shown(name)} (id {shown(key)}) stands there twice.")
         names[key] = name
+        known.add(name)
     return names
 
 
@@ -94,44 +117,51 @@ def _record(
     file_name, width, height = (
         _field(image, key, path, "an image") for key in ("file_name", "width", "height")
     )
+    if not isinstance(file_name, str):
+        raise DataError(f"{path}: an image has file_name {shown(file_name)}, must be a string.")
     boxes, labels, scores = [], [], []
     for note in notes:
         category = _id(note, "category_id", path, "an annotation")
         if category not in names:
             raise DataError(
-                f"{path}: annotation {note.get('id')} has category_id {category!r}, which is not "
-                f"among the {len(names)} categories."
+                f"{_note(note, path)} has category_id {shown(category)}, which is not among the "
+                f"{len(names)} categories."
             )
         labels.append(names[category])
         boxes.append(_corners(_field(note, "bbox", path, "an annotation"), note, path))
         scores.append(_score(note, path))
     return image_record(
         where=str(path),
-        path=folder / str(file_name),
+        path=folder / file_name,
         id=image["id"],
         width=width,
         height=height,
         boxes=boxes,
         labels=labels,
         scores=scores,
-        crowd=[bool(note.get("iscrowd", 0)) for note in notes],
+        crowd=[_crowd(note, path) for note in notes],
     )
 
 
 def _corners(bbox: Any, note: Mapping[str, Any], path: Path) -> tuple[float, ...]:
-    try:
-        x, y, width, height = (float(value) for value in bbox)
-    except (TypeError, ValueError) as error:
+    if not (isinstance(bbox, list) and len(bbox) == 4 and all(map(_is_number, bbox))):
         raise DataError(
-            f"{path}: annotation {note.get('id')} has bbox {bbox!r}, must be x, y, width, height."
-        ) from error
+            f"{_note(note, path)} has bbox {shown(bbox)}, must be x, y, width, height: four finite "
+            "numbers."
+        )
+    x, y, width, height = map(float, bbox)
     return x, y, x + width, y + height
+
+
+def _crowd(note: Mapping[str, Any], path: Path) -> bool:
+    crowd = note.get("iscrowd", 0)
+    if not isinstance(crowd, int) or crowd not in (0, 1):  # true and false among them
+        raise DataError(f"{_note(note, path)} has iscrowd {shown(crowd)}, must be 0 or 1.")
+    return bool(crowd)
 
 
 def _score(note: Mapping[str, Any], path: Path) -> float:
     score = note.get("score", 1.0)
-    if isinstance(score, bool) or not isinstance(score, (int, float)) or not 0 <= score <= 1:
-        raise DataError(
-            f"{path}: annotation {note.get('id')} has score {score!r}, must lie in [0, 1]."
-        )
+    if not _is_number(score) or not 0 <= score <= 1:
+        raise DataError(f"{_note(note, path)} has score {shown(score)}, must lie in [0, 1].")
     return float(score)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from zsd_core.errors import DataError
+from zsd_core.files import shown
 
 __all__ = ["Dataset", "ImageRecord", "image_record", "join", "require_files"]
 
@@ -113,13 +114,13 @@ def image_record(
     counts for the protocol, but nothing learns from it or is measured by it.
 
     Raises:
-        DataError: a size that is not a positive number, or a box that is not finite, is inverted or
-            lies wholly outside the image. The message starts with ``where``.
+        DataError: a size that is not a positive whole number, or a box that is not finite, is
+            inverted or lies wholly outside the image. The message starts with ``where``.
     """
-    if not all(isinstance(side, Real) and 1 <= side <= MOST for side in (width, height)):
+    if not (_is_size(width) and _is_size(height)):
         raise DataError(
-            f"{where}: image {id} has size {width!r} x {height!r}; both must be positive "
-            f"numbers, at most {MOST}."
+            f"{where}: image {shown(id)} has size {shown(width)} x {shown(height)}; both must be "
+            f"positive whole numbers, at most {MOST}."
         )
     raw = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     count, limits = len(raw), np.array([width, height, width, height], dtype=np.float64)
@@ -128,8 +129,8 @@ def image_record(
     if bad.any():
         box = ", ".join(f"{v:g}" for v in raw[int(np.flatnonzero(bad)[0])])
         raise DataError(
-            f"{where}: image {id} ({width} x {height}) has a box x1 y1 x2 y2 = ({box}); it must "
-            "be finite, with x1 <= x2 and y1 <= y2, and lie in the image."
+            f"{where}: image {shown(id)} ({width} x {height}) has a box x1 y1 x2 y2 = ({box}); "
+            "it must be finite, with x1 <= x2 and y1 <= y2, and lie in the image."
         )
     clipped = np.clip(raw, 0, limits).astype(np.float32)
     crowded, hard = (
@@ -149,6 +150,12 @@ def image_record(
         difficult=hard,
         ignore=crowded | hard,
     )
+
+
+def _is_size(side: object) -> bool:
+    """Whether it is a number of pixels, as 640 or 640.0; ``true`` is none."""
+    plain = isinstance(side, Real) and not isinstance(side, bool)
+    return plain and 1 <= side <= MOST and side == int(side)
 
 
 def join(datasets: Sequence[Dataset]) -> Dataset:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 from zsd_core.errors import ConfigError, DataError, did_you_mean
+from zsd_core.files import shown
 from zsd_core.learning.data.dataset import Dataset
 
 __all__ = ["SUBSETS", "TEST", "VALIDATION", "Subset", "draw", "select"]
@@ -26,7 +27,7 @@ def draw(ids: Sequence[int | str]) -> dict[int | str, Subset]:
     """The subset of every id, in the order of the hash.
 
     Raises:
-        DataError: an id stands there twice, or nothing would be left to train on.
+        DataError: an id stands there twice or is no text, or nothing would be left to train on.
     """
     if len(set(map(str, ids))) != len(ids):
         raise DataError(
@@ -38,7 +39,13 @@ def draw(ids: Sequence[int | str]) -> dict[int | str, Subset]:
             f"subsets: {len(ids)} photographs are not enough: {TEST} are for the test and "
             f"{VALIDATION} for validation. Leave the subset out to use all of them."
         )
-    ordered = sorted(ids, key=lambda key: hashlib.sha256(str(key).encode()).digest())
+    try:
+        ordered = sorted(ids, key=lambda key: hashlib.sha256(str(key).encode()).digest())
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"subsets: the image id {shown(error.object)} holds half of a character, so it has no "
+            "hash; give the photograph another id."
+        ) from error
     return {
         key: "test" if place < TEST else "validation" if place < TEST + VALIDATION else "train"
         for place, key in enumerate(ordered)

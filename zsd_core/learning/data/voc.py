@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
 from zsd_core.errors import DataError, did_you_mean
+from zsd_core.files import read_file, shown
 from zsd_core.learning.data.dataset import Dataset, ImageRecord, image_record, require_files
 
 __all__ = ["read_voc"]
@@ -34,16 +36,14 @@ def read_voc(
     """
     path, folder = Path(image_set), Path(images)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"cannot read image set {path}: {error.strerror}.") from error
+        lines = read_file(path, "image set").decode().splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not an image set, one image id a line: {error}") from error
     names = [line.split()[0] for line in lines if line.strip()]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"{path}: image {twice} stands there twice.")
-    records = tuple(_record(name, folder, categories) for name in names)
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise DataError(f"{path}: image {shown(twice)} stands there twice.")
+    known = None if categories is None else frozenset(categories)
+    records = tuple(_record(name, folder, known) for name in names)
     require_files(records, str(path))
     boxes = sum(len(record.labels) for record in records)
     return Dataset(
@@ -53,19 +53,20 @@ def read_voc(
     )
 
 
-def _record(name: str, folder: Path, categories: Collection[str] | None) -> ImageRecord:
+def _record(name: str, folder: Path, categories: frozenset[str] | None) -> ImageRecord:
     path = folder.parent / "Annotations" / f"{name}.xml"
+    data = read_file(path, "annotation")
     try:
-        root = ElementTree.parse(path).getroot()
-    except OSError as error:
-        raise DataError(f"cannot read annotation {path}: {error.strerror}.") from error
+        root = ElementTree.fromstring(data)
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # and unknown encodings
         raise DataError(f"{path} is not valid XML: {error}") from error
     objects = root.findall("object")
     labels = [_text(entry, "name", path) for entry in objects]
     for label in labels:
         if categories is not None and label not in categories:
-            raise DataError(f"{path}: unknown class {label!r}{did_you_mean(label, categories)}")
+            raise DataError(
+                f"{path}: unknown class {shown(label)}{did_you_mean(label, categories)}"
+            )
     return image_record(
         where=str(path),
         path=folder / f"{name}.jpg",
@@ -82,7 +83,7 @@ def _record(name: str, folder: Path, categories: Collection[str] | None) -> Imag
             for entry in objects
         ],
         labels=labels,
-        difficult=[(entry.findtext("difficult") or "0").strip() == "1" for entry in objects],
+        difficult=[_difficult(entry, path) for entry in objects],
     )
 
 
@@ -96,6 +97,15 @@ def _text(entry: ElementTree.Element, tag: str, path: Path) -> str:
 def _number(entry: ElementTree.Element, tag: str, path: Path) -> float:
     text = _text(entry, tag, path)
     try:
-        return float(text)
-    except ValueError as error:
-        raise DataError(f"{path}: <{tag}> is {text!r}, must be a number.") from error
+        if "_" not in text:  # Python takes 1_0 for 10
+            return float(text)
+    except ValueError:
+        pass
+    raise DataError(f"{path}: <{tag}> is {shown(text)}, must be a number.")
+
+
+def _difficult(entry: ElementTree.Element, path: Path) -> bool:
+    text = (entry.findtext("difficult") or "").strip() or "0"
+    if text not in ("0", "1"):
+        raise DataError(f"{path}: <difficult> is {shown(text)}, must be 0 or 1.")
+    return text == "1"

@@ -8,13 +8,14 @@ cannot pass for the published one. A split of your own may leave those out.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from zsd_core.errors import DataError, did_you_mean
-from zsd_core.files import parse_json, parse_yaml, shown
+from zsd_core.files import parse_json, parse_yaml, read_file, shown
 from zsd_core.semantics import fold_name
 
 __all__ = ["VOC_TO_COCO", "Split", "load_split", "split_names", "split_sha256"]
@@ -54,8 +55,8 @@ class Split:
             raise DataError(f"split {self.name}: there is no seen class; training needs one.")
         if self.zsd_images not in ("any_unseen", "only_unseen"):
             raise DataError(
-                f"split {self.name}: zsd_images is {self.zsd_images!r}, must be 'any_unseen' or "
-                "'only_unseen'."
+                f"split {self.name}: zsd_images is {shown(self.zsd_images)}, must be 'any_unseen' "
+                "or 'only_unseen'."
             )
         sides: dict[str, tuple[str, str]] = {}
         for side, names in (("seen", self.seen), ("unseen", self.unseen)):
@@ -67,12 +68,11 @@ class Split:
                 other = sides.setdefault(fold_name(name), (side, name))
                 if other != (side, name):
                     raise DataError(
-                        f"split {self.name}: {name!r} ({side}) is {other[1]!r} ({other[0]}) again; "
-                        "a class must be on one side only."
+                        f"split {self.name}: {shown(name)} ({side}) is {shown(other[1])} "
+                        f"({other[0]}) again; a class must be on one side only."
                     )
-            if len(set(names)) != len(names):
-                twice = next(n for n in names if names.count(n) > 1)
-                raise DataError(f"split {self.name}: {twice!r} stands in {side} twice.")
+            if twice := next((n for n, count in Counter(names).items() if count > 1), None):
+                raise DataError(f"split {self.name}: {shown(twice)} stands in {side} twice.")
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -123,12 +123,17 @@ def _parse(path: Path, *, published: bool) -> Split:
     known = ("name", "seen", "unseen", "zsd_images", "counts", "sha256")
     for key in values:
         if key not in known:
-            raise DataError(f"split {path} has no field {key!r}{did_you_mean(key, known)}")
+            raise DataError(f"split {path} has no field {shown(key)}{did_you_mean(key, known)}")
     for side in ("seen", "unseen"):
         if not isinstance(values.get(side), list):
             raise DataError(f"split {path}: {side!r} must be a list of class names.")
+    name = values.get("name", path.stem)
+    if not (isinstance(name, str) and name.isprintable()):
+        raise DataError(
+            f"split {path}: name is {shown(name)}, must be a text of one line; put it in quotes."
+        )
     split = Split(
-        name=str(values.get("name", path.stem)),
+        name=name,
         seen=tuple(values["seen"]),
         unseen=tuple(values["unseen"]),
         zsd_images=cast(Any, values.get("zsd_images", "any_unseen")),
@@ -140,23 +145,22 @@ def _parse(path: Path, *, published: bool) -> Split:
     for field, actual in found.items():
         if (published or field in values) and values.get(field) != actual:
             raise DataError(
-                f"split {path}: {field} is {values.get(field)}, but the lists give {actual}; "
-                "they were changed. Restore the file, or save your lists under another name."
+                f"split {path}: {field} is {shown(values.get(field))}, but the lists give "
+                f"{actual}; they were changed. Restore the file, or save your lists under another name."
             )
     return split
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    where = f"split {path}"
     try:
-        text, where = path.read_text(encoding="utf-8"), f"split {path}"
-        if path.suffix == ".json":
-            values = parse_json(text, where)
-        else:
-            values = parse_yaml(text, where, DataError)
-    except OSError as error:
-        raise DataError(f"cannot read split {path}: {error.strerror}.") from error
+        text = read_file(path, "split").decode()
     except UnicodeDecodeError as error:
-        raise DataError(f"split {path} is not text: {error}") from error
+        raise DataError(f"{where} is not text: {error}") from error
+    if path.suffix == ".json":
+        values = parse_json(text, where, strict=True)
+    else:
+        values = parse_yaml(text, where, DataError)
     if not isinstance(values, Mapping):
         raise DataError(f"split {path} must be a mapping with 'seen' and 'unseen'.")
     return values
