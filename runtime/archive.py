@@ -19,15 +19,19 @@ from zsd_core.files import shown
 
 __all__ = [
     "MANIFEST",
+    "Stamp",
     "manifest_text",
+    "read_verified",
     "replacing",
     "safe_name",
     "safe_names",
     "sha256",
+    "stamp",
     "unpack",
     "verify",
 ]
 
+Stamp = tuple[int, ...]
 MANIFEST = "manifest.json"
 MANIFEST_BYTES = 16 << 20  # most; those that ship have some ten thousand
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others take memory that a header asks for
@@ -230,12 +234,53 @@ def safe_name(path: Path, name: str) -> str:
     return name
 
 
-def verify(bundle: Path, name: str, path: Path, record: Mapping[str, Any]) -> None:
+def verify(bundle: Path, name: str, path: Path, record: Mapping[str, Any]) -> Stamp:
     """Compare a file with its entry in the manifest.
+
+    Returns:
+        The file's stamp from before it was hashed.
 
     Raises:
         BundleError: it is missing or cannot be read, or its size or hash is another.
     """
+    with _reading(bundle, name, path, record):
+        before = stamp(path)
+        digest = sha256(path)
+    _check_digest(bundle, name, digest, record)
+    return before
+
+
+def read_verified(bundle: Path, name: str, path: Path, record: Mapping[str, Any]) -> bytes:
+    """Read a file once, and compare those very bytes with its entry in the manifest.
+
+    Raises:
+        BundleError: it is missing or cannot be read, or its size or hash is another.
+    """
+    with _reading(bundle, name, path, record), path.open("rb", buffering=0) as file:
+        data = file.read(record["bytes"] + 1)
+        while len(data) <= record["bytes"] and (more := file.read(record["bytes"] + 1)):
+            data += more  # a system reads at most two gigabytes at a time
+    if len(data) != record["bytes"]:
+        raise _damaged(bundle, name, len(data), record["bytes"])
+    _check_digest(bundle, name, hashlib.sha256(data).hexdigest(), record)
+    return data
+
+
+def stamp(path: Path) -> Stamp:
+    """A file's number, size and times of change; whoever writes to it or replaces it changes one.
+
+    Nobody can set the last, the time at which the file's entry changed.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@contextmanager
+def _reading(bundle: Path, name: str, path: Path, record: Mapping[str, Any]) -> Iterator[None]:
+    """Check that a file is there and as long as its entry says, and name what cannot be read."""
     try:
         if not path.is_file():
             raise BundleError(
@@ -244,20 +289,25 @@ def verify(bundle: Path, name: str, path: Path, record: Mapping[str, Any]) -> No
         size = path.stat().st_size
         if size != record["bytes"]:
             raise _damaged(bundle, name, size, record["bytes"])
-        digest = sha256(path)
+        yield
     except OSError as error:
         raise BundleError(f"{bundle}: {name} cannot be read: {error.strerror}.") from error
+
+
+def _check_digest(bundle: Path, name: str, digest: str, record: Mapping[str, Any]) -> None:
     if digest != record["sha256"]:
         raise BundleError(
             f"{bundle}: {name} is damaged: its SHA-256 is {digest[:16]}..., the manifest says "
-            f"{record['sha256'][:16]}... Copy or export the bundle again."
+            f"{record['sha256'][:16]}... Copy or export the bundle again; if it was replaced since it "
+            "was opened, open it again."
         )
 
 
 def _damaged(bundle: Path, name: str, size: int, expected: int) -> BundleError:
     return BundleError(
         f"{bundle}: {name} is damaged: {size} bytes, the manifest says {expected}. "
-        "Copy or export the bundle again (a few hundred bytes: a Git LFS pointer?)."
+        "Copy or export the bundle again (a few hundred bytes: a Git LFS pointer?); if it was "
+        "replaced since it was opened, open it again."
     )
 
 

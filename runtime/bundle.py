@@ -7,7 +7,10 @@ incomplete or newer than this version is an error before anything runs.
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.archive import MANIFEST, manifest_text, verify
+from runtime.archive import MANIFEST, Stamp, manifest_text, read_verified, stamp, verify
 from runtime.manifest import SCORER, VOCABULARY, check_stages, parse_manifest
 from runtime.onnx_file import check_network
 from runtime.side_by_side import side_by_side
@@ -33,6 +36,7 @@ DEFAULT = "open"
 PRECISIONS = ("float32", "fp16", "int8")  # of the two networks
 HASHING = 4  # threads that hash the files of a bundle of more than LARGE bytes
 LARGE = 1 << 20  # below it, starting threads takes longer than hashing
+KEPT = 64 << 20  # most bytes of a file whose bytes wait, hashed, until they are parsed
 
 
 def bundled(name: str) -> Path:
@@ -69,16 +73,24 @@ def default_bundle() -> Path:
 class Bundle:
     """An opened, verified bundle.
 
+    The manifest is read once, and every file is what its hash there says whenever it is loaded.
+
     Args:
         path: as it was given, for messages.
         root: directory of its files (for a zip: where they were unpacked in the user's cache).
-        manifest: parsed and checked.
+        text: of the manifest.
+
+    Raises:
+        BundleError: the manifest is not one that this version reads.
     """
 
-    def __init__(self, path: Path, root: Path, manifest: dict[str, Any]) -> None:
-        self.path, self.manifest, self._root = path, manifest, root
-        self._verified: set[str] = set()
-        self._checked: set[str] = set()  # networks
+    def __init__(self, path: Path, root: Path, text: str) -> None:
+        self.path, self._root = path, root
+        self.manifest = manifest = parse_manifest(path, text)
+        self._digest = hashlib.sha256(text.encode()).hexdigest()
+        self._verified: dict[str, Stamp] = {}
+        self._weights: dict[str, set[str]] = {}  # of networks, in other files
+        self._kept: dict[str, bytes] = {}
         try:
             self.model_config = from_mapping(ModelConfig, manifest["model"], "model")
         except ZsdError as error:
@@ -113,32 +125,96 @@ class Bundle:
     def file(self, name: str) -> Path:
         """Path of a listed file, its hash checked; a network's sizes and outside weights too.
 
+        A file that looks as it did when it was hashed is not hashed again.
+
         Raises:
             BundleError: not listed, missing or damaged, or a network that lies about its weights.
         """
-        if name not in self.manifest["files"]:
+        return self._root / next(iter(self._files(name)))
+
+    @contextmanager
+    def loading(self, name: str, *, anew: bool = False) -> Iterator[Path]:
+        """Check a file as ``file`` does, for a library that reads it in the body.
+
+        Args:
+            name: of a listed file.
+            anew: hash again, whatever the file looks like: the bundle was opened long ago.
+
+        Raises:
+            BundleError: as ``file``, or the file, or one of its weights, was changed meanwhile.
+        """
+        hashed = self._files(name, anew)
+        yield self._root / name
+        self._check_unchanged(hashed)
+
+    def read(self, name: str) -> bytes:
+        """Bytes of a listed file: they are read, hashed, and then returned.
+
+        Raises:
+            BundleError: not listed, missing or damaged.
+        """
+        record = self._record(name)
+        kept = self._kept.pop(name, None)
+        return read_verified(self.path, name, self._root / name, record) if kept is None else kept
+
+    def _files(self, name: str, anew: bool = False) -> dict[str, Stamp]:
+        """A listed file, hashed, and the files of its weights behind it."""
+        found = {name: self._verify(name, anew)}
+        if name.endswith(".onnx"):
+            if name not in self._weights:  # a hash stands for one content
+                files = self.manifest["files"]
+                weights = check_network(self.path, name, self._root / name, files)
+                self._check_unchanged(found)  # so what was checked is what was hashed
+                self._weights[name] = weights
+            for part in self._weights[name]:
+                found[part] = self._verify(part, anew)
+        return found
+
+    def _check_unchanged(self, hashed: Mapping[str, Stamp]) -> None:
+        """Make sure that files are those that were hashed."""
+        for name, before in hashed.items():
+            if _stamp_of(self._root / name) != before:
+                raise BundleError(
+                    f"{self.path}: {name} was changed while it was loaded; open the bundle again. "
+                    "Replace a bundle whole, by renaming, never file by file."
+                )
+
+    def _record(self, name: str) -> dict[str, Any]:
+        try:
+            return dict(self.manifest["files"][name])
+        except KeyError:
             raise BundleError(
                 f"{self.path}: {name} is not part of this bundle, which lists "
                 f"{', '.join(self.manifest['files'])}."
+            ) from None
+
+    def _verify(self, name: str, anew: bool = False) -> Stamp:
+        record, path, known = self._record(name), self._root / name, self._verified.get(name)
+        if known is None or anew or _stamp_of(path) != known:
+            known = self._verified[name] = verify(self.path, name, path, record)
+        return known
+
+    def _keep(self, name: str) -> None:
+        """Hash a file; bytes of a small one that every use parses are kept until then."""
+        if name in (SCORER, VOCABULARY) and self.manifest["files"][name]["bytes"] <= KEPT:
+            self._kept[name] = self.read(name)
+        else:
+            self._verify(name)
+
+    def check_signature(self, public_key: str | os.PathLike[str]) -> None:
+        """Check that the bundle, as it was opened and as it lies there, is what a key signed.
+
+        Raises:
+            BundleError: it is not signed, or was changed since.
+            ConfigError: the key cannot be read.
+            MissingPackageError: model-signing is not installed.
+        """
+        signed = verify_signature(self.path, self._root, public_key)
+        if signed.get(MANIFEST) != self._digest:
+            raise BundleError(
+                f"{self.path}: its {MANIFEST} is another than when the bundle was opened, and only "
+                f"the one there now is signed by {public_key}. Open the bundle again."
             )
-        path = self._verify(name)
-        if name.endswith(".onnx") and name not in self._checked:
-            for weights in check_network(self.path, name, path, self.manifest["files"]):
-                self._verify(weights)
-            self._checked.add(name)
-        return path
-
-    def forget(self) -> None:
-        """Hash files again when they are next asked for: they may have changed since then."""
-        self._verified.clear()
-        self._checked.clear()
-
-    def _verify(self, name: str) -> Path:
-        path = self._root / name
-        if name not in self._verified:
-            verify(self.path, name, path, self.manifest["files"][name])
-            self._verified.add(name)
-        return path
 
     def stage(self, name: str) -> dict[str, Any]:
         """The manifest's entry of a stage: ``file``, ``inputs`` and ``outputs``.
@@ -154,7 +230,13 @@ class Bundle:
             ) from None
 
     def network(self, stage: str, precision: str = "float32", family: str = "onnxruntime") -> Path:
-        """File of a network in a precision, in the form a family of backends wants.
+        """File of a network, as ``network_name`` chooses it, checked as ``file`` does."""
+        return self.file(self.network_name(stage, precision, family))
+
+    def network_name(
+        self, stage: str, precision: str = "float32", family: str = "onnxruntime"
+    ) -> str:
+        """Name of the file of a network in a precision, in the form a family of backends wants.
 
         Args:
             stage: "trunk" or "head".
@@ -165,10 +247,10 @@ class Bundle:
             BundleError: the bundle has no such network; the message says how to make it.
         """
         if precision == "float32":
-            return self.file(self.stage(stage)["file"])
+            return str(self.stage(stage)["file"])
         made = self.manifest.get("precisions") or {}
         try:
-            return self.file(made[precision]["networks"][family][stage])
+            return str(made[precision]["networks"][family][stage])
         except (KeyError, TypeError):
             module = {"fp16": "fp16", "int8": "quantize"}.get(precision)
             held = ["float32", *(p for p in made if family in made[p].get("networks", {}))]
@@ -184,11 +266,11 @@ class Bundle:
 
     def scorer_tensors(self) -> dict[str, NDArray[Any]]:
         """The tensors of the scoring method."""
-        return _tensors(self.path, SCORER, self.file(SCORER))
+        return _tensors(self.path, SCORER, self.read(SCORER))
 
     @cached_property
     def _words(self) -> dict[str, NDArray[Any]]:
-        return _tensors(self.path, VOCABULARY, self.file(VOCABULARY))
+        return _tensors(self.path, VOCABULARY, self.read(VOCABULARY))
 
     @cached_property
     def class_vectors(self) -> NDArray[np.float32]:
@@ -266,7 +348,7 @@ def open_bundle(
     """
     bundle = path if isinstance(path, Bundle) else _opened(path)
     if require_signature is not None:
-        verify_signature(bundle.path, bundle.root, require_signature)
+        bundle.check_signature(require_signature)
     return bundle
 
 
@@ -281,6 +363,14 @@ def _opened(path: str | os.PathLike[str] | None) -> Bundle:
     return open_unpacked(given, parse_manifest, lambda root: _open(given, root, engines=True))
 
 
+def _stamp_of(path: Path) -> Stamp | None:
+    """Stamp of a file; None where there is none."""
+    try:
+        return stamp(path)
+    except OSError:
+        return None
+
+
 def _reopened(path: str, manifest: dict[str, Any]) -> Bundle:
     bundle = open_bundle(path)
     if bundle.manifest != manifest:
@@ -291,20 +381,20 @@ def _reopened(path: str, manifest: dict[str, Any]) -> Bundle:
 
 
 def _open(given: Path, root: Path, engines: bool = False) -> Bundle:
-    bundle = Bundle(given, root, parse_manifest(given, manifest_text(given, root)))
+    bundle = Bundle(given, root, manifest_text(given, root))
     files = bundle.manifest["files"]
     names = [name for name in files if engines or not name.startswith("engines/")]
     large = sum(files[name]["bytes"] for name in names) > LARGE
-    side_by_side(bundle._verify, names, HASHING if large else 1)
+    side_by_side(bundle._keep, names, HASHING if large else 1)
     return bundle
 
 
-def _tensors(bundle: Path, name: str, path: Path) -> dict[str, NDArray[Any]]:
+def _tensors(bundle: Path, name: str, data: bytes) -> dict[str, NDArray[Any]]:
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
     try:
-        tensors = dict(load_file(path))
+        tensors = dict(load(data))
     # A type that numpy has not is a KeyError or TypeError, a shape beyond memory a ValueError.
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{bundle}: {name} is not a safetensors file: {error}") from error

@@ -45,13 +45,19 @@ def sign_folder(root: Path, private_key: str | os.PathLike[str], password: str |
     signer.set_hashing_config(config).sign(root, root / SIGNATURE)
 
 
-def verify_signature(bundle: Path, root: Path, public_key: str | os.PathLike[str]) -> None:
+def verify_signature(
+    bundle: Path, root: Path, public_key: str | os.PathLike[str]
+) -> dict[str, str]:
     """Check that a bundle is exactly what the owner of a key signed.
 
     Args:
         bundle: for messages.
         root: directory of its files.
         public_key: PEM file of whom to trust.
+
+    Returns:
+        The SHA-256 of every file that is signed, in hexadecimal digits. A file that was read
+        before, or is read later, is the signed one if its hash is here.
 
     Raises:
         BundleError: there is no signature, it is by another key, or a file was changed, added or
@@ -66,10 +72,20 @@ def verify_signature(bundle: Path, root: Path, public_key: str | os.PathLike[str
             f"{bundle} is not signed, and a signature is required. Its hashes say that it is "
             "whole, not who made it; ask its maker for a signed one."
         )
+    signed: dict[str, str] = {}
+
+    class Noting(hashing.Config):  # type: ignore[misc,name-defined]
+        """Notes the hashes that the library compares with the signed ones."""
+
+        def hash(self, *arguments: Any, **options: Any) -> Any:
+            found = super().hash(*arguments, **options)
+            signed.update(
+                (item.identifier, item.digest.digest_hex) for item in found.resource_descriptors()
+            )
+            return found
+
     config = (
-        hashing.Config()
-        .set_allow_symlinks(True)
-        .set_ignored_paths(paths=[place], ignore_git_paths=False)
+        Noting().set_allow_symlinks(True).set_ignored_paths(paths=[place], ignore_git_paths=False)
     )
     try:
         verifier = verifying.Config().use_elliptic_key_verifier(public_key=Path(public_key))
@@ -86,6 +102,7 @@ def verify_signature(bundle: Path, root: Path, public_key: str | os.PathLike[str
             f"{bundle}: its signature does not hold for the key {public_key}: "
             f"{str(error) or type(error).__name__}. Do not use this bundle; ask its maker."
         ) from error
+    return signed
 
 
 def _library(module: str) -> Any:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from runtime.archive import MANIFEST, replacing, safe_name, sha256
 from runtime.bundle import Bundle, open_bundle
-from runtime.manifest import FORMAT, SCORER, VOCABULARY, parse_manifest
+from runtime.manifest import FORMAT, SCORER, VOCABULARY
 from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError
 from zsd_core.semantics import quantize_rows
@@ -172,7 +172,7 @@ def _seal(target: Path, root: Path, manifest: dict[str, Any]) -> None:
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     (root / MANIFEST).write_text(text, encoding="utf-8")
-    written = Bundle(target, root, parse_manifest(target, text))  # what is read back must hold
+    written = Bundle(target, root, text)  # what is read back must hold
     _ = written.class_vectors, written.vocabulary
 
 

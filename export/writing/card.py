@@ -39,7 +39,7 @@ def renewed_card(bundle: Bundle, **details: Any) -> bytes:
     parity = None
     if "parity.json" in bundle.manifest["files"]:
         parity = parse_json(
-            bundle.file("parity.json").read_bytes(), f"{bundle.path}/parity.json", BundleError
+            bundle.read("parity.json"), f"{bundle.path}/parity.json", BundleError
         )
     return model_card({**bundle.manifest, **details}, parity).encode()
 

@@ -10,11 +10,13 @@ import zipfile
 import pytest
 import tiny
 
+import runtime.bundle
 from contrastzsd import cli
 from export import sign
 from export.writing.bundle_writer import amend_bundle
 from runtime import Detector, detect
 from runtime.archive import MANIFEST
+from runtime.backends import open_backend
 from runtime.bundle import open_bundle
 from runtime.signature import SIGNATURE
 from zsd_core.errors import BundleError, ConfigError
@@ -104,6 +106,44 @@ def test_the_signature_of_another_bundle_is_refused(signed, keys, tmp_path):
     sign.sign_bundle(other, keys[0])
     shutil.copyfile(other / SIGNATURE, signed / SIGNATURE)
     refused(signed, keys[1], "does not hold")
+
+
+def exchanged(text):
+    """Text of a manifest in which "cat" and "cup" have traded places; it is as long."""
+    assert text.count('"cat"') == text.count('"cup"') == 1
+    return text.replace('"cat"', '"?"').replace('"cup"', '"cat"').replace('"?"', '"cup"')
+
+
+def test_the_manifest_that_was_read_must_be_the_one_that_is_signed(signed, keys):
+    right = (signed / MANIFEST).read_text()
+    (signed / MANIFEST).write_text(exchanged(right))
+    evil = open_bundle(signed)
+    assert evil.unseen == tiny.UNSEEN[::-1]
+    (signed / MANIFEST).write_text(right)
+    refused(evil, keys[1], r"manifest\.json is another than when the bundle was opened")
+    with pytest.raises(BundleError, match="only the one there now is signed"):
+        Detector(evil, backend="onnxruntime", threads=1, require_signature=keys[1])
+    with Detector(signed, backend="onnxruntime", threads=1, require_signature=keys[1]) as detector:
+        assert detector.bundle.unseen == tiny.UNSEEN
+
+
+def test_a_manifest_that_changes_between_reading_and_verifying_is_refused(
+    signed, keys, monkeypatch
+):
+    def meanwhile(given, root):
+        return exchanged(real(given, root))
+
+    real = runtime.bundle.manifest_text
+    monkeypatch.setattr(runtime.bundle, "manifest_text", meanwhile)
+    refused(signed, keys[1], r"manifest\.json is another than when the bundle was opened")
+
+
+def test_what_is_loaded_after_the_signature_was_verified_is_what_was_signed(signed, keys):
+    bundle = open_bundle(signed, require_signature=keys[1])
+    _rehash(signed, "trunk.onnx", tiny.trunk_model(seed=9).SerializeToString())
+    with pytest.raises(BundleError, match=r"trunk\.onnx is damaged"):
+        open_backend("onnxruntime", bundle, 1)
+    assert open_bundle(signed).name == "tiny", "the changed one is whole"
 
 
 def test_a_change_takes_the_signature_away(signed, keys):
