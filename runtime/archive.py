@@ -298,8 +298,8 @@ def _check_digest(bundle: Path, name: str, digest: str, record: Mapping[str, Any
     if digest != record["sha256"]:
         raise BundleError(
             f"{bundle}: {name} is damaged: its SHA-256 is {digest[:16]}..., the manifest says "
-            f"{record['sha256'][:16]}... Copy or export the bundle again; if it was replaced since it "
-            "was opened, open it again."
+            f"{record['sha256'][:16]}... Copy or export the bundle again; if it was replaced "
+            "since it was opened, open it again."
         )
 
 
