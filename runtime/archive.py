@@ -1,14 +1,13 @@
-"""Files of a bundle on disk: names that stay inside, hashes, zip, and replacing in one step."""
+"""Files of a bundle on disk: names that stay inside, hashes, and zips."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shutil
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,9 +19,9 @@ from zsd_core.files import shown
 __all__ = [
     "MANIFEST",
     "Stamp",
+    "folder_of",
     "manifest_text",
     "read_verified",
-    "replacing",
     "safe_name",
     "safe_names",
     "sha256",
@@ -50,43 +49,6 @@ DEVICES = {
 }
 
 
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """Yield a directory that takes the place of ``target`` when all went well.
-
-    A link stays one: what it points to is replaced.
-
-    Raises:
-        BundleError: the folder around it cannot be written to.
-    """
-    target = target.resolve()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent)
-    except OSError as error:
-        raise BundleError(f"{target.parent}: cannot be written to: {error.strerror}.") from error
-    with folder as work:
-        root = Path(work) / "new"
-        root.mkdir()
-        yield root
-        ready = root
-        if target.suffix == ".zip":
-            ready = Path(work) / "new.zip"
-            with zipfile.ZipFile(ready, "w", zipfile.ZIP_STORED) as archive:  # weights: random bits
-                for file in sorted(root.rglob("*")):
-                    if file.is_file():
-                        archive.write(file, file.relative_to(root).as_posix())
-        old = Path(work) / "old"
-        if target.is_dir():
-            target.rename(old)
-        try:
-            ready.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
-
-
 def unpack(
     archive: Path, destination: Path, check: Callable[[Path, str], Mapping[str, Any]]
 ) -> None:
@@ -108,8 +70,7 @@ def unpack(
                 raise BundleError(
                     f"{archive}: the zip holds two files of one name; do not use this bundle."
                 )
-            tops = {entry.split("/")[0] for entry in entries}
-            prefix = "" if MANIFEST in entries or len(tops) != 1 else f"{tops.pop()}/"
+            prefix = folder_of(entries)
             if prefix + MANIFEST not in entries:
                 raise BundleError(f"{archive}: the zip holds no {MANIFEST}; is it a bundle?")
             if entries[prefix + MANIFEST].file_size > MANIFEST_BYTES:
@@ -142,6 +103,12 @@ def unpack(
     # A wrong password or method is a RuntimeError, a broken stream a zlib.error.
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError) as error:
         raise BundleError(f"{archive} cannot be unpacked ({error}); copy it again.") from error
+
+
+def folder_of(entries: Collection[str]) -> str:
+    """Beginning of the names of a zip's files: the bundle's folder and a slash, or nothing."""
+    tops = {entry.split("/")[0] for entry in entries}
+    return "" if MANIFEST in entries or len(tops) != 1 else f"{tops.pop()}/"
 
 
 def _check_packed(archive: Path, info: zipfile.ZipInfo) -> None:

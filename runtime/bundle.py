@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.archive import MANIFEST, Stamp, manifest_text, read_verified, stamp, verify
+from runtime.archive import MANIFEST, manifest_text
 from runtime.manifest import SCORER, VOCABULARY, check_stages, parse_manifest
-from runtime.onnx_file import check_network
 from runtime.side_by_side import side_by_side
 from runtime.signature import verify_signature
 from runtime.unpacked import open_unpacked
+from runtime.verified import VerifiedFiles
 from runtime.vocabulary import Vocabulary
 from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, ZsdError, did_you_mean
@@ -70,7 +68,7 @@ def default_bundle() -> Path:
         ) from error
 
 
-class Bundle:
+class Bundle(VerifiedFiles):
     """An opened, verified bundle.
 
     The manifest is read once, and every file is what its hash there says whenever it is loaded.
@@ -85,12 +83,9 @@ class Bundle:
     """
 
     def __init__(self, path: Path, root: Path, text: str) -> None:
-        self.path, self._root = path, root
         self.manifest = manifest = parse_manifest(path, text)
+        super().__init__(path, root, manifest["files"])
         self._digest = hashlib.sha256(text.encode()).hexdigest()
-        self._verified: dict[str, Stamp] = {}
-        self._weights: dict[str, set[str]] = {}  # of networks, in other files
-        self._kept: dict[str, bytes] = {}
         try:
             self.model_config = from_mapping(ModelConfig, manifest["model"], "model")
         except ZsdError as error:
@@ -106,11 +101,6 @@ class Bundle:
         check_stages(f"{path}/{MANIFEST}", self.model_config, count, manifest["stages"])
 
     @property
-    def root(self) -> Path:
-        """Directory of the files; of a zip, where they were unpacked."""
-        return self._root
-
-    @property
     def name(self) -> str:
         """Name of the bundle."""
         return str(self.manifest["name"])
@@ -122,84 +112,11 @@ class Bundle:
     def __repr__(self) -> str:
         return f"Bundle({self.name!r}, {len(self.seen)} seen, {len(self.unseen)} unseen classes)"
 
-    def file(self, name: str) -> Path:
-        """Path of a listed file, its hash checked; a network's sizes and outside weights too.
-
-        A file that looks as it did when it was hashed is not hashed again.
-
-        Raises:
-            BundleError: not listed, missing or damaged, or a network that lies about its weights.
-        """
-        return self._root / next(iter(self._files(name)))
-
-    @contextmanager
-    def loading(self, name: str, *, anew: bool = False) -> Iterator[Path]:
-        """Check a file as ``file`` does, for a library that reads it in the body.
-
-        Args:
-            name: of a listed file.
-            anew: hash again, whatever the file looks like: the bundle was opened long ago.
-
-        Raises:
-            BundleError: as ``file``, or the file, or one of its weights, was changed meanwhile.
-        """
-        hashed = self._files(name, anew)
-        yield self._root / name
-        self._check_unchanged(hashed)
-
-    def read(self, name: str) -> bytes:
-        """Bytes of a listed file: they are read, hashed, and then returned.
-
-        Raises:
-            BundleError: not listed, missing or damaged.
-        """
-        record = self._record(name)
-        kept = self._kept.pop(name, None)
-        return read_verified(self.path, name, self._root / name, record) if kept is None else kept
-
-    def _files(self, name: str, anew: bool = False) -> dict[str, Stamp]:
-        """A listed file, hashed, and the files of its weights behind it."""
-        found = {name: self._verify(name, anew)}
-        if name.endswith(".onnx"):
-            if name not in self._weights:  # a hash stands for one content
-                files = self.manifest["files"]
-                weights = check_network(self.path, name, self._root / name, files)
-                self._check_unchanged(found)  # so what was checked is what was hashed
-                self._weights[name] = weights
-            for part in self._weights[name]:
-                found[part] = self._verify(part, anew)
-        return found
-
-    def _check_unchanged(self, hashed: Mapping[str, Stamp]) -> None:
-        """Make sure that files are those that were hashed."""
-        for name, before in hashed.items():
-            if _stamp_of(self._root / name) != before:
-                raise BundleError(
-                    f"{self.path}: {name} was changed while it was loaded; open the bundle again. "
-                    "Replace a bundle whole, by renaming, never file by file."
-                )
-
-    def _record(self, name: str) -> dict[str, Any]:
-        try:
-            return dict(self.manifest["files"][name])
-        except KeyError:
-            raise BundleError(
-                f"{self.path}: {name} is not part of this bundle, which lists "
-                f"{', '.join(self.manifest['files'])}."
-            ) from None
-
-    def _verify(self, name: str, anew: bool = False) -> Stamp:
-        record, path, known = self._record(name), self._root / name, self._verified.get(name)
-        if known is None or anew or _stamp_of(path) != known:
-            known = self._verified[name] = verify(self.path, name, path, record)
-        return known
-
-    def _keep(self, name: str) -> None:
-        """Hash a file; bytes of a small one that every use parses are kept until then."""
-        if name in (SCORER, VOCABULARY) and self.manifest["files"][name]["bytes"] <= KEPT:
-            self._kept[name] = self.read(name)
-        else:
-            self._verify(name)
+    @property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of every file of the bundle, the manifest that was read among them."""
+        files = {name: str(record["sha256"]) for name, record in self.manifest["files"].items()}
+        return {**files, MANIFEST: self._digest}
 
     def check_signature(self, public_key: str | os.PathLike[str]) -> None:
         """Check that the bundle, as it was opened and as it lies there, is what a key signed.
@@ -209,7 +126,7 @@ class Bundle:
             ConfigError: the key cannot be read.
             MissingPackageError: model-signing is not installed.
         """
-        signed = verify_signature(self.path, self._root, public_key)
+        signed = verify_signature(self.path, self.root, public_key)
         if signed.get(MANIFEST) != self._digest:
             raise BundleError(
                 f"{self.path}: its {MANIFEST} is another than when the bundle was opened, and only "
@@ -363,14 +280,6 @@ def _opened(path: str | os.PathLike[str] | None) -> Bundle:
     return open_unpacked(given, parse_manifest, lambda root: _open(given, root, engines=True))
 
 
-def _stamp_of(path: Path) -> Stamp | None:
-    """Stamp of a file; None where there is none."""
-    try:
-        return stamp(path)
-    except OSError:
-        return None
-
-
 def _reopened(path: str, manifest: dict[str, Any]) -> Bundle:
     bundle = open_bundle(path)
     if bundle.manifest != manifest:
@@ -384,8 +293,11 @@ def _open(given: Path, root: Path, engines: bool = False) -> Bundle:
     bundle = Bundle(given, root, manifest_text(given, root))
     files = bundle.manifest["files"]
     names = [name for name in files if engines or not name.startswith("engines/")]
+    kept = [name for name in (SCORER, VOCABULARY) if files[name]["bytes"] <= KEPT]
     large = sum(files[name]["bytes"] for name in names) > LARGE
-    side_by_side(bundle._keep, names, HASHING if large else 1)
+    side_by_side(
+        lambda name: bundle.verify(name, keep=name in kept), names, HASHING if large else 1
+    )
     return bundle
 
 

@@ -15,6 +15,7 @@ import tiny_text
 
 import runtime.bundle
 import runtime.text
+import runtime.verified
 from export.writing.bundle_writer import amend_bundle
 from runtime import Detector
 from runtime.archive import MANIFEST
@@ -82,7 +83,7 @@ def test_a_text_network_that_changed_after_the_opening_is_refused(path, package)
 def test_a_text_network_of_equal_times_is_hashed_again(path, monkeypatch):
     """A disk of another machine may say late that a file has changed."""
     encoder = TextEncoder(open_bundle(path), 1)
-    monkeypatch.setattr(runtime.bundle, "stamp", lambda path: (0,))
+    monkeypatch.setattr(runtime.verified, "stamp", lambda path: (0,))
     flip(path / "text_encoder.onnx")
     with pytest.raises(BundleError, match=r"text_encoder\.onnx is damaged"):
         encoder.encode(["red pallet"])
@@ -137,7 +138,7 @@ def test_weights_that_changed_after_the_opening_are_refused_at_every_load(split,
 def test_a_network_that_changes_while_it_is_checked_is_refused(split, monkeypatch):
     """Otherwise its check would say that no weights lie outside, and they would not be hashed."""
     bundle, right = open_bundle(split), (split / "trunk.onnx").read_bytes()
-    check = runtime.bundle.check_network
+    check = runtime.verified.check_network
 
     def meanwhile(*arguments):
         (split / "trunk.onnx").write_bytes(tiny.trunk_model().SerializeToString())
@@ -145,7 +146,7 @@ def test_a_network_that_changes_while_it_is_checked_is_refused(split, monkeypatc
         (split / "trunk.onnx").write_bytes(right)
         return weights
 
-    monkeypatch.setattr(runtime.bundle, "check_network", meanwhile)
+    monkeypatch.setattr(runtime.verified, "check_network", meanwhile)
     with pytest.raises(BundleError, match=r"trunk\.onnx was changed while it was loaded"):
         bundle.file("trunk.onnx")
     monkeypatch.undo()

@@ -11,6 +11,7 @@ import pytest
 import tiny
 
 import runtime.bundle
+import runtime.signature
 from contrastzsd import cli
 from export import sign
 from export.writing.bundle_writer import amend_bundle
@@ -99,6 +100,63 @@ def test_files_that_are_added_or_missing_are_refused(signed, keys):
     open_bundle(signed, require_signature=keys[1])
     (signed / SIGNATURE).unlink()
     refused(signed, keys[1], "is not signed")
+
+
+def test_signing_loses_no_file_and_signs_none_that_is_not_listed(signed, keys):
+    """A note and a repository's history in the folder, or a note in the zip."""
+    before = (signed / SIGNATURE).read_bytes()
+    (signed / "notes.txt").write_text("years of work")
+    (signed / ".git").mkdir()
+    (signed / ".git/HEAD").write_text("ref: refs/heads/main")
+    with pytest.raises(BundleError, match=r"not part of a bundle: \.git/HEAD, notes\.txt\. They"):
+        sign.sign_bundle(signed, keys[0])
+    assert (signed / "notes.txt").read_text() == "years of work"
+    assert (signed / ".git/HEAD").is_file() and (signed / SIGNATURE).read_bytes() == before
+
+
+def test_signing_a_zip_loses_no_file(tmp_path, keys):
+    path = tiny.tiny_bundle(tmp_path / "tiny.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("notes.txt", "years of work")
+    before = path.read_bytes()
+    with pytest.raises(BundleError, match=r"not part of a bundle: notes\.txt\. They"):
+        sign.sign_bundle(path, keys[0])
+    assert path.read_bytes() == before
+
+
+def test_signing_a_folder_writes_the_signature_alone(signed, keys, monkeypatch):
+    monkeypatch.chdir(signed.parent)
+    before = {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in signed.iterdir()}
+    folder = signed.stat().st_ino
+    for path in (signed, signed.name):  # whole and relative
+        sign.sign_bundle(path, keys[0])
+        assert open_bundle(path, require_signature=keys[1]).name == "tiny"
+    after = {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in signed.iterdir()}
+    assert after.pop(SIGNATURE) != before.pop(SIGNATURE)
+    assert after == before and signed.stat().st_ino == folder
+
+
+def test_a_file_that_changes_while_it_is_signed_is_not_signed(signed, keys, monkeypatch):
+    before = (signed / SIGNATURE).read_bytes()
+
+    def meanwhile(root, *arguments):
+        _rehash(root, "trunk.onnx", tiny.trunk_model(seed=9).SerializeToString())
+        return real(root, *arguments)
+
+    real = sign.sign_folder
+    monkeypatch.setattr(sign, "sign_folder", meanwhile)
+    with pytest.raises(BundleError, match=r"manifest\.json, trunk\.onnx: not what the manifest"):
+        sign.sign_bundle(signed, keys[0])
+    assert (signed / SIGNATURE).read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(signed, keys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runtime.signature, "write_whole", full)
+    with pytest.raises(BundleError, match=r"cannot be written to: No space left on device\."):
+        sign.sign_bundle(signed, keys[0])
 
 
 def test_the_signature_of_another_bundle_is_refused(signed, keys, tmp_path):
