@@ -7,6 +7,7 @@ incomplete or newer than this version is an error before anything runs.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from functools import cached_property
@@ -263,21 +264,31 @@ def open_bundle(
         ConfigError: the public key cannot be read.
         MissingPackageError: it must be signed, and model-signing is not installed.
     """
-    bundle = path if isinstance(path, Bundle) else _opened(path)
+    if not isinstance(path, Bundle):
+        return _opened(path, require_signature)
     if require_signature is not None:
-        bundle.check_signature(require_signature)
-    return bundle
+        try:
+            path.check_signature(require_signature)
+        except BundleError:
+            if not path.path.is_file():
+                raise
+            _opened(path.path, require_signature)  # a zip, whose copy may have lost its signature
+            path.check_signature(require_signature)
+    return path
 
 
-def _opened(path: str | os.PathLike[str] | None) -> Bundle:
+def _opened(
+    path: str | os.PathLike[str] | None, key: str | os.PathLike[str] | None = None
+) -> Bundle:
     given = default_bundle() if path is None else Path(path)
     if os.path.isdir(given):  # pathlib's raises where a name is too long or a folder closed
-        return _open(given, given)
+        return _open(given, given, key)
     if not os.path.isfile(given):
         raise BundleError(
             f"{given}: no such bundle; pass the directory or zip that export.onnx wrote."
         )
-    return open_unpacked(given, parse_manifest, lambda root: _open(given, root, engines=True))
+    opened = functools.partial(_open, given, key=key, engines=True)
+    return open_unpacked(given, parse_manifest, opened)
 
 
 def _reopened(path: str, manifest: dict[str, Any]) -> Bundle:
@@ -289,7 +300,9 @@ def _reopened(path: str, manifest: dict[str, Any]) -> Bundle:
     return bundle
 
 
-def _open(given: Path, root: Path, engines: bool = False) -> Bundle:
+def _open(
+    given: Path, root: Path, key: str | os.PathLike[str] | None, engines: bool = False
+) -> Bundle:
     bundle = Bundle(given, root, manifest_text(given, root))
     files = bundle.manifest["files"]
     names = [name for name in files if engines or not name.startswith("engines/")]
@@ -298,6 +311,8 @@ def _open(given: Path, root: Path, engines: bool = False) -> Bundle:
     side_by_side(
         lambda name: bundle.verify(name, keep=name in kept), names, HASHING if large else 1
     )
+    if key is not None:
+        bundle.check_signature(key)
     return bundle
 
 

@@ -12,6 +12,7 @@ import tiny
 
 import runtime.bundle
 import runtime.signature
+import runtime.unpacked
 from contrastzsd import cli
 from export import sign
 from export.writing.bundle_writer import amend_bundle
@@ -223,6 +224,55 @@ def test_a_zip_is_signed_and_checked_like_a_folder(tmp_path, keys):
         for name, data in contents.items():
             archive.writestr(name, data)
     refused(path, keys[1], "does not hold")
+
+
+@pytest.fixture
+def zipped(tmp_path, keys, monkeypatch):
+    """A signed zip, and an empty cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tiny.tiny_bundle(tmp_path / "tiny.zip")
+    sign.sign_bundle(path, keys[0])
+    shutil.rmtree(tmp_path / "cache")
+    return path
+
+
+DAMAGES = {
+    "no signature": lambda root: (root / SIGNATURE).unlink(),
+    "another signature": lambda root: (root / SIGNATURE).write_text("{}"),
+    "a stray file": lambda root: (root / "Thumbs.db").touch(),
+    "another manifest": lambda root: (root / MANIFEST).write_text(
+        exchanged((root / MANIFEST).read_text())
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("held", [False, True])
+def test_a_copy_of_a_signed_zip_is_unpacked_again(zipped, keys, damage, held):
+    bundle = open_bundle(zipped)
+    root = bundle.root
+    good = {p.name: p.read_bytes() for p in root.iterdir()}
+    damage(root)
+    opened = open_bundle(bundle if held else zipped, require_signature=keys[1])
+    assert opened.unseen == tiny.UNSEEN and opened.root == root
+    assert {p.name: p.read_bytes() for p in root.iterdir()} == good
+    assert {p.name for p in root.parent.iterdir()} == {"lock", root.name}
+
+
+def test_a_key_that_is_refused_leaves_the_copy_to_others(zipped, keys, monkeypatch):
+    bundle, unpacked = open_bundle(zipped, require_signature=keys[1]), []
+    unpack = runtime.unpacked.unpack
+    monkeypatch.setattr(
+        runtime.unpacked, "unpack", lambda *args: (unpacked.append(1), unpack(*args))
+    )
+    before = {p.name: p.stat().st_ino for p in bundle.root.iterdir()}
+    refused(zipped, keys[2], "does not hold for the key")
+    assert unpacked == [1], "unpacked anew, once"
+    assert {p.name: p.stat().st_ino for p in bundle.root.iterdir()} == before
+    assert {p.name for p in bundle.root.parent.iterdir()} == {"lock", bundle.root.name}
+    with pytest.raises(ConfigError, match="is not a public key"):
+        open_bundle(zipped, require_signature=zipped)
+    assert unpacked == [1]
 
 
 def test_the_command_makes_a_key_signs_and_verifies(tmp_path, monkeypatch, capsys):
