@@ -37,6 +37,7 @@ from export.graphs.errors import ExportError
 from export.graphs.recalibrate import recalibrated
 from export.writing.bundle_writer import amend_bundle
 from export.writing.card import renewed_card
+from export.writing.replacing import check_replaceable
 from runtime import Detector
 from runtime.bundle import Bundle, open_bundle
 from zsd_core.calibration import CalibrationConfig
@@ -204,6 +205,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = args.score_threshold
     check_option(given is None or 0 <= given < 1, "--score-threshold", given, "must lie in [0, 1)")
     check_option(args.limit >= 1, "--limit", args.limit, "must be at least 1")
+    if args.output is None:
+        check_replaceable(args.bundle)
     dataset = read_dataset(args.format, args.annotations, args.images, args.subset)
     found = fit_bundle(
         open_bundle(args.bundle),

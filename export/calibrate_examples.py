@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from export.checks.examples import SMALLEST
 from export.writing.bundle_writer import amend_bundle
 from export.writing.card import renewed_card
+from export.writing.replacing import check_replaceable
 from runtime.backends import Backend, open_backend
 from runtime.bundle import Bundle, open_bundle
 from runtime.examples import Example, with_examples
@@ -177,6 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv)
     require("torch", "export")
     bundle = open_bundle(args.bundle)
+    check_replaceable(args.bundle)
     config, tensors = bundle.model_config, bundle.scorer_tensors()
     scorer = scorer_for(config.scoring, tensors)
     if scorer.example_width is None:

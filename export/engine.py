@@ -284,6 +284,16 @@ def _prepare(cache: Path) -> None:
         ) from error
 
 
+def _user_cache() -> Path:
+    """Folder where builds are kept unless another is named."""
+    try:
+        return cache_folder("engines")
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error} Or name a folder with --cache, or keep no builds with --no-cache."
+        ) from None
+
+
 def _cached(cache: Path | None, key: str, allowed: Collection[str]) -> Plan | None:
     """A plan from the cache, if it is whole and its warnings are allowed now too."""
     if cache is None:
@@ -346,7 +356,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--size", type=parse_range, metavar="RANGE", help="edges of the input (all it may have)")
     add("--regions", type=parse_range, metavar="RANGE", help="of the head (what the batch gives)")
     add("--allow-warning", nargs="+", default=[], metavar="NAME", help="as the error names it")
-    add("--cache", type=Path, default=cache_folder("engines"), metavar="DIR", help="(%(default)s)")
+    add("--cache", type=Path, metavar="DIR", help="of builds (engines in the user's cache)")
     add("--no-cache", action="store_true", help="build again, and keep nothing")
     return parser.parse_args(argv)
 
@@ -355,6 +365,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 1 with a sentence on stderr."""
     args = parse(argv)
+    cache = None if args.no_cache else args.cache or _user_cache()
     path = working_copy(args.bundle)
     entries = build_engines(
         path,
@@ -363,7 +374,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         package=args.package,
         shapes=Shapes(batch=args.batch, size=args.size, regions=args.regions),
         allowed=args.allow_warning,
-        cache=None if args.no_cache else args.cache,
+        cache=cache,
     )
     sizes = open_bundle(path).manifest["files"]
     for entry in entries:

@@ -26,6 +26,7 @@ from export.checks.labels import TASKS
 from export.writing.bundle_writer import amend_bundle
 from export.writing.card import renewed_card
 from export.writing.markdown import fill_slot, find_slot
+from export.writing.replacing import check_replaceable
 from export.writing.results import markdown, render
 from runtime import default_bundle
 from runtime.bundle import open_bundle
@@ -97,6 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.markdown:
         find_slot(args.markdown, args.slot)
     path = args.bundle or default_bundle()
+    if args.write_metrics is not None:
+        check_replaceable(path)
     split = load_split(args.split) if args.split else None
     result = evaluate_bundle(
         open_bundle(path),

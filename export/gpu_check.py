@@ -36,6 +36,7 @@ from export.checks.variants import TOLERANCES, failures
 from export.engine import build_engines
 from export.tradeoff import tradeoff, tradeoff_table
 from export.writing.bundle_writer import amend_bundle
+from export.writing.replacing import check_replaceable
 from export.writing.tensorrt_plans import WANTED
 from export.writing.working_copy import working_copy
 from runtime.archive import MANIFEST
@@ -256,7 +257,13 @@ def threads_agree(networks: Networks, path: Path, count: int = 4, calls: int = 1
 
 
 def fresh_copies(folder: Path) -> list[Path]:
-    """Copies of the bundles of this installation; what was in the folder goes."""
+    """Copies of the bundles of this installation; other bundles in the folder go.
+
+    Raises:
+        BundleError: it holds something else.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        check_replaceable(path)
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(default_bundle().parent, folder)
     return sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))

@@ -15,7 +15,6 @@ import dataclasses
 import json
 import sys
 import tempfile
-import zipfile
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -31,8 +30,8 @@ from export.graphs.trace import check_exportable, check_plain, trace_head, trace
 from export.graphs.weights import WEIGHTS, save_graphs
 from export.writing.bundle_writer import write_bundle
 from export.writing.card import model_card
+from export.writing.replacing import check_replaceable
 from export.writing.words import Words, read_words
-from runtime.archive import MANIFEST
 from runtime.backends import open_backend
 from runtime.bundle import Bundle, open_bundle
 from zsd_core.commands import Steps, command, new_parser
@@ -155,12 +154,7 @@ def check_output(output: Path, overwrite: bool) -> None:
     if output.exists():
         if not overwrite:
             raise BundleError(f"{output} exists; remove it, or pass --overwrite.")
-        empty = output.is_dir() and not any(output.iterdir())
-        if not (empty or (output / MANIFEST).is_file() or zipfile.is_zipfile(output)):
-            raise BundleError(
-                f"{output} exists and is no bundle, so it is not overwritten; remove it, or name "
-                "another place."
-            )
+        check_replaceable(output)
     prepare_files(None if output.is_dir() else output)
 
 

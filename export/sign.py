@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from runtime.archive import replacing
+from export.writing.replacing import check_replaceable, replacing
 from runtime.bundle import Bundle, open_bundle
 from runtime.signature import SIGNATURE, sign_folder
 from zsd_core.commands import command, new_parser
@@ -59,19 +59,23 @@ def new_key(path: Path) -> Path:
 def sign_bundle(path: str | os.PathLike[str], key: Path, password: str | None = None) -> Bundle:
     """Sign a bundle in place, a directory or a zip; an older signature is replaced.
 
+    Of a directory, only the file of the signature is written.
+
     Raises:
-        BundleError: it cannot be opened or written.
+        BundleError: it cannot be opened or written, or holds files that its manifest does not list.
         ConfigError: the key cannot be used.
         MissingPackageError: model-signing is not installed.
     """
     bundle = open_bundle(path)
-    for name in bundle.manifest["files"]:
-        bundle.file(name)  # engines too
-    with replacing(bundle.path) as root:
-        for name in (*bundle.manifest["files"], "manifest.json"):
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(bundle.root / name, root / name)
-        sign_folder(root, key, password)
+    check_replaceable(bundle.path)
+    if bundle.path.is_dir():
+        sign_folder(bundle.root, key, password, bundle.hashes)
+    else:
+        with replacing(bundle.path) as root:
+            for name in bundle.hashes:
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(bundle.root / name, root / name)
+            sign_folder(root, key, password, bundle.hashes)
     return open_bundle(path)
 
 

@@ -29,6 +29,7 @@ from export.graphs.errors import ExportError
 from export.graphs.text_encoder import BertShape, text_encoder_graph
 from export.writing.bundle_writer import amend_bundle
 from export.writing.card import renewed_card
+from export.writing.replacing import check_replaceable
 from runtime.bundle import Bundle, open_bundle
 from runtime.text import NETWORKS, TextEncoder
 from zsd_core.commands import Steps, command, new_parser
@@ -186,6 +187,7 @@ def add_text_encoder(
             encoder; nothing has been written then.
     """
     bundle = open_bundle(path)
+    check_replaceable(path)
     check_vectors(bundle, truth, bar)
     entry = encoder.entry(template_of(bundle))
     with tempfile.TemporaryDirectory(prefix="contrastzsd-") as work:
@@ -286,6 +288,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with step("build the network"):
         require("onnx", "export")
         bundle = open_bundle(args.bundle)
+        check_replaceable(args.bundle)
         encoder = SavedEncoder.read(args.encoder)
     phrases = phrases_to_compare(bundle, args.names)
     with step(f"encode {len(phrases)} names and phrases with sentence-transformers"):

@@ -28,6 +28,7 @@ from export.checks.parity import compare_stages, compare_with_detector, compared
 from export.checks.variants import Truth, compare_variants, markdown, variants_of, variants_table
 from export.writing.bundle_writer import amend_bundle
 from export.writing.markdown import fill_slot, find_slot
+from export.writing.replacing import check_replaceable
 from runtime import Detector
 from runtime.backends import installed_backends, open_backend
 from runtime.backends.trt_package import EXTRAS
@@ -135,6 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     prepare_files(args.json)
     if args.markdown:
         find_slot(args.markdown, SLOT)
+    if args.record:
+        check_replaceable(args.bundle)
     report = _run(args, step)
     text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
     if args.json:

@@ -1,14 +1,13 @@
-"""Files of a bundle on disk: names that stay inside, hashes, zip, and replacing in one step."""
+"""Files of a bundle on disk: names that stay inside, hashes, and zips."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shutil
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,15 +18,19 @@ from zsd_core.files import shown
 
 __all__ = [
     "MANIFEST",
+    "Stamp",
+    "folder_of",
     "manifest_text",
-    "replacing",
+    "read_verified",
     "safe_name",
     "safe_names",
     "sha256",
+    "stamp",
     "unpack",
     "verify",
 ]
 
+Stamp = tuple[int, ...]
 MANIFEST = "manifest.json"
 MANIFEST_BYTES = 16 << 20  # most; those that ship have some ten thousand
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others take memory that a header asks for
@@ -44,43 +47,6 @@ DEVICES = {
     "nul",
     *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(10)),
 }
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """Yield a directory that takes the place of ``target`` when all went well.
-
-    A link stays one: what it points to is replaced.
-
-    Raises:
-        BundleError: the folder around it cannot be written to.
-    """
-    target = target.resolve()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent)
-    except OSError as error:
-        raise BundleError(f"{target.parent}: cannot be written to: {error.strerror}.") from error
-    with folder as work:
-        root = Path(work) / "new"
-        root.mkdir()
-        yield root
-        ready = root
-        if target.suffix == ".zip":
-            ready = Path(work) / "new.zip"
-            with zipfile.ZipFile(ready, "w", zipfile.ZIP_STORED) as archive:  # weights: random bits
-                for file in sorted(root.rglob("*")):
-                    if file.is_file():
-                        archive.write(file, file.relative_to(root).as_posix())
-        old = Path(work) / "old"
-        if target.is_dir():
-            target.rename(old)
-        try:
-            ready.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
 
 
 def unpack(
@@ -104,8 +70,7 @@ def unpack(
                 raise BundleError(
                     f"{archive}: the zip holds two files of one name; do not use this bundle."
                 )
-            tops = {entry.split("/")[0] for entry in entries}
-            prefix = "" if MANIFEST in entries or len(tops) != 1 else f"{tops.pop()}/"
+            prefix = folder_of(entries)
             if prefix + MANIFEST not in entries:
                 raise BundleError(f"{archive}: the zip holds no {MANIFEST}; is it a bundle?")
             if entries[prefix + MANIFEST].file_size > MANIFEST_BYTES:
@@ -138,6 +103,12 @@ def unpack(
     # A wrong password or method is a RuntimeError, a broken stream a zlib.error.
     except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError) as error:
         raise BundleError(f"{archive} cannot be unpacked ({error}); copy it again.") from error
+
+
+def folder_of(entries: Collection[str]) -> str:
+    """Beginning of the names of a zip's files: the bundle's folder and a slash, or nothing."""
+    tops = {entry.split("/")[0] for entry in entries}
+    return "" if MANIFEST in entries or len(tops) != 1 else f"{tops.pop()}/"
 
 
 def _check_packed(archive: Path, info: zipfile.ZipInfo) -> None:
@@ -230,12 +201,53 @@ def safe_name(path: Path, name: str) -> str:
     return name
 
 
-def verify(bundle: Path, name: str, path: Path, record: Mapping[str, Any]) -> None:
+def verify(bundle: Path, name: str, path: Path, record: Mapping[str, Any]) -> Stamp:
     """Compare a file with its entry in the manifest.
+
+    Returns:
+        The file's stamp from before it was hashed.
 
     Raises:
         BundleError: it is missing or cannot be read, or its size or hash is another.
     """
+    with _reading(bundle, name, path, record):
+        before = stamp(path)
+        digest = sha256(path)
+    _check_digest(bundle, name, digest, record)
+    return before
+
+
+def read_verified(bundle: Path, name: str, path: Path, record: Mapping[str, Any]) -> bytes:
+    """Read a file once, and compare those very bytes with its entry in the manifest.
+
+    Raises:
+        BundleError: it is missing or cannot be read, or its size or hash is another.
+    """
+    with _reading(bundle, name, path, record), path.open("rb", buffering=0) as file:
+        data = file.read(record["bytes"] + 1)
+        while len(data) <= record["bytes"] and (more := file.read(record["bytes"] + 1)):
+            data += more  # a system reads at most two gigabytes at a time
+    if len(data) != record["bytes"]:
+        raise _damaged(bundle, name, len(data), record["bytes"])
+    _check_digest(bundle, name, hashlib.sha256(data).hexdigest(), record)
+    return data
+
+
+def stamp(path: Path) -> Stamp:
+    """A file's number, size and times of change; whoever writes to it or replaces it changes one.
+
+    Nobody can set the last, the time at which the file's entry changed.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@contextmanager
+def _reading(bundle: Path, name: str, path: Path, record: Mapping[str, Any]) -> Iterator[None]:
+    """Check that a file is there and as long as its entry says, and name what cannot be read."""
     try:
         if not path.is_file():
             raise BundleError(
@@ -244,20 +256,25 @@ def verify(bundle: Path, name: str, path: Path, record: Mapping[str, Any]) -> No
         size = path.stat().st_size
         if size != record["bytes"]:
             raise _damaged(bundle, name, size, record["bytes"])
-        digest = sha256(path)
+        yield
     except OSError as error:
         raise BundleError(f"{bundle}: {name} cannot be read: {error.strerror}.") from error
+
+
+def _check_digest(bundle: Path, name: str, digest: str, record: Mapping[str, Any]) -> None:
     if digest != record["sha256"]:
         raise BundleError(
             f"{bundle}: {name} is damaged: its SHA-256 is {digest[:16]}..., the manifest says "
-            f"{record['sha256'][:16]}... Copy or export the bundle again."
+            f"{record['sha256'][:16]}... Copy or export the bundle again; if it was replaced "
+            "since it was opened, open it again."
         )
 
 
 def _damaged(bundle: Path, name: str, size: int, expected: int) -> BundleError:
     return BundleError(
         f"{bundle}: {name} is damaged: {size} bytes, the manifest says {expected}. "
-        "Copy or export the bundle again (a few hundred bytes: a Git LFS pointer?)."
+        "Copy or export the bundle again (a few hundred bytes: a Git LFS pointer?); if it was "
+        "replaced since it was opened, open it again."
     )
 
 

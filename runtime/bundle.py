@@ -7,6 +7,8 @@ incomplete or newer than this version is an error before anything runs.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.archive import MANIFEST, manifest_text, verify
+from runtime.archive import MANIFEST, manifest_text
 from runtime.manifest import SCORER, VOCABULARY, check_stages, parse_manifest
-from runtime.onnx_file import check_network
 from runtime.side_by_side import side_by_side
 from runtime.signature import verify_signature
 from runtime.unpacked import open_unpacked
+from runtime.verified import VerifiedFiles
 from runtime.vocabulary import Vocabulary
 from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, ZsdError, did_you_mean
@@ -33,6 +35,7 @@ DEFAULT = "open"
 PRECISIONS = ("float32", "fp16", "int8")  # of the two networks
 HASHING = 4  # threads that hash the files of a bundle of more than LARGE bytes
 LARGE = 1 << 20  # below it, starting threads takes longer than hashing
+KEPT = 64 << 20  # most bytes of a file whose bytes wait, hashed, until they are parsed
 
 
 def bundled(name: str) -> Path:
@@ -66,19 +69,24 @@ def default_bundle() -> Path:
         ) from error
 
 
-class Bundle:
+class Bundle(VerifiedFiles):
     """An opened, verified bundle.
+
+    The manifest is read once, and every file is what its hash there says whenever it is loaded.
 
     Args:
         path: as it was given, for messages.
         root: directory of its files (for a zip: where they were unpacked in the user's cache).
-        manifest: parsed and checked.
+        text: of the manifest.
+
+    Raises:
+        BundleError: the manifest is not one that this version reads.
     """
 
-    def __init__(self, path: Path, root: Path, manifest: dict[str, Any]) -> None:
-        self.path, self.manifest, self._root = path, manifest, root
-        self._verified: set[str] = set()
-        self._checked: set[str] = set()  # networks
+    def __init__(self, path: Path, root: Path, text: str) -> None:
+        self.manifest = manifest = parse_manifest(path, text)
+        super().__init__(path, root, manifest["files"])
+        self._digest = hashlib.sha256(text.encode()).hexdigest()
         try:
             self.model_config = from_mapping(ModelConfig, manifest["model"], "model")
         except ZsdError as error:
@@ -94,11 +102,6 @@ class Bundle:
         check_stages(f"{path}/{MANIFEST}", self.model_config, count, manifest["stages"])
 
     @property
-    def root(self) -> Path:
-        """Directory of the files; of a zip, where they were unpacked."""
-        return self._root
-
-    @property
     def name(self) -> str:
         """Name of the bundle."""
         return str(self.manifest["name"])
@@ -110,35 +113,26 @@ class Bundle:
     def __repr__(self) -> str:
         return f"Bundle({self.name!r}, {len(self.seen)} seen, {len(self.unseen)} unseen classes)"
 
-    def file(self, name: str) -> Path:
-        """Path of a listed file, its hash checked; a network's sizes and outside weights too.
+    @property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of every file of the bundle, the manifest that was read among them."""
+        files = {name: str(record["sha256"]) for name, record in self.manifest["files"].items()}
+        return {**files, MANIFEST: self._digest}
+
+    def check_signature(self, public_key: str | os.PathLike[str]) -> None:
+        """Check that the bundle, as it was opened and as it lies there, is what a key signed.
 
         Raises:
-            BundleError: not listed, missing or damaged, or a network that lies about its weights.
+            BundleError: it is not signed, or was changed since.
+            ConfigError: the key cannot be read.
+            MissingPackageError: model-signing is not installed.
         """
-        if name not in self.manifest["files"]:
+        signed = verify_signature(self.path, self.root, public_key)
+        if signed.get(MANIFEST) != self._digest:
             raise BundleError(
-                f"{self.path}: {name} is not part of this bundle, which lists "
-                f"{', '.join(self.manifest['files'])}."
+                f"{self.path}: its {MANIFEST} is another than when the bundle was opened, and only "
+                f"the one there now is signed by {public_key}. Open the bundle again."
             )
-        path = self._verify(name)
-        if name.endswith(".onnx") and name not in self._checked:
-            for weights in check_network(self.path, name, path, self.manifest["files"]):
-                self._verify(weights)
-            self._checked.add(name)
-        return path
-
-    def forget(self) -> None:
-        """Hash files again when they are next asked for: they may have changed since then."""
-        self._verified.clear()
-        self._checked.clear()
-
-    def _verify(self, name: str) -> Path:
-        path = self._root / name
-        if name not in self._verified:
-            verify(self.path, name, path, self.manifest["files"][name])
-            self._verified.add(name)
-        return path
 
     def stage(self, name: str) -> dict[str, Any]:
         """The manifest's entry of a stage: ``file``, ``inputs`` and ``outputs``.
@@ -154,7 +148,13 @@ class Bundle:
             ) from None
 
     def network(self, stage: str, precision: str = "float32", family: str = "onnxruntime") -> Path:
-        """File of a network in a precision, in the form a family of backends wants.
+        """File of a network, as ``network_name`` chooses it, checked as ``file`` does."""
+        return self.file(self.network_name(stage, precision, family))
+
+    def network_name(
+        self, stage: str, precision: str = "float32", family: str = "onnxruntime"
+    ) -> str:
+        """Name of the file of a network in a precision, in the form a family of backends wants.
 
         Args:
             stage: "trunk" or "head".
@@ -165,10 +165,10 @@ class Bundle:
             BundleError: the bundle has no such network; the message says how to make it.
         """
         if precision == "float32":
-            return self.file(self.stage(stage)["file"])
+            return str(self.stage(stage)["file"])
         made = self.manifest.get("precisions") or {}
         try:
-            return self.file(made[precision]["networks"][family][stage])
+            return str(made[precision]["networks"][family][stage])
         except (KeyError, TypeError):
             module = {"fp16": "fp16", "int8": "quantize"}.get(precision)
             held = ["float32", *(p for p in made if family in made[p].get("networks", {}))]
@@ -184,11 +184,11 @@ class Bundle:
 
     def scorer_tensors(self) -> dict[str, NDArray[Any]]:
         """The tensors of the scoring method."""
-        return _tensors(self.path, SCORER, self.file(SCORER))
+        return _tensors(self.path, SCORER, self.read(SCORER))
 
     @cached_property
     def _words(self) -> dict[str, NDArray[Any]]:
-        return _tensors(self.path, VOCABULARY, self.file(VOCABULARY))
+        return _tensors(self.path, VOCABULARY, self.read(VOCABULARY))
 
     @cached_property
     def class_vectors(self) -> NDArray[np.float32]:
@@ -264,21 +264,31 @@ def open_bundle(
         ConfigError: the public key cannot be read.
         MissingPackageError: it must be signed, and model-signing is not installed.
     """
-    bundle = path if isinstance(path, Bundle) else _opened(path)
+    if not isinstance(path, Bundle):
+        return _opened(path, require_signature)
     if require_signature is not None:
-        verify_signature(bundle.path, bundle.root, require_signature)
-    return bundle
+        try:
+            path.check_signature(require_signature)
+        except BundleError:
+            if not path.path.is_file():
+                raise
+            _opened(path.path, require_signature)  # a zip, whose copy may have lost its signature
+            path.check_signature(require_signature)
+    return path
 
 
-def _opened(path: str | os.PathLike[str] | None) -> Bundle:
+def _opened(
+    path: str | os.PathLike[str] | None, key: str | os.PathLike[str] | None = None
+) -> Bundle:
     given = default_bundle() if path is None else Path(path)
     if os.path.isdir(given):  # pathlib's raises where a name is too long or a folder closed
-        return _open(given, given)
+        return _open(given, given, key)
     if not os.path.isfile(given):
         raise BundleError(
             f"{given}: no such bundle; pass the directory or zip that export.onnx wrote."
         )
-    return open_unpacked(given, parse_manifest, lambda root: _open(given, root, engines=True))
+    opened = functools.partial(_open, given, key=key, engines=True)
+    return open_unpacked(given, parse_manifest, opened)
 
 
 def _reopened(path: str, manifest: dict[str, Any]) -> Bundle:
@@ -290,21 +300,28 @@ def _reopened(path: str, manifest: dict[str, Any]) -> Bundle:
     return bundle
 
 
-def _open(given: Path, root: Path, engines: bool = False) -> Bundle:
-    bundle = Bundle(given, root, parse_manifest(given, manifest_text(given, root)))
+def _open(
+    given: Path, root: Path, key: str | os.PathLike[str] | None, engines: bool = False
+) -> Bundle:
+    bundle = Bundle(given, root, manifest_text(given, root))
     files = bundle.manifest["files"]
     names = [name for name in files if engines or not name.startswith("engines/")]
+    kept = [name for name in (SCORER, VOCABULARY) if files[name]["bytes"] <= KEPT]
     large = sum(files[name]["bytes"] for name in names) > LARGE
-    side_by_side(bundle._verify, names, HASHING if large else 1)
+    side_by_side(
+        lambda name: bundle.verify(name, keep=name in kept), names, HASHING if large else 1
+    )
+    if key is not None:
+        bundle.check_signature(key)
     return bundle
 
 
-def _tensors(bundle: Path, name: str, path: Path) -> dict[str, NDArray[Any]]:
+def _tensors(bundle: Path, name: str, data: bytes) -> dict[str, NDArray[Any]]:
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.numpy import load
 
     try:
-        tensors = dict(load_file(path))
+        tensors = dict(load(data))
     # A type that numpy has not is a KeyError or TypeError, a shape beyond memory a ValueError.
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{bundle}: {name} is not a safetensors file: {error}") from error

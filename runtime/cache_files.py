@@ -6,6 +6,8 @@ import os
 import threading
 from pathlib import Path
 
+from zsd_core.errors import ConfigError
+
 __all__ = ["cache_folder", "write_whole"]
 
 
@@ -13,10 +15,16 @@ def cache_folder(name: str) -> Path:
     """This project's folder of a name in the user's cache; it may not exist yet.
 
     Raises:
-        RuntimeError: the user has no home.
+        ConfigError: the user has no home, as a number without an entry in a container.
     """
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "contrastzsd" / name
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "contrastzsd" / name
+    except RuntimeError:
+        raise ConfigError(
+            "this user has no home, where files are kept for later. Set XDG_CACHE_HOME to a folder "
+            "that can be written to."
+        ) from None
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -381,7 +381,7 @@ class Detector:
             self.prepare_vocabulary()
 
     def close(self) -> None:
-        """Free the networks; closing again is harmless. A forked child leaves them alone."""
+        """Free the networks, after the searches of other threads; a forked child leaves them."""
         if os.getpid() == self._process:
             self._backend.close()
 

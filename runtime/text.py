@@ -151,9 +151,9 @@ class TextEncoder:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        library, path = require("tokenizers", "cpu"), self._bundle.file(self._info["tokenizer"])
+        library, data = require("tokenizers", "cpu"), self._bundle.read(self._info["tokenizer"])
         with self._tokenizing():
-            tokenizer = library.Tokenizer.from_file(str(path))
+            tokenizer = library.Tokenizer.from_buffer(data)
             tokenizer.no_padding()
             tokenizer.enable_truncation(int(self._info["max_tokens"]))
         return tokenizer
@@ -174,17 +174,21 @@ class TextEncoder:
 
     @cached_property
     def _network(self) -> Network:
-        path = self._bundle.file(self._info["network"])
+        name = self._info["network"]
         for package, load in NETWORKS.items():
             if self._package not in (None, package) or not importlib.util.find_spec(package):
                 continue
             try:
-                network = load(path, self._threads)
+                # The bundle was opened long ago, and the first phrase comes now.
+                with self._bundle.loading(name, anew=True) as path:
+                    network = load(path, self._threads)
                 never_freed_in_a_fork(self)
                 return network
+            except ZsdError:
+                raise
             except Exception as error:  # onnxruntime's own exceptions share no base class
                 raise BundleError(
-                    f"{self._bundle.path}: {package} cannot load {path.name}: {error}"
+                    f"{self._bundle.path}: {package} cannot load {name}: {error}"
                 ) from error
         raise MissingPackageError(
             f"a phrase is encoded by {self._package or 'onnxruntime or openvino'}, which is not "

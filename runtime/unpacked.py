@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from runtime.archive import sha256, unpack
 from runtime.cache_files import cache_folder
-from zsd_core.errors import BundleError
+from zsd_core.errors import BundleError, ConfigError
 
 __all__ = ["open_unpacked"]
 
@@ -33,38 +33,48 @@ def open_unpacked(
     Args:
         archive: the zip.
         check: parses and checks the manifest's text, given the path for messages.
-        opened: opens the folder and verifies every file in it; raises ``BundleError`` otherwise. A
-            copy that it refuses is unpacked again.
+        opened: opens the folder and verifies every file in it, and a signature that is required;
+            raises ``BundleError`` otherwise. A copy that it refuses is unpacked again, once.
 
     Raises:
         BundleError: the zip is no bundle or damaged, or there is no room for its files.
     """
     try:
-        place = cache_folder("bundles") / sha256(archive)
+        cache = cache_folder("bundles")
+    except ConfigError as error:
+        raise _no_room(archive, str(error).partition(". ")[0]) from error
+    try:
+        place = cache / sha256(archive)
         if (bundle := _opened(place, opened)) is not None:
             return bundle
         place.parent.mkdir(parents=True, exist_ok=True)
         with _locked(place.parent / "lock"):
             if (bundle := _opened(place, opened)) is not None:  # another process was faster
                 return bundle
-            shutil.rmtree(place, ignore_errors=True)
-            aside = place.with_suffix(".aside")
-            shutil.rmtree(aside, ignore_errors=True)
+            aside, old = place.with_suffix(".aside"), place.with_suffix(".old")
+            for left in (aside, old):  # by a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
             try:
                 aside.mkdir()
                 unpack(archive, aside, check)
-                opened(aside)
+                opened(aside)  # a copy that is refused does not replace one that others may use
+                if place.is_dir():
+                    place.rename(old)
                 aside.rename(place)
             finally:
-                shutil.rmtree(aside, ignore_errors=True)
+                for left in (aside, old):
+                    shutil.rmtree(left, ignore_errors=True)
             return opened(place)
-    except (OSError, RuntimeError) as error:  # RuntimeError: the user has no home
-        said = getattr(error, "strerror", None) or str(error).rstrip(".")
-        raise BundleError(
-            f"{archive} cannot be unpacked into the user's cache: {said}. Set XDG_CACHE_HOME to a "
-            "folder that can be written to and has room, or unzip the bundle yourself and open its "
-            "folder."
-        ) from error
+    except OSError as error:
+        raise _no_room(archive, error.strerror or str(error).rstrip(".")) from error
+
+
+def _no_room(archive: Path, said: str) -> BundleError:
+    return BundleError(
+        f"{archive} cannot be unpacked into the user's cache: {said}. Set XDG_CACHE_HOME to a "
+        "folder that can be written to and has room, or unzip the bundle yourself and open its "
+        "folder."
+    )
 
 
 def _opened(place: Path, opened: Callable[[Path], T]) -> T | None:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.archive import MANIFEST, replacing, safe_name, sha256
+from export.writing.replacing import replacing
+from runtime.archive import MANIFEST, safe_name, sha256
 from runtime.bundle import Bundle, open_bundle
-from runtime.manifest import FORMAT, SCORER, VOCABULARY, parse_manifest
+from runtime.manifest import FORMAT, SCORER, VOCABULARY
 from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError
 from zsd_core.semantics import quantize_rows
@@ -54,12 +55,13 @@ def write_bundle(
         vocabulary: names and vectors ``(V, E)``; stored as int8.
         vocabulary_info: encoder, template, source and licence of the vocabulary.
         ordinary: words of the language that are no names, each without a blank.
-        overwrite: replace what is at ``path``.
+        overwrite: replace the bundle at ``path``.
         **details: further manifest entries: licence, generator, training, metrics, precisions,
             engines, created.
 
     Raises:
-        BundleError: ``path`` exists or cannot be written, or the parts do not agree.
+        BundleError: ``path`` exists, or holds more than a bundle, or cannot be written, or the
+            parts do not agree.
     """
     target = Path(path)
     if target.exists() and not overwrite:
@@ -128,8 +130,8 @@ def amend_bundle(
         **details: manifest entries to set, such as metrics or engines.
 
     Raises:
-        BundleError: the bundle cannot be opened or written, or would not be one afterwards, or
-            ``output`` exists.
+        BundleError: the bundle cannot be opened or written, or would not be one afterwards; its
+            folder or zip holds more than the manifest lists; or ``output`` exists.
     """
     bundle, target = open_bundle(path), Path(path if output is None else output)
     if output is not None and target.exists():
@@ -172,7 +174,7 @@ def _seal(target: Path, root: Path, manifest: dict[str, Any]) -> None:
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     (root / MANIFEST).write_text(text, encoding="utf-8")
-    written = Bundle(target, root, parse_manifest(target, text))  # what is read back must hold
+    written = Bundle(target, root, text)  # what is read back must hold
     _ = written.class_vectors, written.vocabulary
 
 

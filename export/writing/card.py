@@ -38,9 +38,7 @@ def renewed_card(bundle: Bundle, **details: Any) -> bytes:
     """``MODEL_CARD.md`` of a bundle whose manifest entries ``details`` are about to be set."""
     parity = None
     if "parity.json" in bundle.manifest["files"]:
-        parity = parse_json(
-            bundle.file("parity.json").read_bytes(), f"{bundle.path}/parity.json", BundleError
-        )
+        parity = parse_json(bundle.read("parity.json"), f"{bundle.path}/parity.json", BundleError)
     return model_card({**bundle.manifest, **details}, parity).encode()
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from export.graphs.inspect import STAGES
 from export.graphs.weights import share_weights
 from export.writing.bundle_writer import amend_bundle
+from export.writing.replacing import check_replaceable
 from runtime.bundle import default_bundle, open_bundle
 from zsd_core.errors import BundleError
 
@@ -27,11 +28,12 @@ def working_copy(path: Path | None) -> Path:
     is used, so that commands can follow each other.
 
     Raises:
-        BundleError: there is no such bundle, it cannot be replaced, or what lies at the copy's
-            place is not a bundle.
+        BundleError: there is no such bundle, it cannot be replaced or holds more than a bundle,
+            or what lies at the copy's place is not a bundle.
     """
     if path is not None:
         open_bundle(path)
+        check_replaceable(path)
         folder = path.resolve().parent
         if not os.access(folder, os.W_OK):
             raise BundleError(
@@ -47,6 +49,7 @@ def working_copy(path: Path | None) -> Path:
         shutil.copytree(source, partial)
         partial.rename(target)
     open_bundle(target)
+    check_replaceable(target)
     return target
 
 

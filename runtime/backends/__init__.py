@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from runtime.backends.shares import CLOSED
 from runtime.bundle import PRECISIONS, Bundle
 from runtime.processes import never_freed_in_a_fork
 from zsd_core import kernels
@@ -59,7 +60,10 @@ class Backend(Networks, Protocol):
         """
 
     def close(self) -> None:
-        """Free the networks; calls after it raise ``DeviceError``, and it may be repeated."""
+        """Free the networks; calls after it raise ``DeviceError``, and it may be repeated.
+
+        Calls that other threads are in finish first, with a result or a ``DeviceError``.
+        """
 
 
 def installed_backends() -> tuple[str, ...]:
@@ -152,7 +156,7 @@ def opened(networks: Mapping[str, T], stage: str) -> T:
     try:
         return networks[stage]
     except KeyError:
-        raise DeviceError("the networks are closed; open the detector again.") from None
+        raise DeviceError(CLOSED) from None
 
 
 def thread_count(threads: int | None) -> str:

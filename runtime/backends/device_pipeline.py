@@ -95,15 +95,16 @@ class DevicePipeline(Pipeline):
         nms = detection.nms_threshold if nms is None else nms
         most = detection.max_detections if most is None else most
         looks = bool((thresholds[self._seen :] < np.inf).any())
-        lane, results = self._lanes.get(), []
-        for image in images:
-            original = image.shape[0], image.shape[1]
-            program = lane.program(Limits(original, options.color, nms, most, looks))
-            results.append(program.run(image, classes, thresholds))
+        results = []
+        with self._lanes.lent() as lane:
+            for image in images:
+                original = image.shape[0], image.shape[1]
+                program = lane.program(Limits(original, options.color, nms, most, looks))
+                results.append(program.run(image, classes, thresholds))
         return results
 
     def close(self) -> None:
-        """Free streams, memory and graphs of all threads, which must have returned."""
+        """Free streams, memory and graphs of all threads, once their calls have ended."""
         self._lanes.close()
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from runtime.backends.trt_package import Package
 from runtime.cache_files import cache_folder, write_whole
+from zsd_core.errors import ConfigError
 
 __all__ = ["KernelCache"]
 
@@ -44,7 +45,7 @@ class KernelCache:
         try:
             self._file = cache_folder("kernels") / f"{content}.{re.sub(r'[^A-Za-z0-9]+', '-', gpu)}"
             self._kept = self._file.read_bytes() if self._file.is_file() else b""
-        except (OSError, RuntimeError) as error:
+        except (OSError, ConfigError) as error:
             self._warn("cannot be read", error)
         if self._kept:
             runtime_cache = self.shared

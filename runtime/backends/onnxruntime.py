@@ -15,7 +15,7 @@ from runtime.bundle import Bundle
 from runtime.side_by_side import side_by_side
 from zsd_core import kernels
 from zsd_core.config import ModelConfig
-from zsd_core.errors import BundleError, ConfigError, DeviceError, require
+from zsd_core.errors import BundleError, ConfigError, DeviceError, ZsdError, require
 from zsd_core.pipeline import HostPipeline, Pipeline
 from zsd_core.scoring import Scorer
 
@@ -86,8 +86,7 @@ class OnnxRuntimeBackend:
 
         def later(stage: str, threads: int) -> Later:
             def make() -> Run:
-                bundle.forget()  # its files may have changed since they were hashed
-                return session(stage, threads).run
+                return session(stage, threads, anew=True).run
 
             return Later(make)
 
@@ -143,6 +142,7 @@ class _Session:
 
     Args:
         threads: of one operator; 0 takes all cores.
+        anew: hash the files again: the bundle was opened long ago.
     """
 
     def __init__(
@@ -153,8 +153,9 @@ class _Session:
         providers: list[str],
         stage: str,
         threads: int,
+        anew: bool = False,
     ) -> None:
-        entry, path = bundle.stage(stage), bundle.network(stage, precision, "onnxruntime")
+        entry, name = bundle.stage(stage), bundle.network_name(stage, precision, "onnxruntime")
         self._inputs = [value["name"] for value in entry["inputs"]]
         self._outputs = [output["name"] for output in entry["outputs"]]
         options = ort.SessionOptions()
@@ -162,19 +163,22 @@ class _Session:
         # A network's idle workers must not spin while the kernels or the other network run.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.intra_op_num_threads = threads
-        self._name = f"{bundle.path}/{path.name}"
+        self._name = f"{bundle.path}/{name}"
         settings: dict[str, Any] = {}
         if providers[0] == CPU:
             # There is nothing to fall back to: ONNX Runtime would load a file that it refused once
             # more, and say so on standard output.
             settings = {"disabled_optimizers": CPU_OFF, "enable_fallback": 0}
         try:
-            self._session = ort.InferenceSession(
-                str(path), options, providers=providers, **settings
-            )
+            with bundle.loading(name, anew=anew) as path:
+                self._session = ort.InferenceSession(
+                    str(path), options, providers=providers, **settings
+                )
+        except ZsdError:
+            raise
         except Exception as error:  # onnxruntime's own exceptions share no base class
             raise BundleError(
-                f"{bundle.path}: onnxruntime {ort.__version__} cannot load {path.name}: {error}"
+                f"{bundle.path}: onnxruntime {ort.__version__} cannot load {name}: {error}"
             ) from error
         self.providers: list[str] = self._session.get_providers()
 

@@ -59,13 +59,12 @@ class OpenVinoBackend:
             settings["INFERENCE_NUM_THREADS"] = threads
         self._models: dict[str, tuple[Any, list[str]]] = {}
         for stage in ("trunk", "head"):
-            entry, path = bundle.stage(stage), bundle.network(stage, precision, "openvino")
+            entry, name = bundle.stage(stage), bundle.network_name(stage, precision, "openvino")
             try:
-                model = core().compile_model(str(path), device, settings)
+                with bundle.loading(name) as path:
+                    model = core().compile_model(str(path), device, settings)
             except RuntimeError as error:
-                raise BundleError(
-                    f"{bundle.path}: openvino cannot load {path.name}: {error}"
-                ) from error
+                raise BundleError(f"{bundle.path}: openvino cannot load {name}: {error}") from error
             self._models[stage] = model, [output["name"] for output in entry["outputs"]]
         self._requests = threading.local()
         version = openvino.get_version().split("-")[0]

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections import deque
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Generic, Protocol, TypeVar
 
 from runtime.backends.cuda_driver import Device
+from runtime.backends.shares import CLOSED
 from zsd_core.errors import DeviceError
 
 __all__ = ["PerThread"]
@@ -39,15 +40,29 @@ class PerThread(Generic[T]):
         self._free: deque[T] = deque()
         self._local = threading.local()
         self._closed = False
+        self._calls: Counter[int] = Counter()  # in hand, by thread
+        self._ended = threading.Condition()
 
-    def get(self) -> T:
-        """The calling thread's own.
+    @contextmanager
+    def lent(self) -> Iterator[T]:
+        """The calling thread's own, for a call; ``close`` waits until the call has ended.
 
         Raises:
             DeviceError: it is closed.
         """
-        if self._closed:
-            raise DeviceError("the networks are closed; open the detector again.")
+        thread = threading.get_ident()
+        with self._ended:
+            if self._closed:
+                raise DeviceError(CLOSED)
+            self._calls[thread] += 1
+        try:
+            yield self._own()
+        finally:
+            with self._ended:
+                self._calls -= Counter([thread])
+                self._ended.notify_all()
+
+    def _own(self) -> T:
         self._device.activate()  # each time: the thread may have used another GPU in between
         held: _Held[T] | None = getattr(self._local, "held", None)
         if held is None:
@@ -61,8 +76,14 @@ class PerThread(Generic[T]):
         return held.own
 
     def close(self) -> None:
-        """Close all of them; the threads must have returned."""
-        self._closed = True
+        """Close all of them, once the calls of other threads have ended.
+
+        Not to be called by a handler of a signal that interrupts a call.
+        """
+        own = {threading.get_ident()}
+        with self._ended:
+            self._closed = True
+            self._ended.wait_for(lambda: self._calls.keys() <= own)
         self._device.activate()
         self._local = threading.local()
         self._free.clear()

@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.side_by_side import pools_work
+from zsd_core.errors import DeviceError
 
-__all__ = ["Later", "Run", "Shares"]
+__all__ = ["CLOSED", "Later", "Run", "Shares"]
 
+CLOSED = "the networks are closed; open the detector again."
 Floats = NDArray[np.float32]
 Run = Callable[..., Sequence[Floats]]
 
@@ -52,19 +54,30 @@ class Shares:
     def __init__(self, run: Run, count: int, alone: Run | None = None) -> None:
         self._run, self._count, self._alone = run, count, alone
         self._workers = ThreadPoolExecutor(count - 1, "contrastzsd-share") if count > 1 else None
+        self._closed = False
 
     def __call__(self, *arrays: Floats) -> Sequence[Floats]:
-        """Run all rows of ``arrays``, which have equally many; the results are in their order."""
+        """Run all rows of ``arrays``, which have equally many; the results are in their order.
+
+        Raises:
+            DeviceError: it was closed, by another thread, before all shares were given out.
+        """
         shares = min(self._count, len(arrays[0]))
         few = shares == 1 or (shares < self._count and self._alone is not None)
         if self._workers is None or few or not pools_work():
             return (self._alone or self._run)(*arrays)
         parts = list(zip(*(np.array_split(array, shares) for array in arrays), strict=True))
-        waiting = [self._workers.submit(self._run, *part) for part in parts[1:]]
+        try:
+            waiting = [self._workers.submit(self._run, *part) for part in parts[1:]]
+        except RuntimeError:  # of a pool that has ended
+            if self._closed:
+                raise DeviceError(CLOSED) from None
+            raise
         done = [self._run(*parts[0]), *(future.result() for future in waiting)]
         return [np.concatenate(results) for results in zip(*done, strict=True)]
 
     def close(self) -> None:
         """End the threads; calls in hand are finished first."""
+        self._closed = True
         if self._workers is not None:
             self._workers.shutdown()

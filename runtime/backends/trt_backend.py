@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from runtime.backends import opened
 from runtime.backends.cuda_driver import Device
 from runtime.backends.per_thread import PerThread
 from runtime.backends.trt_engines import UNSEEN_CAPACITY, Engine, Floats, find_engine
@@ -24,9 +25,6 @@ from zsd_core.config import ModelConfig
 from zsd_core.kernels.cuda import compiled_cuda
 from zsd_core.pipeline import HostPipeline, Pipeline
 from zsd_core.scoring import Scorer
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["EngineBackend"]
 
@@ -107,7 +105,7 @@ class EngineBackend:
 
     def inspect(self, stage: str) -> str:
         """Return what TensorRT built, layer by layer, as its engine inspector writes it (JSON)."""
-        engine, trt = self._engines[stage], self._package.trt
+        engine, trt = opened(self._engines, stage), self._package.trt
         self._device.activate()
         context = engine.context()
         engine.set_shapes(context, engine.typical)  # without shapes it does not know the types
@@ -120,11 +118,12 @@ class EngineBackend:
         self._owned.close()
 
     def _run(self, stage: str, *arrays: Floats) -> list[Floats]:
-        lane, engine = self._lanes.get(), self._engines[stage]
-        parts = [
-            lane.run(engine, [np.ascontiguousarray(array[part]) for array in arrays])
-            for part in engine.parts([array.shape for array in arrays])
-        ]
+        with self._lanes.lent() as lane:
+            engine = self._engines[stage]
+            parts = [
+                lane.run(engine, [np.ascontiguousarray(array[part]) for array in arrays])
+                for part in engine.parts([array.shape for array in arrays])
+            ]
         if len(parts) == 1:
             return parts[0]
         return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]

@@ -51,7 +51,7 @@ class Engine:
         )
         with package.messages() as messages:
             runtime = package.trt.Runtime(package.logger)
-            self.engine = runtime.deserialize_cuda_engine(bundle.file(entry["file"]).read_bytes())
+            self.engine = runtime.deserialize_cuda_engine(bundle.read(entry["file"]))
         if self.engine is None:
             said = "; ".join(message.text for message in messages) or "it gave no reason"
             raise BundleError(

@@ -221,8 +221,8 @@ def test_what_is_no_bundle_is_never_overwritten(checkpoint, images, tmp_path):
     (tmp_path / "work").mkdir()
     for name in ("work/thesis.tex", "notes.txt"):
         (tmp_path / name).write_text("years")
-    for name in ("work", "notes.txt"):
-        with pytest.raises(BundleError, match="exists and is no bundle, so it is not overwritten"):
+    for name, said in {"work": "thesis.tex", "notes.txt": "is no bundle that can be read"}.items():
+        with pytest.raises(BundleError, match=said):
             export_onnx.export_bundle(checkpoint, tmp_path / name, images=images, overwrite=True)
     assert (tmp_path / "work/thesis.tex").read_text() == "years"
 

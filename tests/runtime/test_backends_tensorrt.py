@@ -198,6 +198,45 @@ def test_closing_frees_all(gpu, path):
         backend.trunk(np.zeros((1, 3, 32, 32), np.float32))
 
 
+def test_closing_engines_waits_for_the_calls_of_other_threads(gpu, path, monkeypatch):
+    """Their memory and streams must stay until then; a call that begins later is refused."""
+    backend = open_backend("tensorrt_rtx", open_bundle(path))
+    images = np.zeros((1, 3, 32, 32), np.float32)
+    wanted = backend.trunk(images)
+    run, inside, go_on = trt_backend._Lane.run, threading.Event(), threading.Event()
+    results, order = [], []
+
+    def slowly(*arguments):
+        inside.set()
+        assert go_on.wait(timeout=30)
+        result = run(*arguments)
+        order.append("ran")
+        return result
+
+    def close():
+        backend.close()
+        order.append("closed")
+
+    monkeypatch.setattr(trt_backend._Lane, "run", slowly)
+    searching = threading.Thread(target=lambda: results.append(backend.trunk(images)))
+    searching.start()
+    assert inside.wait(timeout=30)
+    closing = threading.Thread(target=close)
+    closing.start()
+    closing.join(timeout=0.2)
+    assert closing.is_alive() and gpu.streams
+    with pytest.raises(DeviceError, match="networks are closed"):
+        backend.trunk(images)
+    go_on.set()
+    closing.join(timeout=30)
+    searching.join(timeout=30)
+    assert order == ["ran", "closed"] and gpu.memory == {} and gpu.streams == {}
+    for ours, exact in zip(results[0], wanted, strict=True):
+        np.testing.assert_array_equal(ours, exact)
+    with pytest.raises(DeviceError, match="networks are closed"):
+        backend.inspect("trunk")
+
+
 def test_a_detector_runs_on_it(gpu, path, photo):
     options = {"threads": 1, "score_threshold": 0.0}
     with Detector(path, backend="tensorrt_rtx", **options) as ours:

@@ -201,7 +201,8 @@ def test_the_double_sees_a_graph_whose_context_has_gone(device, path):
     frame, *_ = images(1)
     with on_device(path) as ours:
         ours(frame), ours(frame)
-        (program,) = ours._pipeline._lanes.get()._programs.values()
+        with ours._pipeline._lanes.lent() as lane:
+            (program,) = lane._programs.values()
         context, program._trunk._context = program._trunk._context, None
         ours(frame)
         del context

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from device_double import compare, device, images, on_device, on_host, shim
 from engine_double import gpu, path
 
-from runtime.backends import kernel_cache, open_backend
+from runtime.backends import open_backend
 from runtime.backends.kernel_cache import KernelCache
 from runtime.bundle import open_bundle
 from runtime.cache_files import write_whole
@@ -106,11 +107,12 @@ def test_a_folder_that_cannot_be_written_is_one_warning_for_each(gpu, path, fold
 
 
 def test_a_user_without_a_home_is_a_warning(gpu, path, monkeypatch):
-    def homeless(name):
+    def homeless():
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(kernel_cache, "cache_folder", homeless)
-    with pytest.warns(UserWarning, match=r"cache of compiled kernels cannot be read \(Could not"):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.warns(UserWarning, match=r"cache of compiled kernels cannot be read \(this user"):
         assert process(gpu, path) == 2
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from runtime.backends.shares import Later, Shares
+from zsd_core.errors import DeviceError
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
@@ -95,3 +96,32 @@ def test_an_error_of_any_share_is_raised(bad):
     (rows,) = shares(np.arange(10, 16, dtype=np.float32)[:, None])  # and the next call is well
     shares.close()
     assert rows[:, 0].tolist() == [10, 11, 12, 13, 14, 15]
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_closing_in_the_middle_of_a_call_is_said(at, monkeypatch):
+    """Another thread closes before the first share, or the second, is given out."""
+    shares = Shares(lambda rows: [rows], 3)
+    submit, given = shares._workers.submit, []
+
+    def closing(*arguments):
+        if len(given) == at:
+            shares.close()
+        given.append(submit(*arguments))
+        return given[-1]
+
+    monkeypatch.setattr(shares._workers, "submit", closing)
+    with pytest.raises(DeviceError, match="networks are closed; open the detector again"):
+        shares(np.zeros((3, 1), np.float32))
+    assert len(given) == at
+
+
+def test_another_error_of_giving_out_shares_is_not_a_closed_network(monkeypatch):
+    def full(*_):
+        raise RuntimeError("can't start new thread")
+
+    shares = Shares(lambda rows: [rows], 2)
+    monkeypatch.setattr(shares._workers, "submit", full)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        shares(np.zeros((2, 1), np.float32))
+    shares.close()

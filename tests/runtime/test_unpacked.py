@@ -3,6 +3,7 @@
 import errno
 import gc
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -19,7 +20,8 @@ import tiny
 import runtime.archive
 from runtime import Detector
 from runtime.bundle import open_bundle
-from zsd_core.errors import BundleError
+from runtime.cache_files import cache_folder
+from zsd_core.errors import BundleError, ConfigError
 
 ROOT = Path(__file__).parents[2]
 
@@ -142,5 +144,21 @@ def test_no_place_for_a_cache_is_said_with_the_cure(tmp_path, zipped, monkeypatc
 
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "home", nobody)
-    with pytest.raises(BundleError, match=CURE):
+    with pytest.raises(BundleError, match=CURE) as raised:
         open_bundle(zipped)
+    assert str(raised.value).count("Set XDG_CACHE_HOME") == 1
+
+
+def test_a_user_without_an_entry_has_no_cache_and_a_sentence(monkeypatch):
+    """As in a container that runs under any number: Python's own error would be a RuntimeError."""
+
+    def nobody(number):
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    with pytest.raises(ConfigError, match=r"has no home.* Set XDG_CACHE_HOME to a folder"):
+        cache_folder("engines")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cache_folder("engines") == Path("/somewhere/contrastzsd/engines")

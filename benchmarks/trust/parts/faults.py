@@ -37,6 +37,11 @@ import random, time
 real, rng = time.time, random.Random(0)
 time.time = lambda: real() + rng.choice((-86400.0, 0.0, 0.0, 3600.0, 31536000.0))
 """
+HOMELESS = """
+import pwd
+def nobody(uid): raise KeyError(f"getpwuid(): uid not found: {uid}")
+pwd.getpwuid = nobody
+"""
 Check = Callable[[Path, random.Random], str | None]  # what is wrong, or None
 
 
@@ -174,18 +179,27 @@ def _disk_of_training(folder: Path, rng: random.Random) -> str | None:
 
 
 def _no_home(folder: Path, rng: random.Random, home: str | None) -> str | None:
-    """A bundle needs no home; a zip says what it needs one for."""
-    environment, without = ({"HOME": home}, ["XDG_CACHE_HOME"]) if home else ({}, ["HOME"])
+    """A bundle and help need no home; a zip and a cache of builds say what they need one for."""
+    environment, without = {"HOME": home} if home else {}, ["XDG_CACHE_HOME"]
+    if not home:  # as in a container whose user is a number without an entry
+        (folder / "site").mkdir()
+        (folder / "site/sitecustomize.py").write_text(HOMELESS)
+        environment["PYTHONPATH"] = os.pathsep.join((str(folder / "site"), str(ROOT)))
+        without.append("HOME")
     command = [*_detect(folder), "--output", folder / "out"]
-    done = _run(command, environment, without)
-    if done.returncode:
-        return done.stderr[-300:]
-    if not home:
-        return None
+    for needless in (command, ["export.engine", "--help"]):
+        if (done := _run(needless, environment, without)).returncode:
+            return done.stderr[-300:]
     helper("tiny").tiny_bundle(folder / "b.zip")
     zipped = [folder / "b.zip" if part == folder / "bundle" else part for part in command]
-    run = _run(zipped, environment, without)
-    return _sentence(run) or (None if "Set XDG_CACHE_HOME" in run.stderr else run.stderr[-300:])
+    cures = [zipped] if home else [zipped, ["export.engine", folder / "bundle"]]
+    for needing in cures:
+        run = _run(needing, environment, without)
+        if wrong := _sentence(run):
+            return wrong
+        if "Set XDG_CACHE_HOME" not in run.stderr:
+            return f"no cure: {run.stderr[-300:]}"
+    return None
 
 
 def _clock(folder: Path, rng: random.Random) -> str | None:
