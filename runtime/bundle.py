@@ -123,8 +123,7 @@ class Bundle:
             )
         path = self._verify(name)
         if name.endswith(".onnx") and name not in self._checked:
-            for weights in check_network(self.path, name, path, self.manifest["files"]):
-                self._verify(weights)
+            check_network(self.path, name, path, self.manifest["files"], self._verify)
             self._checked.add(name)
         return path
 
