@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from runtime.archive import MANIFEST, manifest_text, verify
 from runtime.manifest import SCORER, VOCABULARY, check_stages, parse_manifest
-from runtime.onnx_file import check_network
+from runtime.onnx_file import SUFFIX, check_network
 from runtime.side_by_side import side_by_side
 from runtime.signature import verify_signature
 from runtime.unpacked import open_unpacked
@@ -122,7 +122,7 @@ class Bundle:
                 f"{', '.join(self.manifest['files'])}."
             )
         path = self._verify(name)
-        if name.endswith(".onnx") and name not in self._checked:
+        if name.endswith(SUFFIX) and name not in self._checked:
             check_network(self.path, name, path, self.manifest["files"], self._verify)
             self._checked.add(name)
         return path
@@ -138,6 +138,20 @@ class Bundle:
             verify(self.path, name, path, self.manifest["files"][name])
             self._verified.add(name)
         return path
+
+    def network_file(self, name: str) -> Path:
+        """Path of a listed file that is to be run as a network.
+
+        Raises:
+            BundleError: as ``file``; or its name does not end in .onnx, the only networks that are
+                checked and that every library takes for the same.
+        """
+        if not name.endswith(SUFFIX):
+            raise BundleError(
+                f"{self.path}: the network {shown(name)} must be an ONNX file whose name ends in "
+                f"{SUFFIX}. Export the bundle again."
+            )
+        return self.file(name)
 
     def stage(self, name: str) -> dict[str, Any]:
         """The manifest's entry of a stage: ``file``, ``inputs`` and ``outputs``.
@@ -164,17 +178,17 @@ class Bundle:
             BundleError: the bundle has no such network; the message says how to make it.
         """
         if precision == "float32":
-            return self.file(self.stage(stage)["file"])
+            return self.network_file(self.stage(stage)["file"])
         made = self.manifest.get("precisions") or {}
-        try:
-            return self.file(made[precision]["networks"][family][stage])
-        except (KeyError, TypeError):
-            module = {"fp16": "fp16", "int8": "quantize"}.get(precision)
-            held = ["float32", *(p for p in made if family in made[p].get("networks", {}))]
-            raise BundleError(
-                f"{self.path}: no {stage} in {precision!r} for {family}, only {', '.join(held)}"
-                + (f". Make it: python -m export.{module} {self.path}" if module else "")
-            ) from None
+        names = {held: _entry(_entry(made[held], "networks"), family).get(stage) for held in made}
+        if isinstance(name := names.get(precision), str):
+            return self.network_file(name)
+        module = {"fp16": "fp16", "int8": "quantize"}.get(precision)
+        held = ["float32", *(held for held, name in names.items() if isinstance(name, str))]
+        raise BundleError(
+            f"{self.path}: no {stage} in {precision!r} for {family}, only {', '.join(held)}"
+            + (f". Make it: python -m export.{module} {self.path}" if module else "")
+        )
 
     @property
     def engines(self) -> tuple[dict[str, Any], ...]:
@@ -296,6 +310,12 @@ def _open(given: Path, root: Path, engines: bool = False) -> Bundle:
     large = sum(files[name]["bytes"] for name in names) > LARGE
     side_by_side(bundle._verify, names, HASHING if large else 1)
     return bundle
+
+
+def _entry(value: dict[str, Any], key: str) -> dict[str, Any]:
+    """What a manifest has under a key; nothing where that is no object."""
+    found = value.get(key)
+    return found if isinstance(found, dict) else {}
 
 
 def _tensors(bundle: Path, name: str, path: Path) -> dict[str, NDArray[Any]]:

@@ -174,7 +174,7 @@ class TextEncoder:
 
     @cached_property
     def _network(self) -> Network:
-        path = self._bundle.file(self._info["network"])
+        path = self._bundle.network_file(self._info["network"])
         for package, load in NETWORKS.items():
             if self._package not in (None, package) or not importlib.util.find_spec(package):
                 continue

@@ -1,0 +1,94 @@
+"""Networks that a stranger lists in a bundle: under another name, with weights elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import onnx
+import pytest
+import tiny
+import tiny_text
+
+from runtime import Detector
+from runtime.archive import MANIFEST
+from runtime.bundle import open_bundle
+from runtime.text import TextEncoder
+from zsd_core.errors import BundleError
+
+
+def put(path, name, data, edit=lambda manifest: None):
+    (path / name).parent.mkdir(exist_ok=True)
+    (path / name).write_bytes(data)
+    manifest = json.loads((path / MANIFEST).read_text())
+    manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    edit(manifest)
+    (path / MANIFEST).write_text(json.dumps(manifest))
+
+
+def with_weights_outside(place):
+    model = tiny.trunk_model()
+    weight = model.graph.initializer[0]
+    content = weight.raw_data
+    weight.ClearField("raw_data")
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value=place)
+    return model.SerializeToString(), content
+
+
+@pytest.mark.parametrize("name", ["trunk.net", "trunk.ort", "trunk.xml", "trunk", "other.ONNX"])
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_network_of_another_name_is_not_run(fresh_bundle_path, name, backend):
+    """What its weights say would not be checked, nor where they lie."""
+    model, content = with_weights_outside("weights.bin")
+    (fresh_bundle_path / "weights.bin").write_bytes(content)  # that the manifest does not list
+    put(fresh_bundle_path, name, model, lambda m: m["stages"]["trunk"].update(file=name))
+    with pytest.raises(BundleError, match=rf"the network '{name}' must be an ONNX file"):
+        Detector(open_bundle(fresh_bundle_path), backend=backend, threads=1)
+
+
+def test_a_network_of_a_precision_has_its_name_checked_too(fresh_bundle_path):
+    def edit(manifest):
+        networks = {"trunk": "trunk.net", "head": "head.onnx"}
+        manifest["precisions"] = {"fp16": {"networks": {"onnxruntime": networks}}}
+
+    put(fresh_bundle_path, "trunk.net", tiny.trunk_model().SerializeToString(), edit)
+    with pytest.raises(BundleError, match=r"the network 'trunk\.net' must be an ONNX file"):
+        open_bundle(fresh_bundle_path).network("trunk", "fp16")
+    assert open_bundle(fresh_bundle_path).network("head", "fp16").name == "head.onnx"
+
+
+def test_a_text_encoder_has_its_name_checked_too(tmp_path):
+    path = tiny_text.with_text(tiny.tiny_bundle(tmp_path / "b"))
+    put(path, "text.net", tiny_text.network(), lambda m: m["text"].update(network="text.net"))
+    with pytest.raises(BundleError, match=r"the network 'text\.net' must be an ONNX file"):
+        TextEncoder(open_bundle(path), 1).encode(["dent"])
+
+
+def test_weights_that_opening_does_not_hash_are_verified_before_they_are_read(fresh_bundle_path):
+    model, content = with_weights_outside("engines/weights.bin")
+    put(fresh_bundle_path, "engines/weights.bin", content)
+    put(fresh_bundle_path, "trunk.onnx", model)
+    assert open_bundle(fresh_bundle_path).network("trunk").is_file()
+    for weights in (b"", content[:-1], content[:-1] + bytes([content[-1] ^ 1])):
+        (fresh_bundle_path / "engines/weights.bin").write_bytes(weights)
+        with pytest.raises(BundleError, match=r"engines/weights\.bin is damaged"):
+            open_bundle(fresh_bundle_path).network("trunk")
+    (fresh_bundle_path / "engines/weights.bin").unlink()
+    with pytest.raises(BundleError, match=r"engines/weights\.bin is missing"):
+        open_bundle(fresh_bundle_path).network("trunk")
+
+
+@pytest.mark.parametrize(
+    "networks",
+    [3, None, True, "onnxruntime", [1], {"onnxruntime": 3}, {"onnxruntime": {"trunk": [1]}}],
+)
+def test_a_precision_without_networks_is_not_there(fresh_bundle_path, networks):
+    put(
+        fresh_bundle_path,
+        "extra.txt",
+        b"",
+        lambda m: m.update(precisions={"int8": {"networks": networks}}),
+    )
+    with pytest.raises(BundleError, match=r"no trunk in 'int8' for onnxruntime, only float32\."):
+        open_bundle(fresh_bundle_path).network("trunk", "int8")
