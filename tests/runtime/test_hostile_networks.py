@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+import numpy as np
 import onnx
 import pytest
 import tiny
@@ -92,3 +93,63 @@ def test_a_precision_without_networks_is_not_there(fresh_bundle_path, networks):
     )
     with pytest.raises(BundleError, match=r"no trunk in 'int8' for onnxruntime, only float32\."):
         open_bundle(fresh_bundle_path).network("trunk", "int8")
+
+
+def outputs_as(model, kind, names=()):
+    """A network whose outputs are cast to another type of elements."""
+    model = onnx.load_from_string(model)
+    for output in model.graph.output:
+        if names and output.name not in names:
+            continue
+        for node in model.graph.node:
+            for values in (node.input, node.output):
+                for index, name in enumerate(values):
+                    if name == output.name:
+                        values[index] = f"{name}_before"
+        cast = onnx.helper.make_node("Cast", [f"{output.name}_before"], [output.name], to=kind)
+        model.graph.node.append(cast)
+        output.type.tensor_type.elem_type = kind
+    return model.SerializeToString()
+
+
+NETWORKS = {"trunk": tiny.trunk_model, "head": tiny.head_model}
+KINDS = ("STRING", "BOOL", "INT64", "DOUBLE", "FLOAT16")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("stage", "name"), [("trunk", "features"), ("trunk", "deltas"), ("head", "embeddings")]
+)
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_outputs_of_other_elements_are_refused(fresh_bundle_path, backend, stage, name, kind):
+    model = NETWORKS[stage]().SerializeToString()
+    model = outputs_as(model, getattr(onnx.TensorProto, kind), [name])
+    put(fresh_bundle_path, f"{stage}.onnx", model)
+    # OpenVINO has no such cast to texts.
+    says = rf"{stage}\.onnx" if kind == "STRING" else rf"{stage}\.onnx: '{name}' is .*, must be "
+    with pytest.raises(BundleError, match=says):
+        Detector(open_bundle(fresh_bundle_path), backend=backend, threads=1)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_an_output_that_the_network_has_not_is_named(fresh_bundle_path, backend):
+    model = tiny.head_model()
+    for values in [model.graph.output, *(node.output for node in model.graph.node)]:
+        for index, value in enumerate(values):
+            if value == "deltas":
+                values[index] = "moved"
+            elif getattr(value, "name", "") == "deltas":
+                value.name = "moved"
+    put(fresh_bundle_path, "head.onnx", model.SerializeToString())
+    with pytest.raises(BundleError, match=r"head\.onnx has no 'deltas', only .*moved"):
+        Detector(open_bundle(fresh_bundle_path), backend=backend, threads=1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("package", ["onnxruntime", "openvino"])
+def test_a_text_encoder_gives_float32(tmp_path, package, kind):
+    path = tiny_text.with_text(tiny.tiny_bundle(tmp_path / "b"))
+    put(path, "text_encoder.onnx", outputs_as(tiny_text.network(), getattr(onnx.TensorProto, kind)))
+    says = "" if kind == "STRING" else ": it gives .*, must give "
+    with pytest.raises(BundleError, match=rf"cannot load text_encoder\.onnx{says}"):
+        TextEncoder(open_bundle(path), 1, package).encode(["dent"])
