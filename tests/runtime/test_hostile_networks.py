@@ -153,3 +153,33 @@ def test_a_text_encoder_gives_float32(tmp_path, package, kind):
     says = "" if kind == "STRING" else ": it gives .*, must give "
     with pytest.raises(BundleError, match=rf"cannot load text_encoder\.onnx{says}"):
         TextEncoder(open_bundle(path), 1, package).encode(["dent"])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [("trunk", "objectness"), ("trunk", "deltas"), ("head", "embeddings"), ("head", "deltas")],
+)
+def test_a_network_that_gives_what_is_no_number_is_named(fresh_bundle_path, stage, name, value):
+    """By NaN nothing would be found, and nothing would say why."""
+    model = NETWORKS[stage]()
+    for node in model.graph.node:
+        for index, output in enumerate(node.output):
+            if output == name:
+                node.output[index] = "before"
+    # Weights are finite, as they must be, and what they give is not: infinity, or none at all.
+    huge = onnx.numpy_helper.from_array(np.array([3e38], np.float32), "huge")
+    model.graph.initializer.append(huge)
+    make = onnx.helper.make_node
+    model.graph.node.extend(
+        [
+            make("Add", ["huge", "huge"], ["up"]),
+            make("Neg", ["up"], ["down"]),
+            make("Add", ["up", "down"], ["none"]),
+            make("Add", ["before", {np.inf: "up", -np.inf: "down"}.get(value, "none")], [name]),
+        ]
+    )
+    put(fresh_bundle_path, f"{stage}.onnx", model.SerializeToString())
+    detector = Detector(open_bundle(fresh_bundle_path), threads=1, score_threshold=0)
+    with pytest.raises(BundleError, match=f"the {stage} gives numbers that are not finite"):
+        detector(np.zeros((40, 60, 3), np.uint8))
