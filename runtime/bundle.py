@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from runtime.archive import MANIFEST, manifest_text
 from runtime.manifest import SCORER, VOCABULARY, check_stages, parse_manifest
+from runtime.onnx_file import SUFFIX
 from runtime.side_by_side import side_by_side
 from runtime.signature import verify_signature
 from runtime.unpacked import open_unpacked
@@ -165,17 +166,31 @@ class Bundle(VerifiedFiles):
             BundleError: the bundle has no such network; the message says how to make it.
         """
         if precision == "float32":
-            return str(self.stage(stage)["file"])
+            return self.onnx_name(self.stage(stage)["file"])
         made = self.manifest.get("precisions") or {}
-        try:
-            return str(made[precision]["networks"][family][stage])
-        except (KeyError, TypeError):
-            module = {"fp16": "fp16", "int8": "quantize"}.get(precision)
-            held = ["float32", *(p for p in made if family in made[p].get("networks", {}))]
+        names = {held: _entry(_entry(made[held], "networks"), family).get(stage) for held in made}
+        if isinstance(name := names.get(precision), str):
+            return self.onnx_name(name)
+        module = {"fp16": "fp16", "int8": "quantize"}.get(precision)
+        held = ["float32", *(held for held, name in names.items() if isinstance(name, str))]
+        raise BundleError(
+            f"{self.path}: no {stage} in {precision!r} for {family}, only {', '.join(held)}"
+            + (f". Make it: python -m export.{module} {self.path}" if module else "")
+        )
+
+    def onnx_name(self, name: str) -> str:
+        """Return the name of a file that is to be run as a network.
+
+        Raises:
+            BundleError: it does not end in .onnx: only such networks are checked, and every
+                library takes them for the same.
+        """
+        if not name.endswith(SUFFIX):
             raise BundleError(
-                f"{self.path}: no {stage} in {precision!r} for {family}, only {', '.join(held)}"
-                + (f". Make it: python -m export.{module} {self.path}" if module else "")
-            ) from None
+                f"{self.path}: the network {shown(name)} must be an ONNX file whose name ends in "
+                f"{SUFFIX}. Export the bundle again."
+            )
+        return name
 
     @property
     def engines(self) -> tuple[dict[str, Any], ...]:
@@ -314,6 +329,12 @@ def _open(
     if key is not None:
         bundle.check_signature(key)
     return bundle
+
+
+def _entry(value: dict[str, Any], key: str) -> dict[str, Any]:
+    """What a manifest has under a key; nothing where that is no object."""
+    found = value.get(key)
+    return found if isinstance(found, dict) else {}
 
 
 def _tensors(bundle: Path, name: str, data: bytes) -> dict[str, NDArray[Any]]:

@@ -15,7 +15,7 @@ from zsd_core.config import IMAGE, ModelConfig
 from zsd_core.errors import ClassError, ConfigError
 from zsd_core.scoring import VectorScorer
 from zsd_core.semantics import unit_rows
-from zsd_core.stages import Networks
+from zsd_core.stages import Networks, check_finite
 
 __all__ = ["Example", "can_learn", "with_examples"]
 
@@ -74,6 +74,7 @@ def with_examples(
         The same, with the mean embedding ``(V,)`` of the examples of a class as its vector.
 
     Raises:
+        BundleError: the head gives numbers that are not finite.
         ClassError: a class has no example, or a box lies outside its image.
         ConfigError: the model cannot learn from examples.
         ImageError: an image cannot be read.
@@ -154,5 +155,6 @@ def _embed(
         spatial_scale=1 / regions.stride,
         sampling_ratio=regions.sampling_ratio,
     )
-    embeddings, _ = networks.head(patches)
+    embeddings, _ = outputs = networks.head(patches)
+    check_finite("head", outputs)
     return np.asarray(embeddings[0, :width], np.float32)

@@ -174,7 +174,7 @@ class TextEncoder:
 
     @cached_property
     def _network(self) -> Network:
-        name = self._info["network"]
+        name = self._bundle.onnx_name(self._info["network"])
         for package, load in NETWORKS.items():
             if self._package not in (None, package) or not importlib.util.find_spec(package):
                 continue
@@ -209,6 +209,7 @@ def _onnxruntime(path: Path, threads: int | None) -> Network:
         str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0
     )
     name = session.get_inputs()[0].name
+    _check_floats(session.get_outputs()[0].type, "tensor(float)")
     return lambda tokens: np.asarray(session.run(None, {name: tokens})[0])
 
 
@@ -223,8 +224,14 @@ def _openvino(path: Path, threads: int | None) -> Network:
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
     model = core().compile_model(str(path), "CPU", settings)
+    _check_floats(model.outputs[0].get_element_type().get_type_name(), "f32")
     request = model.create_infer_request()  # the encoder's lock keeps threads apart
     return lambda tokens: np.array(request.infer([tokens])[0])
+
+
+def _check_floats(found: str, float32: str) -> None:
+    if found != float32:
+        raise TypeError(f"it gives {found}, must give {float32}")
 
 
 NETWORKS: dict[str, Callable[[Path, int | None], Network]] = {

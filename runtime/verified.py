@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.archive import Stamp, read_verified, stamp, verify
-from runtime.onnx_file import check_network
+from runtime.onnx_file import SUFFIX, check_network
 from zsd_core.errors import BundleError
 
 __all__ = ["VerifiedFiles"]
@@ -83,12 +83,17 @@ class VerifiedFiles:
     def _hashed(self, name: str, anew: bool = False) -> dict[str, Stamp]:
         """A listed file, hashed, and the files of its weights behind it."""
         found = {name: self._verify(name, anew)}
-        if name.endswith(".onnx"):
+        if name.endswith(SUFFIX):
             if name not in self._weights:  # a hash stands for one content
-                weights = check_network(self.path, name, self.root / name, self._files)
+
+                def verified(part: str) -> Path:
+                    found[part] = self._verify(part, anew)
+                    return self.root / part
+
+                check_network(self.path, name, self.root / name, self._files, verified)
                 self._check_unchanged(found)  # so what was checked is what was hashed
-                self._weights[name] = weights
-            for part in self._weights[name]:
+                self._weights[name] = found.keys() - {name}
+            for part in self._weights[name] - found.keys():
                 found[part] = self._verify(part, anew)
         return found
 

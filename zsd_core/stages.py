@@ -14,9 +14,19 @@ from numpy.typing import NDArray
 
 from zsd_core import kernels as compiled_kernels
 from zsd_core.config import IMAGE, ModelConfig, ProposalConfig, RegionConfig
+from zsd_core.errors import BundleError
 from zsd_core.kernels.preprocess import Color
 
-__all__ = ["PORTION", "STAGES", "Described", "Networks", "decide", "describe", "to_original"]
+__all__ = [
+    "PORTION",
+    "STAGES",
+    "Described",
+    "Networks",
+    "check_finite",
+    "decide",
+    "describe",
+    "to_original",
+]
 
 STAGES = ("preprocess", "trunk", "propose", "roi_align", "head", "score", "detect")
 PORTION = 24 << 20  # bytes of region features that go through the head together
@@ -92,6 +102,9 @@ def describe(
             best of an image is looked at all the same, unless this is infinity: no look at all.
         kernels: the module of operators.
         stage: a context around each of the stages, named as in ``STAGES``.
+
+    Raises:
+        BundleError: a network gives numbers that are not finite.
     """
     preprocess, proposals, regions = config.preprocess, config.proposals, config.regions
     sizes = [preprocess.resized(*image.shape[:2]) for image in images]
@@ -111,6 +124,7 @@ def describe(
         image_sizes = np.asarray(sizes, np.float32)  # (B, 2) height, width
     with stage("trunk"):
         outputs = networks.trunk(inputs)
+        check_finite("trunk", outputs[-2:])  # what no number is in a map shows in the head
     with stage("propose"):
         *maps, rois, batch_indices, roi_scores, logits = _propose(
             outputs, image_sizes, proposals, kernels
@@ -136,6 +150,28 @@ def describe(
         moved[seen] = deltas
         embeddings, deltas = whole, moved
     return Described(rois, batch_indices, roi_scores, embeddings, deltas, image_sizes, originals)
+
+
+def check_finite(network: str, outputs: Sequence[Floats]) -> None:
+    """Refuse outputs that are NaN or infinite, of which nothing would be found, without a word.
+
+    No network means them: where regions do not count, it says so in numbers.
+
+    Args:
+        network: "trunk" or "head".
+        outputs: what it gave.
+
+    Raises:
+        BundleError: one of them is not finite.
+    """
+    for output in outputs:
+        if not np.isfinite(output).all():
+            raise BundleError(
+                f"the {network} gives numbers that are not finite, and nothing can be found by "
+                "them. Either a number became too large for fp16 (take precision='float32'), or "
+                "the weights are damaged: export the bundle again, from a checkpoint whose "
+                "evaluation is right."
+            )
 
 
 def _propose(
@@ -221,6 +257,7 @@ def _through_head(
             ]
         with stage("head"):
             parts.append(networks.head(*patches))
+            check_finite("head", parts[-1])
     if len(parts) == 1:
         return parts[0]
     embeddings, deltas = (np.concatenate(part) for part in zip(*parts, strict=True))

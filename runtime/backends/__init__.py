@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
@@ -20,7 +20,8 @@ from runtime.bundle import PRECISIONS, Bundle
 from runtime.processes import never_freed_in_a_fork
 from zsd_core import kernels
 from zsd_core.config import ModelConfig
-from zsd_core.errors import ConfigError, DeviceError, MissingPackageError, did_you_mean
+from zsd_core.errors import BundleError, ConfigError, DeviceError, MissingPackageError, did_you_mean
+from zsd_core.files import shown
 from zsd_core.pipeline import Pipeline
 from zsd_core.scoring import Scorer
 from zsd_core.stages import Networks
@@ -28,6 +29,7 @@ from zsd_core.stages import Networks
 __all__ = [
     "BACKENDS",
     "Backend",
+    "check_floats",
     "check_weights",
     "installed_backends",
     "open_backend",
@@ -145,6 +147,33 @@ def check_weights(bundle: Bundle, precision: str, family: str) -> None:
             "this CPU, which has no VNNI. Take precision='float32', or make them again without "
             "--full-range: python -m export.quantize BUNDLE"
         )
+
+
+def check_floats(
+    where: str, names: Sequence[str], types: Mapping[str, object], float32: object
+) -> None:
+    """Refuse a network whose values are not all float32, as everything around it reads them.
+
+    Args:
+        where: the network, for messages.
+        names: of the values that are read.
+        types: type of the elements of each value that the network has, in its library's words.
+        float32: what that library calls float32.
+
+    Raises:
+        BundleError: a value is missing or has other elements.
+    """
+    for name in names:
+        if name not in types:
+            raise BundleError(
+                f"{where} has no {shown(name)}, only {shown(', '.join(types))}. Export the bundle "
+                "again."
+            )
+        if types[name] != float32:
+            raise BundleError(
+                f"{where}: {shown(name)} is {types[name]}, must be {float32}. Export the bundle "
+                "again."
+            )
 
 
 def opened(networks: Mapping[str, T], stage: str) -> T:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends import check_weights, opened, thread_count
+from runtime.backends import check_floats, check_weights, opened, thread_count
 from runtime.backends.shares import Later, Run, Shares
 from runtime.bundle import Bundle
 from runtime.side_by_side import side_by_side
@@ -180,6 +180,8 @@ class _Session:
             raise BundleError(
                 f"{bundle.path}: onnxruntime {ort.__version__} cannot load {name}: {error}"
             ) from error
+        types = {output.name: output.type for output in self._session.get_outputs()}
+        check_floats(self._name, self._outputs, types, "tensor(float)")
         self.providers: list[str] = self._session.get_providers()
 
     def run(self, *arrays: Floats) -> list[Floats]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.backends import check_weights, opened, thread_count
+from runtime.backends import check_floats, check_weights, opened, thread_count
 from runtime.bundle import Bundle
 from runtime.openvino_core import EXTRA, PACKAGE, core
 from zsd_core.config import ModelConfig
@@ -65,7 +65,14 @@ class OpenVinoBackend:
                     model = core().compile_model(str(path), device, settings)
             except RuntimeError as error:
                 raise BundleError(f"{bundle.path}: openvino cannot load {name}: {error}") from error
-            self._models[stage] = model, [output["name"] for output in entry["outputs"]]
+            names = [output["name"] for output in entry["outputs"]]
+            types = {
+                name: output.get_element_type().get_type_name()
+                for output in model.outputs
+                for name in output.get_names()
+            }
+            check_floats(f"{bundle.path}/{name}", names, types, "f32")
+            self._models[stage] = model, names
         self._requests = threading.local()
         version = openvino.get_version().split("-")[0]
         counted = f", {thread_count(threads)}" if on_cpu else ""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.backends import check_floats
 from runtime.backends.cuda_driver import Device
 from runtime.backends.kernel_cache import KernelCache
 from runtime.backends.trt_package import Package
@@ -58,6 +59,9 @@ class Engine:
                 f"{bundle.path}: {package} cannot load {entry['file']}: {said}. "
                 f"Build it again: {self.command}"
             )
+        names = [*self.inputs, *self.outputs]
+        types = {name: self.engine.get_tensor_dtype(name) for name in names}
+        check_floats(f"{bundle.path}/{entry['file']}", names, types, package.trt.DataType.FLOAT)
         self._runtime = runtime  # must outlive its engines
         for message in messages:
             warnings.warn(f"{entry['file']}: {package} says: {message.text}", stacklevel=2)

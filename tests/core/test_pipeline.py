@@ -138,7 +138,7 @@ class NoRegions:
 
     def trunk(self, images):
         features, objectness, deltas = self._networks.trunk(images)
-        return features, np.full_like(objectness, np.nan), deltas
+        return features, objectness, np.full_like(deltas, -50)  # all lie outside of the image
 
     def head(self, region_features):
         raise AssertionError("the head was run on no region")

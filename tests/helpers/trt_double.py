@@ -91,6 +91,15 @@ class Engine(Double):
             return None
         return Context(self._gpu.trt.IExecutionContext, self._gpu, self.network, config)
 
+    def do_get_tensor_dtype(self, name):
+        import onnx
+
+        kinds, types = self._gpu.trt.DataType, onnx.TensorProto
+        known = {types.FLOAT: kinds.FLOAT, types.FLOAT16: kinds.HALF, types.INT64: kinds.INT64}
+        graph = onnx.load(self.network, load_external_data=False).graph
+        values = {value.name: value for value in (*graph.input, *graph.output)}
+        return known[values[name].type.tensor_type.elem_type]
+
     def do_create_engine_inspector(self):
         return Inspector(self._gpu.trt.EngineInspector, self._gpu)
 
@@ -272,6 +281,7 @@ class Gpu:
         """Module that the code imports as the TensorRT package."""
         return SimpleNamespace(
             Runtime=lambda logger: Runtime(self.trt.Runtime, self),
+            DataType=self.trt.DataType,
             LayerInformationFormat=self.trt.LayerInformationFormat,
             ComputeCapability=self.trt.ComputeCapability,
             ExecutionContextAllocationStrategy=self.trt.ExecutionContextAllocationStrategy,

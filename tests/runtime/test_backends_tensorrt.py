@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+import onnx
 import pytest
 import tiny
 from engine_double import engine_entry, gpu, path
@@ -119,6 +120,20 @@ def test_kernels_on_the_device_know_one_map(two_maps, monkeypatch):
     monkeypatch.setattr(trt_backend, "compiled_cuda", object)
     with pytest.raises(ConfigError, match="one map, the bundle has reduced, shortcut"):
         Detector(two_maps, backend="tensorrt_rtx", backend_options={"on_device": True})
+
+
+def test_an_engine_of_other_elements_is_refused(gpu, path, tmp_path):
+    """What is copied to and from it is float32, whatever its own elements are."""
+    for stage, side in (("trunk", "input"), ("head", "output")):
+        model = onnx.load(gpu.networks[stage.encode()])
+        value = getattr(model.graph, side)[0]
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+        onnx.save(model, tmp_path / "half.onnx")
+        right, gpu.networks[stage.encode()] = gpu.networks[stage.encode()], tmp_path / "half.onnx"
+        says = rf"engines/{stage}\.plan: '{value.name}' is DataType\.HALF, must be DataType\.FLOAT"
+        with pytest.raises(BundleError, match=says):
+            open_backend("tensorrt_rtx", open_bundle(path))
+        gpu.networks[stage.encode()] = right
 
 
 def test_a_size_outside_the_profile_names_both_and_the_command(backend):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import tiny_text
 
 from runtime import Detector, Example
 from runtime.examples import with_examples
-from zsd_core.errors import ClassError, ConfigError, ImageError
+from zsd_core.errors import BundleError, ClassError, ConfigError, ImageError
 
 # Without a contest of roles, which test_given.py tests: classes do not change each other's scores.
 ALONE = dataclasses.replace(
@@ -253,3 +254,14 @@ def test_examples_may_be_added_while_frames_run(shown, photo):
     assert found[-1].class_set_version == version + len(additions)
     for one in found:
         same(one, expected[one.class_set_version])
+
+
+def test_an_embedding_that_is_no_number_is_no_class():
+    class Broken:
+        def head(self, patches):
+            return np.full((len(patches), 8), np.nan, np.float32), np.zeros((1, 4), np.float32)
+
+    scorer = SimpleNamespace(example_width=8)
+    picture = np.zeros((40, 60, 3), np.uint8)
+    with pytest.raises(BundleError, match="the head gives numbers that are not finite"):
+        with_examples({"mine": [picture]}, Broken(), tiny_given.MODEL, scorer)

@@ -89,7 +89,7 @@ def test_any_bytes_are_a_network_and_arrays_or_an_error_of_ours(tmp_path, data):
     path = tmp_path / "x.onnx"
     path.write_bytes(data)
     try:
-        check_network(tmp_path, "x.onnx", path, {"x.onnx": {"bytes": len(data)}})
+        check_network(tmp_path, "x.onnx", path, {"x.onnx": {"bytes": len(data)}}, tmp_path.joinpath)
     except BundleError as error:
         assert "x.onnx" in str(error)
     with pytest.raises(DataError, match="not an npz file"):

@@ -13,6 +13,7 @@ import tiny
 import tiny_text
 from tokenizers import Tokenizer
 
+from export.writing.bundle_writer import amend_bundle
 from runtime import Detector
 from runtime.bundle import open_bundle
 from runtime.detect import main
@@ -136,8 +137,9 @@ def test_files_that_are_no_encoder_are_sentences(tmp_path, package):
     path = tiny_text.with_text(path, tokenizer="MODEL_CARD.md")
     with pytest.raises(BundleError, match=r"MODEL_CARD\.md cannot be read"):
         TextEncoder(open_bundle(path), 1, package).encode(["red"])
-    path = tiny_text.with_text(path, network="MODEL_CARD.md")
-    with pytest.raises(BundleError, match=rf"{package} cannot load MODEL_CARD\.md"):
+    amend_bundle(path, {"broken.onnx": b"\x08\x09"})
+    path = tiny_text.with_text(path, network="broken.onnx")
+    with pytest.raises(BundleError, match=rf"{package} cannot load broken\.onnx"):
         TextEncoder(open_bundle(path), 1, package).encode(["red"])
 
 
