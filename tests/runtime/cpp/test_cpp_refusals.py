@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from safetensors.numpy import load_file, save
 
@@ -235,3 +236,24 @@ def test_the_build_says_what_it_cannot_do(cmake, tmp_path, option, message):
     command = [cmake, "-S", root, "-B", tmp_path, "-DZSD_PYTHON=OFF", option]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode and message in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("kind", ["BOOL", "INT8", "FLOAT16", "DOUBLE", "INT64"])
+@pytest.mark.parametrize("stage", ["trunk", "head"])
+def test_an_output_of_another_type_is_refused_and_not_read(
+    probe, backend, fresh_bundle_path, photo_path, stage, kind
+):
+    file = f"{stage}.onnx"
+    model = onnx.load_from_string((fresh_bundle_path / file).read_bytes())
+    output = model.graph.output[-1]
+    wanted = getattr(onnx.TensorProto, kind)
+    for node in model.graph.node:
+        node.output[:] = ["float" if name == output.name else name for name in node.output]
+    model.graph.node.append(onnx.helper.make_node("Cast", ["float"], [output.name], to=wanted))
+    output.type.tensor_type.elem_type = wanted
+    replaced(fresh_bundle_path, file, model.SerializeToString())
+    probe("open", bundle=str(fresh_bundle_path), backend=backend)
+    message = f"the {stage}'s output 'deltas' is of type .*, must be float32. Export the bundle"
+    with pytest.raises(probe.Refused, match=message) as refused:
+        probe("detect", images=[str(photo_path)])
+    assert refused.value.args[0] == "BundleError"
