@@ -18,6 +18,7 @@ from zsd_core.errors import ConfigError, DataError, ZsdError, require
 __all__ = ["parse_json", "parse_yaml", "prepare_files", "read_npz", "shown"]
 
 DEEPEST = 100  # levels of a strict JSON text
+LARGEST = 1024  # bits of its whole numbers; float64 holds no larger ones
 INFLATED = 1100  # times; deflate reaches 1032 at most
 LONGEST = 200  # characters of a value in a message
 
@@ -98,6 +99,8 @@ def _check_plain(value: Any) -> None:
             elif kind is list:
                 below += item
             elif kind is float and math.isinf(item):
+                raise ValueError("a number is too large")
+            elif kind is int and item.bit_length() > LARGEST:
                 raise ValueError("a number is too large")
         if not below:
             return
