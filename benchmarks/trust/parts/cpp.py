@@ -89,6 +89,9 @@ def hostile(contents: dict[str, bytes], rng: random.Random) -> bytes:
     good = contents[name]
     if rng.random() < 0.2:
         data = mutated_bytes(good, rng)
+    elif name == MANIFEST and rng.random() < 0.5:  # one change, which nothing else hides
+        changed = mutated_json(json.loads(good), rng, most=1)
+        data = json.dumps(changed).encode("utf-8", "surrogatepass")
     elif name == MANIFEST:
         data = written_json(mutated_json(json.loads(good), rng), rng)
     else:

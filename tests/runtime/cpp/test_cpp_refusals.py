@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import subprocess
 from pathlib import Path
 
@@ -257,3 +258,19 @@ def test_an_output_of_another_type_is_refused_and_not_read(
     with pytest.raises(probe.Refused, match=message) as refused:
         probe("detect", images=[str(photo_path)])
     assert refused.value.args[0] == "BundleError"
+
+
+def test_images_that_the_memory_does_not_hold_are_refused(
+    probe, built, fresh_bundle_path, photo_path
+):
+    manifest_changed(fresh_bundle_path, lambda m: m["model"]["preprocess"].update(square=16384))
+    own = type(probe)(built / "probe" / "probe")  # its limit stays
+    try:
+        own("open", bundle=str(fresh_bundle_path))
+        pages = int(Path(f"/proc/{own.pid}/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + (1 << 30)  # the network input alone takes 3 GiB
+        resource.prlimit(own.pid, resource.RLIMIT_AS, (limit, limit))
+        with pytest.raises(probe.Refused, match="not enough memory for 1 images of 16384 x 16384"):
+            own("detect", images=[str(photo_path)])
+    finally:
+        own.close()
