@@ -212,8 +212,8 @@ class Bundle:
         vectors = self._words.get("vectors", np.zeros((0, width), np.int8))
         scales = self._words.get("scales", np.zeros(0, np.float32))
         count = names.count(b"\n") + 1 if names else 0
-        wanted = ((np.int8, (count, width)), (np.float32, (count,)))
-        if wanted != tuple((array.dtype, array.shape) for array in (vectors, scales)):
+        right = vectors.dtype == np.int8 and scales.dtype == np.float32
+        if not right or vectors.shape != (count, width) or scales.shape != (count,):
             raise BundleError(
                 f"{self.path}/{VOCABULARY}: {count} names, vectors of {_about(vectors)} and scales "
                 f"of {_about(scales)} do not agree: must be ({count}, {width}) of int8 and "

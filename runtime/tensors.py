@@ -6,7 +6,7 @@ The header is checked before the library reads it: its readers take files that o
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,12 +81,12 @@ def _why_no_entry(entry: Any, dtypes: Collection[str]) -> str:
     """Why an entry of the header is none; "" if it is one."""
     if not isinstance(entry, dict):
         return "is no object"
-    dtype, shape, offsets = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
+    dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not (isinstance(dtype, str) and dtype in dtypes):
         return f"is of dtype {shown(dtype)}, must be one of {', '.join(dtypes)}"
-    if not (_is_whole(shape) and len(shape) <= MOST_AXES):
+    if not _is_whole(shape, range(MOST_AXES + 1)):
         return f"has the shape {shown(shape)}, must have up to {MOST_AXES} whole numbers"
-    if not (_is_whole(offsets) and len(offsets) == 2):
+    if not _is_whole(offsets, (2,)):
         return f"has the offsets {shown(offsets)}, must have two whole numbers"
     size = BYTES[dtype]
     for side in shape:
@@ -96,10 +96,12 @@ def _why_no_entry(entry: Any, dtypes: Collection[str]) -> str:
     return "" if offsets[1] - offsets[0] == size else "is not as large as its shape says"
 
 
-def _is_whole(values: Any) -> bool:
-    """Whether a value is a list of whole numbers that 64 bits hold."""
-    return isinstance(values, list) and all(
-        isinstance(n, int) and not isinstance(n, bool) and 0 <= n <= MOST for n in values
+def _is_whole(values: Any, counts: Collection[int]) -> TypeGuard[list[int]]:
+    """Whether a value is a list, of one of these lengths, of whole numbers that 64 bits hold."""
+    return (
+        isinstance(values, list)
+        and len(values) in counts
+        and all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n <= MOST for n in values)
     )
 
 
