@@ -40,13 +40,16 @@ add_library(contrastzsd STATIC
   ${cpp}/contrast_scorer.cpp
   ${cpp}/describe.cpp
   ${cpp}/detector.cpp
+  ${cpp}/fields.cpp
   ${cpp}/files.cpp
   ${cpp}/manifest.cpp
   ${cpp}/networks.cpp
   ${cpp}/offered.cpp
   ${cpp}/pipeline.cpp
   ${cpp}/prototype_scorer.cpp
+  ${cpp}/safetensors.cpp
   ${cpp}/scoring.cpp
+  ${cpp}/stages.cpp
   ${cpp}/tensor.cpp
   ${cpp}/text.cpp
   ${cpp}/vocabulary.cpp)

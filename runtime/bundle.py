@@ -22,12 +22,12 @@ from runtime.manifest import SCORER, VOCABULARY, check_stages, parse_manifest
 from runtime.onnx_file import SUFFIX
 from runtime.side_by_side import side_by_side
 from runtime.signature import verify_signature
+from runtime.tensors import read_tensors
 from runtime.unpacked import open_unpacked
 from runtime.verified import VerifiedFiles
 from runtime.vocabulary import Vocabulary
 from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, ZsdError, did_you_mean
-from zsd_core.files import shown
 from zsd_core.options import from_mapping
 
 __all__ = ["PRECISIONS", "Bundle", "bundled", "default_bundle", "open_bundle"]
@@ -89,7 +89,7 @@ class Bundle(VerifiedFiles):
         super().__init__(path, root, manifest["files"])
         self._digest = hashlib.sha256(text.encode()).hexdigest()
         try:
-            self.model_config = from_mapping(ModelConfig, manifest["model"], "model")
+            self.model_config = from_mapping(ModelConfig, manifest["model"], "model", strict=True)
         except ZsdError as error:
             raise BundleError(f"{path}/{MANIFEST}: {error}") from error
         if self.model_config.regions.pooling != "align":
@@ -199,24 +199,24 @@ class Bundle(VerifiedFiles):
 
     def scorer_tensors(self) -> dict[str, NDArray[Any]]:
         """The tensors of the scoring method."""
-        return _tensors(self.path, SCORER, self.read(SCORER))
+        return read_tensors(f"{self.path}: {SCORER}", self.read(SCORER), ("F32",))
 
     @cached_property
     def _words(self) -> dict[str, NDArray[Any]]:
-        return _tensors(self.path, VOCABULARY, self.read(VOCABULARY))
+        data = self.read(VOCABULARY)
+        return read_tensors(f"{self.path}: {VOCABULARY}", data, ("F32", "I8", "U8"))
 
     @cached_property
     def class_vectors(self) -> NDArray[np.float32]:
         """``(Ks + U, E)`` unit vectors of the class table, seen first."""
         vectors, wanted = self._words.get("classes"), len(self.seen) + len(self.unseen)
         width = self.model_config.scoring.vector_dim
-        if vectors is None or vectors.shape != (wanted, width):
+        if vectors is None or vectors.shape != (wanted, width) or vectors.dtype != np.float32:
             raise BundleError(
-                f"{self.path}/{VOCABULARY}: tensor 'classes' has shape "
-                f"{None if vectors is None else vectors.shape}, the manifest means "
-                f"({wanted}, {width}). Export the bundle again."
+                f"{self.path}/{VOCABULARY}: tensor 'classes' has {_about(vectors)}, the manifest "
+                f"means ({wanted}, {width}) of float32. Export the bundle again."
             )
-        return np.asarray(vectors, np.float32)
+        return vectors
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -226,21 +226,24 @@ class Bundle(VerifiedFiles):
         vectors = self._words.get("vectors", np.zeros((0, width), np.int8))
         scales = self._words.get("scales", np.zeros(0, np.float32))
         count = names.count(b"\n") + 1 if names else 0
-        if vectors.shape != (count, width) or scales.shape != (count,):
+        right = vectors.dtype == np.int8 and scales.dtype == np.float32
+        if not right or vectors.shape != (count, width) or scales.shape != (count,):
             raise BundleError(
-                f"{self.path}/{VOCABULARY}: {count} names, vectors {vectors.shape} and scales "
-                f"{scales.shape} do not agree for width {width}. Export the bundle again."
-            )
-        if vectors.dtype != np.int8 or scales.dtype.kind != "f":
-            raise BundleError(
-                f"{self.path}/{VOCABULARY}: vectors are {vectors.dtype} and scales {scales.dtype}, "
-                "must be int8 and float32. Export the bundle again."
+                f"{self.path}/{VOCABULARY}: {count} names, vectors of {_about(vectors)} and scales "
+                f"of {_about(scales)} do not agree: must be ({count}, {width}) of int8 and "
+                f"({count},) of float32. Export the bundle again."
             )
         return Vocabulary(names, vectors, scales, self._text("ordinary"))
 
     def _text(self, name: str) -> bytes:
         """UTF-8 text of the vocabulary, which is there to be read later."""
-        text = self._words.get(name, np.zeros(0, np.uint8)).tobytes()
+        array = self._words.get(name, np.zeros(0, np.uint8))
+        if array.dtype != np.uint8 or array.ndim != 1:
+            raise BundleError(
+                f"{self.path}/{VOCABULARY}: {name} has {_about(array)}, must be one row of uint8. "
+                "Export the bundle again."
+            )
+        text = array.tobytes()
         try:
             text.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -337,19 +340,5 @@ def _entry(value: dict[str, Any], key: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _tensors(bundle: Path, name: str, data: bytes) -> dict[str, NDArray[Any]]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        tensors = dict(load(data))
-    # A type that numpy has not is a KeyError or TypeError, a shape beyond memory a ValueError.
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{bundle}: {name} is not a safetensors file: {error}") from error
-    for key, tensor in tensors.items():
-        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
-            raise BundleError(
-                f"{bundle}: {name} has a number that is not finite in {shown(key)}; do not use "
-                "this bundle."
-            )
-    return tensors
+def _about(array: NDArray[Any] | None) -> str:
+    return "no values" if array is None else f"shape {array.shape} of {array.dtype}"

@@ -18,6 +18,8 @@ FORMAT = 1
 SCORER = "scorer.safetensors"
 VOCABULARY = "vocabulary.safetensors"
 ROLES = ("seen", "unseen")
+MOST = 2**63 - 1  # of whole numbers: every reader holds them in 64 bits
+SIDES = ("inputs", "outputs")
 OPTIONAL: dict[str, type] = {
     **dict.fromkeys(("precisions", "vocabulary", "text", "training", "metrics", "scores"), dict),
     "engines": list,
@@ -29,7 +31,7 @@ def parse_manifest(path: Path, text: str) -> dict[str, Any]:
     """Parse a manifest and check all that this version relies on."""
     where = f"{path}/{MANIFEST}"
     manifest = parse_json(text, where, BundleError, strict=True)
-    if not isinstance(manifest, dict) or not _whole(manifest.get("format"), 1, None):
+    if not isinstance(manifest, dict) or not _whole(manifest.get("format"), 1, 2**64):
         raise BundleError(f"{where} has no integer 'format' of at least 1; is this a bundle?")
     if manifest["format"] > FORMAT:
         raise BundleError(
@@ -47,9 +49,9 @@ def parse_manifest(path: Path, text: str) -> dict[str, Any]:
         if not isinstance(manifest.get(key), kind):
             raise BundleError(f"{where}: {key!r} is missing or not a {kind.__name__}.")
     for key, kind in OPTIONAL.items():
-        if not isinstance(manifest.get(key) or kind(), kind):
+        if not isinstance(manifest.get(key, kind()), kind):
             raise BundleError(f"{where}: {key!r} is not a {kind.__name__}.")
-    if manifest.get("background_index", 0) != 0:
+    if not _whole(manifest.get("background_index", 0), 0, 0):
         raise BundleError(
             f"{where}: background_index is {shown(manifest['background_index'])}, not 0."
         )
@@ -58,7 +60,7 @@ def parse_manifest(path: Path, text: str) -> dict[str, Any]:
         if not (
             isinstance(record, dict)
             and isinstance(record.get("sha256"), str)
-            and _whole(record.get("bytes"), 0, None)
+            and _whole(record.get("bytes"), 0, MOST)
         ):
             raise BundleError(f"{where}: files[{name!r}] needs 'sha256' and 'bytes'.")
     for name in (SCORER, VOCABULARY):
@@ -66,41 +68,58 @@ def parse_manifest(path: Path, text: str) -> dict[str, Any]:
             raise BundleError(f"{where}: {name} is not listed; export the bundle again.")
     _check_classes(where, manifest["classes"])
     _check_text(where, manifest)
+    files = manifest["files"]
     for stage, entry in manifest["stages"].items():
-        if not (isinstance(entry, dict) and entry.get("file") in tuple(manifest["files"])):
+        if not (isinstance(entry, dict) and _listed(files, entry.get("file"))):
             raise BundleError(f"{where}: stage {shown(stage)} names no listed file.")
-        for side in ("inputs", "outputs"):
-            _check_values(f"{where}: stage {stage!r}, {side}", entry.get(side, []))
-    for precision, made in (manifest.get("precisions") or {}).items():
-        levels = made.get("weight_levels", {}) if isinstance(made, dict) else None
-        if not (isinstance(levels, dict) and all(_whole(n, 0, None) for n in levels.values())):
-            raise BundleError(
-                f"{where}: precisions[{shown(precision)}] is not a dict with whole weight_levels."
-            )
-    for index, engine in enumerate(manifest.get("engines") or ()):
-        if not (isinstance(engine, dict) and engine.get("file") in tuple(manifest["files"])):
+        for side in SIDES:
+            _check_values(f"{where}: stage {shown(stage)}, {side}", entry.get(side, []))
+    for precision, made in manifest.get("precisions", {}).items():
+        _check_precision(f"{where}: precisions[{shown(precision)}]", files, made)
+    for index, engine in enumerate(manifest.get("engines", ())):
+        if not (isinstance(engine, dict) and _listed(files, engine.get("file"))):
             raise BundleError(f"{where}: engines[{index}] names no listed file.")
     return manifest
 
 
-def _whole(value: Any, least: int, most: int | None) -> bool:
+def _whole(value: Any, least: int, most: int) -> bool:
     """Whether a value is an integer, and no flag, between ``least`` and ``most``."""
-    number = isinstance(value, int) and not isinstance(value, bool)
-    return number and least <= value and (most is None or value <= most)
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _listed(files: Mapping[str, Any], name: Any) -> bool:
+    """Whether a value of the manifest is the name of a listed file."""
+    return isinstance(name, str) and name in files
 
 
 def _check_values(where: str, values: Any) -> None:
     """Inputs or outputs of a stage."""
-    for value in values if isinstance(values, list) else [values]:
+    if not isinstance(values, list):
+        raise BundleError(f"{where} are {shown(values)}, must be a list. Export the bundle again.")
+    for value in values:
         if not (
             isinstance(value, dict)
             and isinstance(value.get("name"), str)
             and isinstance(value.get("shape"), list)
+            and all(isinstance(side, str) or _whole(side, 0, MOST) for side in value["shape"])
         ):
             raise BundleError(
-                f"{where}: {shown(value)} must be an object with a name and a shape. Export the "
-                "bundle again."
+                f"{where}: {shown(value)} must be an object with a name and a shape of whole "
+                "numbers and names. Export the bundle again."
             )
+
+
+def _check_precision(where: str, files: Mapping[str, Any], made: Any) -> None:
+    """Networks in another precision."""
+    families = made.get("networks") if isinstance(made, dict) else None
+    if not isinstance(families, dict) or not all(isinstance(f, dict) for f in families.values()):
+        raise BundleError(f"{where} names no networks by family and stage. Make them again.")
+    for name in (name for networks in families.values() for name in networks.values()):
+        if not _listed(files, name):
+            raise BundleError(f"{where} names {shown(name)}, which is no listed file.")
+    levels = made.get("weight_levels", {})
+    if not (isinstance(levels, dict) and all(_whole(n, 0, MOST) for n in levels.values())):
+        raise BundleError(f"{where}.weight_levels is {shown(levels)}, must hold whole numbers.")
 
 
 def check_stages(where: str, model: ModelConfig, seen: int, stages: Mapping[str, Any]) -> None:
@@ -147,13 +166,11 @@ def check_stages(where: str, model: ModelConfig, seen: int, stages: Mapping[str,
 
 def _check_text(where: str, manifest: Mapping[str, Any]) -> None:
     """The entry of the text encoder, if there is one."""
-    entry = manifest.get("text") or {}
+    entry = manifest.get("text", {})
     if not entry:
         return
     numbers = {"max_tokens": (1, 1 << 16), "padding": (0, 1 << 31), "width": (1, 1 << 16)}
-    listed = isinstance(entry, dict) and all(
-        entry.get(key) in tuple(manifest["files"]) for key in ("network", "tokenizer")
-    )
+    listed = all(_listed(manifest["files"], entry.get(key)) for key in ("network", "tokenizer"))
     if not listed or not all(_whole(entry.get(key), *ends) for key, ends in numbers.items()):
         raise BundleError(
             f"{where}: 'text' must name a listed network and tokenizer and say max_tokens, padding "

@@ -40,6 +40,7 @@ __all__ = [
 
 IMAGE = "image"  # the map that is the network input itself
 MOST_DETECTIONS = 1 << 20  # of one image that a bundle or a caller may ask for
+MOST_VALUES = 64  # of a list of any length: anchors are every size in every ratio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +158,10 @@ class ProposalConfig:
         for key in ("levels", "anchor_sizes", "aspect_ratios"):
             value = getattr(self, key)
             check_option(bool(value), f"{name}.{key}", value, "needs at least one value")
+            if len(value) > MOST_VALUES:
+                raise ConfigError(
+                    f"{name}.{key} holds {len(value)} values, must hold at most {MOST_VALUES}."
+                )
         check_positive(self, "levels", "stride", "channels", "depth", "nms_threshold")
         check_positive(self, "anchor_sizes", "aspect_ratios")
         check_share(self, "nms_threshold")
@@ -242,10 +247,10 @@ class RegionConfig:
                 "image itself are cut at stride 1, and no other map goes with it."
             )
         check_option(
-            bool(self.maps) and all(0 < step <= 4096 for _, step in self.maps),
+            0 < len(self.maps) <= MOST_VALUES and all(0 < step <= 4096 for _, step in self.maps),
             "RegionConfig.maps",
             self.maps,
-            "needs at least one map, and steps between 1 and 4096",
+            f"needs 1 to {MOST_VALUES} maps, and steps between 1 and 4096",
         )
 
     def bins(self, step: int) -> tuple[int, int]:
@@ -300,6 +305,11 @@ class ModelConfig:
             raise ConfigError(
                 "ProposalConfig.source is 'queries', whose regions the head sees in the image: set "
                 "RegionConfig.maps to (('image', 1),), stride to 1 and look above 0."
+            )
+        if (self.regions.look > 0) != (self.scoring.method == "prototypes"):
+            raise ConfigError(
+                f"RegionConfig.look is {self.regions.look} and ScoringConfig.method is "
+                f"{self.scoring.method!r}; a second look goes with 'prototypes', and they with it."
             )
         if self.regions.stride == 32 and self.regions.conv5 == "region":
             raise ConfigError(

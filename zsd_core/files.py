@@ -22,6 +22,7 @@ __all__ = ["parse_json", "parse_yaml", "prepare_files", "read_file", "read_npz",
 
 DEEPEST = 100  # levels of a strict JSON text
 HEADER = 1 << 14  # bytes of an array's header, which are parsed; numpy takes 10,000
+LARGEST = 1024  # bits of its whole numbers; float64 holds no larger ones
 INFLATED = 1100  # times; deflate reaches 1032 at most
 LONGEST = 200  # characters of a value in a message
 # Numbers of YAML 1.1 without those in base 60, as PyYAML spells them; 1e-3 is a text there.
@@ -150,6 +151,8 @@ def _check_plain(value: Any) -> None:
             elif kind is list:
                 below += item
             elif kind is float and math.isinf(item):
+                raise ValueError("a number is too large")
+            elif kind is int and item.bit_length() > LARGEST:
                 raise ValueError("a number is too large")
         if not below:
             return

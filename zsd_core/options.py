@@ -61,8 +61,17 @@ def _check(
         check_option(all(map(condition, values)), f"{type(config).__name__}.{name}", value, rule)
 
 
-def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
+def from_mapping(
+    kind: type[T], values: Mapping[str, Any], where: str = "", *, strict: bool = False
+) -> T:
     """Build a configuration dataclass from nested mappings (YAML, JSON).
+
+    Args:
+        kind: the dataclass.
+        values: of its fields; those left out keep their defaults.
+        where: name of the mapping, for messages.
+        strict: refuse a number that is written as a text, which YAML needs (``1e-3`` is one) and
+            JSON does not.
 
     Raises:
         ConfigError: an unknown key (with the nearest field) or a value of the wrong type.
@@ -80,7 +89,7 @@ def from_mapping(kind: type[T], values: Mapping[str, Any], where: str = "") -> T
         if len(strange) > MOST_NAMED:
             sentences.append(f"There are {len(strange) - MOST_NAMED} other fields that it lacks")
         raise ConfigError(join_sentences(sentences))
-    return kind(**{k: _convert(hints[k], v, f"{where}.{k}") for k, v in values.items()})
+    return kind(**{k: _convert(hints[k], v, f"{where}.{k}", strict) for k, v in values.items()})
 
 
 @cache
@@ -95,18 +104,18 @@ def _taken_apart(hint: Any) -> tuple[bool, Any, tuple[Any, ...]]:
     return dataclasses.is_dataclass(hint), typing.get_origin(hint), typing.get_args(hint)
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
+def _convert(hint: Any, value: Any, where: str, strict: bool) -> Any:
     if type(value) is hint and hint in (bool, int, str):  # most values, and nothing to check
         return value
     nested, origin, arguments = _taken_apart(hint)
     if nested:
-        return from_mapping(hint, value, where)
+        return from_mapping(hint, value, where, strict=strict)
     if origin is Literal:
         known = any(type(value) is type(one) and value == one for one in arguments)
         check_option(known, where, value, f"must be one of {', '.join(map(repr, arguments))}")
         return value
     if origin in (typing.Union, types.UnionType):
-        return None if value is None else _convert(arguments[0], value, where)
+        return None if value is None else _convert(arguments[0], value, where, strict)
     if origin is tuple:
         items = list(value) if isinstance(value, (list, tuple)) else None  # bytes are no numbers
         check_option(items is not None, where, value, "must be a list")
@@ -116,10 +125,13 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
                 len(items) == len(arguments), where, value, f"must hold {len(arguments)} values"
             )
         return tuple(
-            _convert(arguments[0 if arguments[-1] is Ellipsis else i], item, f"{where}[{i}]")
+            _convert(
+                arguments[0 if arguments[-1] is Ellipsis else i], item, f"{where}[{i}]", strict
+            )
             for i, item in enumerate(items)
         )
-    if hint is float and isinstance(value, (int, str)) and not isinstance(value, bool):
+    numbers = int if strict else (int, str)
+    if hint is float and isinstance(value, numbers) and not isinstance(value, bool):
         try:
             value = float(value)  # YAML 1.1 reads 1e-3 as a string
         except (ValueError, OverflowError):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from zsd_core import kernels as compiled_kernels
 from zsd_core.config import ModelConfig
-from zsd_core.errors import ConfigError, expect_shapes
+from zsd_core.errors import ConfigError, DeviceError, expect_shapes
 from zsd_core.kernels.preprocess import Color, check_color, check_pixels
 from zsd_core.scoring import ClassSet, Needed, Scorer
 from zsd_core.stages import STAGES, Networks, decide, describe
@@ -103,10 +103,17 @@ class Pipeline(ABC):
             ImageError: an image is not as above.
             ShapeError: ``thresholds`` has another shape.
             ConfigError: ``max_batch`` is below 1, or ``color`` is neither "rgb" nor "bgr".
+            DeviceError: there is not enough memory.
         """
         check_request(classes, images, thresholds, color, max_batch)
         options = Options(nms_threshold, max_detections, color, max_batch)
-        return self._run(classes, images, thresholds, options)
+        try:
+            return self._run(classes, images, thresholds, options)
+        except MemoryError as error:  # of any stage; a bundle says how large its images become
+            raise DeviceError(
+                f"run: there is not enough memory for {len(images)} images, {max_batch} at a time. "
+                "Lower max_batch, or take a bundle that shrinks images more (model.preprocess)."
+            ) from error
 
     @abstractmethod
     def _run(

@@ -31,67 +31,47 @@ void check_directory(const std::filesystem::path& path) {
   throw BundleError(path.string() + ": no such bundle; pass the directory that export.onnx wrote.");
 }
 
-// The trunk must make the maps that the regions are cut from, and what the regions come from.
-void check_maps(const std::string& where, const Manifest& manifest) {
-  const RegionConfig& regions = manifest.model.regions;
-  std::vector<std::string> wanted;
-  if (!regions.from_image())
-    for (const auto& map : regions.maps) wanted.push_back(map.name);
-  if (manifest.model.proposals.source == "queries")
-    wanted.insert(wanted.end(), {"boxes", "logits"});
-  else
-    wanted.insert(wanted.end(), {"objectness", "deltas"});
-  const auto trunk = manifest.stages.find("trunk"), head = manifest.stages.find("head");
-  if (trunk != manifest.stages.end() && trunk->second.outputs != wanted)
-    throw BundleError(where + ": the trunk's outputs are " + list_in_quotes(trunk->second.outputs) +
-                      ", model.regions means " + list_in_quotes(wanted) +
-                      ". Export the bundle again.");
-  if (head != manifest.stages.end() &&
-      (head->second.inputs.size() != manifest.model.regions.maps.size() ||
-       head->second.outputs.size() != 2))
-    throw BundleError(
-        where + ": the head has " + std::to_string(head->second.inputs.size()) + " inputs and " +
-        std::to_string(head->second.outputs.size()) +
-        " outputs, must have one input a map and 2 outputs. Export the bundle again.");
+using Shape = std::vector<std::int64_t>;
+
+std::string shape_of(const StoredTensor& tensor) {
+  std::string text = tensor.dtype + " (";
+  for (const std::int64_t side : tensor.shape) text += std::to_string(side) + ", ";
+  return text + ")";
 }
 
 void read_words(const std::filesystem::path& path, const Manifest& manifest, Tensor& class_vectors,
                 std::unique_ptr<const Vocabulary>& vocabulary) {
   const std::string where = path.string() + "/" + kVocabularyFile;
   const std::int64_t width = manifest.model.scoring.vector_dim;
-  auto words = read_safetensors(path, kVocabularyFile);
-  const std::vector<std::int64_t> wanted = {
-      std::int64_t(manifest.seen.size() + manifest.unseen.size()), width};
+  auto words = read_safetensors(path, kVocabularyFile, {"F32", "I8", "U8"});
+  const Shape wanted = {std::int64_t(manifest.seen.size() + manifest.unseen.size()), width};
   if (!words.count("classes") || words["classes"].shape != wanted)
     throw BundleError(where + ": tensor 'classes' is missing or does not have the shape (" +
                       std::to_string(wanted[0]) + ", " + std::to_string(width) +
                       ") that the manifest means. Export the bundle again.");
   class_vectors = words["classes"].floats(where + ": tensor 'classes'");
 
-  for (const char* text : {"names", "ordinary"})
-    if (words.count(text) && !is_text(words[text].bytes))
-      throw BundleError(where + ": tensor " + in_quotes(text) + " is not text (UTF-8).");
-  std::string names = words.count("names") ? words["names"].bytes : "";
-  std::vector<std::int8_t> vectors;
-  std::vector<float> scales;
-  if (words.count("vectors")) {
-    const std::string& bytes = words["vectors"].bytes;
-    vectors.assign(bytes.begin(), bytes.end());
+  for (const char* text : {"names", "ordinary"}) {
+    const StoredTensor& tensor = words.emplace(text, StoredTensor{"U8", {0}, ""}).first->second;
+    if (tensor.dtype != "U8" || tensor.shape.size() != 1 || !is_text(tensor.bytes))
+      throw BundleError(where + ": tensor " + in_quotes(text) + " is not text (UTF-8, of U8).");
   }
-  if (words.count("scales")) {
-    const Tensor tensor = words["scales"].floats(where + ": tensor 'scales'");
-    scales.assign(tensor.data.get(), tensor.data.get() + tensor.size());
-  }
-  const std::size_t count =
-      names.empty() ? 0 : std::size_t(std::count(names.begin(), names.end(), '\n')) + 1;
-  if (scales.size() != count || vectors.size() != count * std::size_t(width) ||
-      (count && words["vectors"].dtype != "I8"))
-    throw BundleError(where + ": " + std::to_string(count) + " names, " +
-                      std::to_string(vectors.size()) + " numbers and " +
-                      std::to_string(scales.size()) + " scales do not agree for width " +
-                      std::to_string(width) + ". Export the bundle again.");
-  vocabulary = std::make_unique<const Vocabulary>(std::move(names), std::move(vectors),
-                                                  std::move(scales), width);
+  const std::string& names = words["names"].bytes;
+  const std::int64_t count =
+      names.empty() ? 0 : std::int64_t(std::count(names.begin(), names.end(), '\n')) + 1;
+  const StoredTensor& vectors =
+      words.emplace("vectors", StoredTensor{"I8", {0, width}, ""}).first->second;
+  const StoredTensor& scales = words.emplace("scales", StoredTensor{"F32", {0}, ""}).first->second;
+  if (vectors.dtype != "I8" || vectors.shape != Shape{count, width} || scales.dtype != "F32" ||
+      scales.shape != Shape{count})
+    throw BundleError(where + ": " + std::to_string(count) + " names, vectors of " +
+                      shape_of(vectors) + " and scales of " + shape_of(scales) +
+                      " do not agree for width " + std::to_string(width) +
+                      ". Export the bundle again.");
+  const Tensor factors = scales.floats(where + ": tensor 'scales'");
+  vocabulary = std::make_unique<const Vocabulary>(
+      names, std::vector<std::int8_t>(vectors.bytes.begin(), vectors.bytes.end()),
+      std::vector<float>(factors.data.get(), factors.data.get() + factors.size()), width);
 }
 
 }  // namespace
@@ -101,10 +81,9 @@ Bundle::Bundle(const std::filesystem::path& path) {
   auto contents = std::make_unique<Contents>();
   contents->path = path;
   contents->manifest = read_manifest(path);
-  check_maps((path / "manifest.json").string(), contents->manifest);
   for (const auto& [name, record] : contents->manifest.files)
     if (name.rfind("engines/", 0) != 0) verify_file(path, name, record);
-  for (const auto& [name, tensor] : read_safetensors(path, kScorerFile))
+  for (const auto& [name, tensor] : read_safetensors(path, kScorerFile, {"F32"}))
     contents->scorer[name] =
         tensor.floats(path.string() + "/" + kScorerFile + ": tensor " + in_quotes(name));
   read_words(path, contents->manifest, contents->class_vectors, contents->vocabulary);

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "contrastzsd/errors.h"
+#include "contrastzsd/fields.h"
 #include "contrastzsd/manifest.h"
 #include "contrastzsd/text.h"
 
@@ -14,9 +16,10 @@ namespace contrastzsd {
 namespace {
 
 constexpr double kMost = std::numeric_limits<double>::max();
-constexpr double kTiny = std::numeric_limits<double>::min();
+constexpr double kTiny = std::numeric_limits<double>::denorm_min();  // anything above 0
 // A bundle that a stranger made must not ask for all memory; the same as zsd_core/config.py.
-constexpr std::int64_t kMostPixels = 16384, kMostRegions = 1 << 16, kMostBins = 4096;
+constexpr std::int64_t kMostPixels = 16384, kMostRegions = 1 << 16, kMostBins = 4096,
+                       kMostWidth = 1 << 20;
 
 void read_numbers(Fields& fields, const char* key, std::array<double, 3>& values, bool positive) {
   std::vector<double> read;
@@ -34,28 +37,57 @@ PreprocessConfig read_preprocess(const nlohmann::json& object, const std::string
   PreprocessConfig config;
   Fields fields(object, where);
   fields.read("shorter_edge", config.shorter_edge, 1);
-  fields.read("longer_edge", config.longer_edge, config.shorter_edge, kMostPixels);
+  fields.read("longer_edge", config.longer_edge, 1, kMostPixels);
   fields.read("pad_multiple", config.pad_multiple, 1, kMostPixels);
   fields.read("square", config.square, 0, kMostPixels);
   read_numbers(fields, "mean", config.mean, false);
   read_numbers(fields, "std", config.std, true);
   fields.finish();
+  if (config.shorter_edge > config.longer_edge)
+    throw BundleError(where + ".longer_edge is " + std::to_string(config.longer_edge) +
+                      ", must be at least shorter_edge, " + std::to_string(config.shorter_edge) +
+                      ". Export the bundle again.");
   return config;
+}
+
+void check_backbone(const nlohmann::json& object, const std::string& where) {
+  Fields fields(object, where);
+  fields.check("name", {"resnet101", "resnet18", "resnet34", "resnet50", "mobilenet_v2",
+                        "efficientnet_lite0"});
+  fields.check_text("weights");
+  fields.check("frozen", {"none", "bottom", "all"});
+  fields.check_flag("stride_in_1x1");
+  fields.finish();
 }
 
 ProposalConfig read_proposals(const nlohmann::json& object, const std::string& where) {
   ProposalConfig config;
   Fields fields(object, where);
-  fields.ignore({"levels", "merge", "channels", "depth", "objectness"});
+  std::vector<std::int64_t> levels = {16};
+  std::string merge = "sum";
+  fields.read("levels", levels);
+  fields.read("merge", merge, {"sum", "topdown"});
+  fields.check("channels", 1, kMostRegions);
+  fields.check("depth", 1, 64);
+  fields.read("objectness", config.objectness, {"classification", "background", "iou", "quality"});
   fields.read("source", config.source, {"anchors", "queries"});
   fields.read("stride", config.stride, 1, kMostRegions);
   fields.read("anchor_sizes", config.anchor_sizes);
   fields.read("aspect_ratios", config.aspect_ratios);
   fields.read("post_nms_top", config.post_nms_top, 1);
-  fields.read("pre_nms_top", config.pre_nms_top, config.post_nms_top, kMostRegions);
+  fields.read("pre_nms_top", config.pre_nms_top, 1, kMostRegions);
   fields.read("nms_threshold", config.nms_threshold, kTiny, 1);
   fields.read("min_size", config.min_size, 0, kMost);
   fields.finish();
+  if (config.post_nms_top > config.pre_nms_top)
+    throw BundleError(where + ".post_nms_top is " + std::to_string(config.post_nms_top) +
+                      ", must lie between 1 and pre_nms_top, " +
+                      std::to_string(config.pre_nms_top) + ". Export the bundle again.");
+  const bool rises =
+      std::adjacent_find(levels.begin(), levels.end(), std::greater_equal<>()) == levels.end();
+  if (merge == "topdown" && !(rises && levels.size() > 1 && levels[0] == config.stride))
+    throw BundleError(where + ".levels must rise from stride, " + std::to_string(config.stride) +
+                      ", where merge is 'topdown'. Export the bundle again.");
   return config;
 }
 
@@ -63,7 +95,8 @@ RegionConfig read_regions(const nlohmann::json& object, const std::string& where
   RegionConfig config;
   std::string pooling = "align";
   Fields fields(object, where);
-  fields.ignore({"conv5", "box_hidden"});
+  fields.read("conv5", config.conv5, {"region", "map"});
+  fields.read("box_hidden", config.box_hidden, 0, kMostBins);
   fields.read("stride", config.stride, 1, kMostBins);
   fields.read("sampling_ratio", config.sampling_ratio, 0, kMostBins);
   fields.read("pooling", pooling, {"align"});  // the others are for training
@@ -73,38 +106,46 @@ RegionConfig read_regions(const nlohmann::json& object, const std::string& where
     if (!size->is_array() || size->size() != 2)
       throw fields.error("output_size", "must hold 2 values");
     for (std::size_t i = 0; i < 2; ++i) {
-      if (!(*size)[i].is_number_integer() || (*size)[i].get<std::int64_t>() < 1 ||
-          (*size)[i].get<std::int64_t>() > kMostBins)
+      if (!is_whole((*size)[i], 1, kMostBins))
         throw fields.error("output_size", "must hold whole numbers between 1 and 4096");
       config.output_size[i] = (*size)[i].get<std::int64_t>();
     }
   }
-  if (const nlohmann::json* maps = fields.take("maps")) {
+  if (const nlohmann::json* maps = fields.list("maps")) {
     config.maps.clear();
     for (const nlohmann::json& map : *maps) {
       if (!map.is_array() || map.size() != 2 || !map[0].is_string() ||
-          !map[1].is_number_integer() || map[1].get<std::int64_t>() < 1 ||
-          map[1].get<std::int64_t>() > kMostBins)
+          !is_whole(map[1], 1, kMostBins))
         throw fields.error("maps", "must hold pairs of a name and a step between 1 and 4096");
       config.maps.push_back({map[0].get<std::string>(), map[1].get<std::int64_t>()});
     }
-    if (config.maps.empty()) throw fields.error("maps", "needs at least one map");
   }
   fields.finish();
+  const bool image = std::any_of(config.maps.begin(), config.maps.end(),
+                                 [](const RegionConfig::Map& map) { return map.name == "image"; });
+  if (image && (config.maps.size() != 1 || config.stride != 1))
+    throw BundleError(where +
+                      ": regions of the image itself are cut at stride 1, and no other map goes "
+                      "with it. Export the bundle again.");
   return config;
 }
 
 ScoringConfig read_scoring(const nlohmann::json& object, const std::string& where) {
   ScoringConfig config;
   Fields fields(object, where);
-  fields.ignore({"learned", "contrast_dim", "background", "background_unit"});
+  fields.check_text("learned");
+  fields.check("contrast_dim", 1, kMostWidth);
+  fields.read("background", config.background, {"rpn", "head", "mean"});
+  fields.check_flag("background_unit");
   // Of methods that only Python runs; make_scorer refuses those by name.
-  fields.ignore({"blc_stages", "td_words", "cosine_background"});
+  fields.check("blc_stages", 1, kMostWidth);
+  fields.check("td_words", 1, kMostWidth);
+  fields.check_flag("cosine_background");
   fields.read("method", config.method);
-  fields.read("vector_dim", config.vector_dim, 1);
-  fields.read("joint_dim", config.joint_dim, 1);
-  fields.read("hidden_dim", config.hidden_dim, 1);
-  fields.read("conse_top", config.conse_top, 1);
+  fields.read("vector_dim", config.vector_dim, 1, kMostWidth);
+  fields.read("joint_dim", config.joint_dim, 1, kMostWidth);
+  fields.read("hidden_dim", config.hidden_dim, 1, kMostWidth);
+  fields.read("conse_top", config.conse_top, 1, kMostWidth);
   fields.read("seen_activation", config.seen_activation, {"linear", "relu"});
   fields.read("fusion", config.fusion, {"softmax", "sigmoid", "raw"});
   fields.read("similarity_temperature", config.similarity_temperature, kTiny, kMost);
@@ -119,6 +160,10 @@ ScoringConfig read_scoring(const nlohmann::json& object, const std::string& wher
   fields.read("seen_evidence", config.seen_evidence);
   fields.read("center", config.center);
   fields.finish();
+  if (config.center && config.background == "mean")
+    throw BundleError(where +
+                      ".background is 'mean', which is zero once center is true. Export the bundle "
+                      "again.");
   return config;
 }
 
@@ -153,12 +198,37 @@ CalibrationConfig read_calibration(const nlohmann::json& object, const std::stri
   return config;
 }
 
+// Parts of a model that do not go together; the same as ModelConfig of zsd_core/config.py.
+void check_parts(const ModelConfig& config, const std::string& where) {
+  const RegionConfig& regions = config.regions;
+  const auto refuse = [&](bool wrong, const std::string& what) {
+    if (wrong) throw BundleError(where + what + " Export the bundle again.");
+  };
+  refuse((regions.look > 0) != (config.scoring.method == "prototypes"),
+         ".regions.look is " + std::to_string(regions.look) + " and .scoring.method " +
+             in_quotes(config.scoring.method) +
+             "; a second look goes with 'prototypes', and they with it.");
+  refuse(config.proposals.source == "queries" && !(regions.look && regions.from_image()),
+         ".proposals.source is 'queries', whose regions the head sees in the image, but "
+         "model.regions says otherwise.");
+  refuse(regions.stride == 32 && regions.conv5 == "region",
+         ".regions.stride is 32, but that map is conv5's output; conv5 must be 'map'.");
+  refuse(regions.stride == 1 && regions.conv5 == "map",
+         ".regions.stride is 1, which cuts regions from the image; conv5 must be 'region'.");
+  refuse(regions.box_hidden > 0 && regions.stride != config.proposals.stride,
+         ".regions.box_hidden is above 0, which cuts boxes from the proposal network's map, but "
+         "the strides of regions and proposals differ.");
+  refuse(config.scoring.background == "rpn" && config.proposals.objectness != "background",
+         ".scoring.background is 'rpn', but .proposals.objectness is " +
+             in_quotes(config.proposals.objectness) + ", which learns no a_0.");
+}
+
 }  // namespace
 
 ModelConfig read_model(const nlohmann::json& model, const std::string& where) {
   ModelConfig config;
   Fields fields(model, where);
-  fields.ignore({"backbone"});
+  if (const auto* part = fields.take("backbone")) check_backbone(*part, where + ".backbone");
   if (const auto* part = fields.take("preprocess"))
     config.preprocess = read_preprocess(*part, where + ".preprocess");
   if (const auto* part = fields.take("proposals"))
@@ -172,20 +242,7 @@ ModelConfig read_model(const nlohmann::json& model, const std::string& where) {
   if (const auto* part = fields.take("calibration"))
     config.calibration = read_calibration(*part, where + ".calibration");
   fields.finish();
-  const RegionConfig& regions = config.regions;
-  if (regions.from_image() && (regions.maps.size() != 1 || regions.stride != 1))
-    throw BundleError(where +
-                      ".regions: regions of the image itself are cut at stride 1, and no "
-                      "other map goes with it. Export the bundle again.");
-  if ((regions.look > 0) != (config.scoring.method == "prototypes"))
-    throw BundleError(where + ".regions.look is " + std::to_string(regions.look) +
-                      " and .scoring.method " + in_quotes(config.scoring.method) +
-                      "; a second look goes with 'prototypes', and they with it. Export the bundle "
-                      "again.");
-  if (config.proposals.source == "queries" && !(regions.look && regions.from_image()))
-    throw BundleError(where +
-                      ".proposals.source is 'queries', whose regions the head sees in the "
-                      "image, but model.regions says otherwise. Export the bundle again.");
+  check_parts(config, where);
   return config;
 }
 

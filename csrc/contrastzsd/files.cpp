@@ -4,12 +4,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <fstream>
 #include <iterator>
-#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -67,14 +65,6 @@ bool is_device(const std::string& part) {
   return named.count(stem) || numbered;
 }
 
-std::int64_t bytes_of(const std::string& dtype) {
-  static const std::map<std::string, std::int64_t> bytes = {
-      {"BOOL", 1}, {"I8", 1},  {"U8", 1},  {"F16", 2}, {"BF16", 2}, {"I16", 2}, {"U16", 2},
-      {"F32", 4},  {"I32", 4}, {"U32", 4}, {"F64", 8}, {"I64", 8},  {"U64", 8}};
-  const auto found = bytes.find(dtype);
-  return found == bytes.end() ? 0 : found->second;
-}
-
 }  // namespace
 
 std::string lower(std::string text) {
@@ -108,7 +98,7 @@ nlohmann::json parse_json(const std::string& text, const std::string& where) {
   using Event = nlohmann::json::parse_event_t;
   std::vector<std::set<std::string>> keys;  // of the objects around
   const auto look = [&](int depth, Event event, nlohmann::json& value) {
-    if (depth > kDeepest)
+    if (depth >= kDeepest)
       throw BundleError(where + " is not JSON that can be read: it is nested too deeply.");
     if (event == Event::object_start) keys.emplace_back();
     if (event == Event::object_end) keys.pop_back();
@@ -117,6 +107,10 @@ nlohmann::json parse_json(const std::string& text, const std::string& where) {
                         " stands there twice. Copy or export it again.");
     return true;
   };
+  if (text.rfind("\xef\xbb\xbf", 0) == 0 || text.find('\0') != std::string::npos)
+    throw BundleError(where +
+                      " is not JSON: it holds a byte-order mark or a zero byte. Copy or "
+                      "export it again.");
   try {
     return nlohmann::json::parse(text, look);
   } catch (const nlohmann::json::exception& error) {
@@ -157,68 +151,6 @@ std::string read_file(const std::filesystem::path& bundle, const std::string& na
   std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
   if (file.bad()) throw BundleError(where(bundle, name) + " cannot be read to its end.");
   return text;
-}
-
-std::int64_t StoredTensor::size() const {
-  const std::int64_t width = bytes_of(dtype);
-  return width ? std::int64_t(bytes.size()) / width : 0;
-}
-
-Tensor StoredTensor::floats(const std::string& where) const {
-  if (dtype != "F32")
-    throw BundleError(where + " is of dtype " + dtype + ", must be F32. Export the bundle again.");
-  Tensor tensor = Tensor::make(shape);
-  std::copy_n(bytes.data(), bytes.size(), reinterpret_cast<char*>(tensor.data.get()));
-  const float* values = tensor.data.get();
-  if (!std::all_of(values, values + tensor.size(),
-                   [](float value) { return std::isfinite(value); }))
-    throw BundleError(where + " has a number that is not finite; do not use this bundle.");
-  return tensor;
-}
-
-std::map<std::string, StoredTensor> read_safetensors(const std::filesystem::path& bundle,
-                                                     const std::string& name) {
-  const auto fail = [&](const std::string& what) {
-    return BundleError(where(bundle, name) + " is no safetensors file that can be read (" + what +
-                       "); export the bundle again.");
-  };
-  // Little-endian 8 bytes: length of a JSON header; the header; the data.
-  const std::string file = read_file(bundle, name, UINTMAX_MAX);
-  if (file.size() < 8) throw fail("it is too short");
-  std::uint64_t length = 0;
-  for (int i = 7; i >= 0; --i)
-    length = length << 8 | static_cast<unsigned char>(file[std::size_t(i)]);
-  if (length > file.size() - 8) throw fail("its header ends behind the file");
-  const std::size_t data = 8 + std::size_t(length);
-  std::map<std::string, StoredTensor> tensors;
-  std::size_t used = 0;
-  try {
-    const auto header = parse_json(file.substr(8, std::size_t(length)), where(bundle, name));
-    if (!header.is_object()) throw fail("its header is no object");
-    for (const auto& [key, entry] : header.items()) {
-      if (key == "__metadata__") continue;
-      StoredTensor tensor{entry.at("dtype"), entry.at("shape"), {}};
-      const auto& offsets = entry.at("data_offsets");
-      const std::uint64_t begin = offsets.at(0), end = offsets.at(1);
-      if (begin > end || end > file.size() - data) throw fail("tensor " + key + " is cut off");
-      used += std::size_t(end - begin);  // each byte once, or a small file fills the memory
-      if (used > file.size() - data) throw fail("its tensors share their bytes");
-      std::int64_t bytes = bytes_of(tensor.dtype);
-      for (const std::int64_t side : tensor.shape) {
-        if (side < 0 || (side > 0 && bytes > std::numeric_limits<std::int64_t>::max() / side))
-          throw fail("tensor " + key + " has no possible shape");
-        bytes *= side;
-      }
-      if (bytes_of(tensor.dtype) == 0 || std::uint64_t(bytes) != end - begin)
-        throw fail("tensor " + key + " is not as large as its shape says");
-      tensor.bytes = file.substr(data + std::size_t(begin), std::size_t(end - begin));
-      tensors.emplace(key, std::move(tensor));
-    }
-  } catch (const nlohmann::json::exception& error) {
-    throw fail(error.what());
-  }
-  if (used != file.size() - data) throw fail("it holds bytes that no tensor uses");
-  return tensors;
 }
 
 }  // namespace contrastzsd

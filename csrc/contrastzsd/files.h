@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json_fwd.hpp>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -26,8 +27,9 @@ void check_name(const std::filesystem::path& bundle, const std::string& name);
 std::string lower(std::string text);
 
 // Parses JSON that a stranger may have written. Refused is also what readers understand
-// differently (a key that stands there twice), and more than 100 levels, which would exhaust the
-// stack. Throws BundleError, in which `where` names the text.
+// differently (a key that stands there twice, a byte-order mark, a zero byte), and more than 100
+// levels, which would exhaust the stack; the same as parse_json of zsd_core/files.py. Throws
+// BundleError, in which `where` names the text.
 nlohmann::json parse_json(const std::string& text, const std::string& where);
 
 // Throws BundleError: the file is missing or unreadable, or its size or hash is another.
@@ -41,7 +43,7 @@ std::string read_file(const std::filesystem::path& bundle, const std::string& na
 
 // One tensor as it lies in a safetensors file, little-endian.
 struct StoredTensor {
-  std::string dtype;  // such as "F32", "I8" or "U8"
+  std::string dtype;  // "F32", "I8" or "U8"
   std::vector<std::int64_t> shape;
   std::string bytes;
 
@@ -50,8 +52,10 @@ struct StoredTensor {
   Tensor floats(const std::string& where) const;
 };
 
-// Throws BundleError: the file is no safetensors file, or its header and data do not agree.
+// Tensors of `dtypes`; every F32 is finite. Throws BundleError: it is no safetensors file, its
+// header and data do not agree, or a tensor is not as above; the same as runtime/tensors.py.
 std::map<std::string, StoredTensor> read_safetensors(const std::filesystem::path& bundle,
-                                                     const std::string& name);
+                                                     const std::string& name,
+                                                     const std::set<std::string>& dtypes);
 
 }  // namespace contrastzsd

@@ -3,53 +3,18 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <initializer_list>
 #include <map>
 #include <nlohmann/json_fwd.hpp>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "contrastzsd/bundle.h"
-#include "contrastzsd/errors.h"
 #include "contrastzsd/files.h"
 
 namespace contrastzsd {
 
 constexpr const char* kScorerFile = "scorer.safetensors";
 constexpr const char* kVocabularyFile = "vocabulary.safetensors";
-
-// Reads the fields of a JSON object, each once. A field that is left out keeps its default; one
-// that nobody reads is an error, since it may change what the model means.
-class Fields {
- public:
-  // `where` names the object in messages.
-  Fields(const nlohmann::json& object, std::string where);
-
-  // Kernels count in 32 bits.
-  void read(const char* key, std::int64_t& value, std::int64_t lowest,
-            std::int64_t highest = INT32_MAX);
-  void read(const char* key, double& value, double lowest, double highest);
-  void read(const char* key, bool& value);
-  // One of `choices`.
-  void read(const char* key, std::string& value, std::initializer_list<const char*> choices);
-  void read(const char* key, std::string& value);
-  // Numbers, each above 0; as many as there are.
-  void read(const char* key, std::vector<double>& values);
-  // Fields of training only.
-  void ignore(std::initializer_list<const char*> keys);
-  // The field, or null where it is left out.
-  const nlohmann::json* take(const char* key);
-  // Throws BundleError: a field was not read.
-  void finish() const;
-  // Of a field whose value breaks a rule.
-  BundleError error(const char* key, const std::string& rule) const;
-
- private:
-  const nlohmann::json& object_;
-  std::string where_;
-  std::set<std::string> read_;
-};
 
 // "model" of a manifest. Throws BundleError.
 ModelConfig read_model(const nlohmann::json& model, const std::string& where);
@@ -67,6 +32,12 @@ struct Manifest {
   };
   std::map<std::string, std::map<std::string, Networks>> precisions;
 };
+
+// The networks of a manifest. Throws BundleError.
+void read_stages(const std::string& where, const nlohmann::json& stages, Manifest& manifest);
+
+// The trunk must give what the model's regions need, and the head read them. Throws BundleError.
+void check_stages(const std::string& where, const nlohmann::json& stages, const Manifest& manifest);
 
 // Throws BundleError: not there, not JSON, too new, or not as a manifest must be.
 Manifest read_manifest(const std::filesystem::path& bundle);

@@ -65,15 +65,22 @@ class OnnxRuntime final : public Networks {
       if (input_names.size() != values.size())
         throw DeviceError("it has " + std::to_string(input_names.size()) + " inputs, and got " +
                           std::to_string(values.size()));
+      std::vector<Ort::Value> made =
+          network.session.Run(Ort::RunOptions{nullptr}, input_names.data(), values.data(),
+                              values.size(), output_names.data(), output_names.size());
       std::vector<Tensor> outputs;
-      for (Ort::Value& value :
-           network.session.Run(Ort::RunOptions{nullptr}, input_names.data(), values.data(),
-                               values.size(), output_names.data(), output_names.size())) {
-        const auto owner = std::make_shared<Ort::Value>(std::move(value));
-        outputs.push_back({owner->GetTensorTypeAndShapeInfo().GetShape(),
+      for (std::size_t i = 0; i < made.size(); ++i) {
+        const auto owner = std::make_shared<Ort::Value>(std::move(made[i]));
+        const auto about = owner->GetTensorTypeAndShapeInfo();
+        if (about.GetElementType() != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT)
+          throw not_float32(stage, network.outputs[i],
+                            std::to_string(int(about.GetElementType())) + " of ONNX");
+        outputs.push_back({about.GetShape(),
                            std::shared_ptr<float>(owner, owner->GetTensorMutableData<float>())});
       }
       return outputs;
+    } catch (const BundleError&) {
+      throw;
     } catch (const std::exception& error) {
       throw DeviceError("onnxruntime cannot run the " + stage + ": " + error.what());
     }

@@ -84,11 +84,15 @@ class OpenVino final : public Networks {
       std::vector<Tensor> outputs;
       for (const std::string& name : network->outputs) {
         ov::Tensor output = lease->request.get_tensor(name);
+        if (output.get_element_type() != ov::element::f32)
+          throw not_float32(stage, name, output.get_element_type().get_type_name());
         const ov::Shape shape = output.get_shape();
         outputs.push_back(
             {{shape.begin(), shape.end()}, std::shared_ptr<float>(lease, output.data<float>())});
       }
       return outputs;
+    } catch (const BundleError&) {
+      throw;
     } catch (const std::exception& error) {
       throw DeviceError("openvino cannot run the " + stage + ": " + error.what());
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <new>
 #include <utility>
 
 #include "contrastzsd/calibration.h"
@@ -163,8 +164,16 @@ std::vector<ImageResult> run(Networks& networks, const Scorer& scorer, const Cla
       const std::size_t end = std::min(members.size(), start + std::size_t(options.max_batch));
       std::vector<Image> chunk;
       for (std::size_t i = start; i < end; ++i) chunk.push_back(images[members[i]]);
-      std::vector<ImageResult> found =
-          run_group(networks, scorer, classes, config, chunk, thresholds, options);
+      std::vector<ImageResult> found;
+      try {
+        found = run_group(networks, scorer, classes, config, chunk, thresholds, options);
+      } catch (const std::bad_alloc&) {  // a bundle says how large its images become
+        throw DeviceError("there is not enough memory for " + std::to_string(chunk.size()) +
+                          " images of " + std::to_string(size[0]) + " x " +
+                          std::to_string(size[1]) +
+                          " pixels of the network input. Lower max_batch, or take a bundle that "
+                          "shrinks images more (model.preprocess).");
+      }
       for (std::size_t i = start; i < end; ++i) results[members[i]] = std::move(found[i - start]);
     }
   }

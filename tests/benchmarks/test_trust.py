@@ -19,7 +19,7 @@ import pytest
 from benchmarks.trust import __main__ as command
 from benchmarks.trust import attempts, table
 from benchmarks.trust.mutate import ODD, mutated_json
-from benchmarks.trust.parts import classes, faults, images, service
+from benchmarks.trust.parts import classes, cpp, faults, images, service
 from benchmarks.trust.table import Part, Result
 from zsd_core.errors import BundleError, DeviceError
 
@@ -243,6 +243,19 @@ def test_a_mixed_class_set_is_a_fault(monkeypatch):
     bad = classes.classes(100, 0, lambda count: None)
     assert not good.faults
     assert bad.faults
+
+
+def test_what_one_reader_takes_and_the_other_refuses_is_a_fault(tmp_path):
+    python = cpp.PythonReader(tmp_path / "bundle")
+    good = cpp.good_bundle(tmp_path / "other")
+    inputs = dict(enumerate(bytes([i]) + good[name] for i, name in enumerate(cpp.FILES)))
+    inputs |= {3: b"\0{", 4: b"\1" + good[cpp.FILES[1]] + b"x", 5: b"\2"}
+    right = {n: "taken" if n < 3 else "refused: x" for n in inputs}
+    assert not list(cpp.disagreements(python, inputs, right))
+    wrong = {n: "refused: x" if n < 3 else "taken" for n in inputs}
+    assert len(list(cpp.disagreements(python, inputs, wrong))) == len(inputs)
+    (fault,) = cpp.disagreements(lambda data: 1 / 0, inputs, {4: "taken"})
+    assert fault.startswith("input 4: ") and "ZeroDivisionError" in fault
 
 
 def test_an_error_of_another_library_and_a_wrong_picture_are_faults(tmp_path, monkeypatch):

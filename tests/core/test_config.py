@@ -72,6 +72,15 @@ def test_overrides_win_and_read_yaml(tmp_path):
         ({"model": {"proposals": {"anchor_sizes": []}}}, "anchor_sizes is .*, needs at least one"),
         ({"model": {"proposals": {"anchor_sizes": [-5]}}}, "anchor_sizes is .*, must be above 0"),
         ({"model": {"proposals": {"aspect_ratios": [0, 1]}}}, "ratios is .*, must be above 0"),
+        (
+            {"model": {"proposals": {"anchor_sizes": [1.0] * 20_000}}},
+            "ProposalConfig.anchor_sizes holds 20000 values, must hold at most 64",
+        ),
+        ({"model": {"proposals": {"aspect_ratios": [1.0] * 65}}}, "aspect_ratios holds 65 values"),
+        ({"model": {"proposals": {"levels": list(range(16, 81))}}}, "levels holds 65 values"),
+        ({"model": {"regions": {"maps": [["a", 1]] * 65}}}, "needs 1 to 64 maps"),
+        ({"model": {"regions": {"look": 3}}}, "a second look goes with 'prototypes'"),
+        ({"model": {"scoring": {"method": "prototypes"}}}, "a second look goes with 'prototypes'"),
         ({"model": {"proposals": {"levels": [0]}}}, "levels is .*, must be above 0"),
         ({"model": {"proposals": {"channels": 0}}}, "channels is 0, must be above 0"),
         ({"model": {"proposals": {"nms_threshold": 0}}}, "nms_threshold is 0.0, must be above 0"),
@@ -145,6 +154,19 @@ def test_many_unknown_fields_are_counted():
     with pytest.raises(ConfigError, match=r"no field 'f9'.*are 99990 other fields") as error:
         from_mapping(Config, {f"f{i}": 1 for i in range(100_000)})
     assert len(str(error.value)) < 2000
+
+
+def test_a_number_as_a_text_is_read_from_yaml_and_not_from_json():
+    values = {"mean": ["1e-3", 0, 0.5]}
+    assert from_mapping(PreprocessConfig, values).mean == (0.001, 0.0, 0.5)
+    with pytest.raises(ConfigError, match=r"mean\[0\] is '1e-3', must be of type float"):
+        from_mapping(PreprocessConfig, values, strict=True)
+    assert from_mapping(PreprocessConfig, {"mean": [1, 0, 0.5]}, strict=True).mean == (1.0, 0, 0.5)
+
+
+def test_as_many_anchors_as_are_allowed_can_be_made():
+    values = tuple(1.0 + i for i in range(64))
+    assert len(ProposalConfig(anchor_sizes=values, aspect_ratios=values).anchors()) == 4096
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,16 @@ def test_json_that_cannot_be_read(text):
 
 
 @pytest.mark.parametrize(
-    "text", ['{"a": 1, "a": 2}', "NaN", "[Infinity]", "1e999", '"\\ud800"', "[" * 200 + "]" * 200]
+    "text",
+    [
+        '{"a": 1, "a": 2}',
+        "NaN",
+        "[Infinity]",
+        "1e999",
+        '"\\ud800"',
+        "1" * 400,
+        "[" * 200 + "]" * 200,
+    ],
 )
 def test_strict_json_refuses_what_readers_understand_differently(text):
     parse_json(text, "x")

@@ -1,6 +1,8 @@
 """One definition of inference: grouping, coordinates, empty images, times."""
 
 import dataclasses
+import resource
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from runtime.backends import open_backend
 from runtime.bundle import open_bundle
 from zsd_core import pipeline, stages
-from zsd_core.errors import ConfigError, ImageError, ShapeError
+from zsd_core.errors import ConfigError, DeviceError, ImageError, ShapeError
 from zsd_core.kernels import reference
 from zsd_core.scoring import scorer_for
 
@@ -244,3 +246,21 @@ def test_portions_of_regions_change_nothing(parts, monkeypatch):
     assert len(result.boxes) > 3
     np.testing.assert_array_equal(result.columns, whole[0].columns)
     np.testing.assert_allclose(result.boxes, whole[0].boxes, rtol=1e-5, atol=1e-4)
+
+
+def test_images_that_the_memory_does_not_hold_are_refused_with_a_sentence(parts):
+    networks, scorer, classes, config = parts
+    large = dataclasses.replace(
+        config, preprocess=dataclasses.replace(config.preprocess, square=16384)
+    )
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(
+        resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 30), before[1])
+    )  # the network input alone takes 3 GiB
+    try:
+        with pytest.raises(DeviceError, match="not enough memory for 1 images, 8 at a time"):
+            run(networks, scorer, classes, large, [image(20, 20)], everything(parts))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert run(*parts, [image(20, 20)], everything(parts))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 import zipfile
 
 import numpy as np
@@ -12,7 +13,7 @@ import runtime.bundle as bundle_module
 from export.writing.bundle_writer import amend_bundle, write_bundle
 from runtime import Detector
 from runtime.bundle import default_bundle, open_bundle
-from runtime.manifest import FORMAT
+from runtime.manifest import FORMAT, parse_manifest
 from zsd_core.errors import BundleError
 
 
@@ -223,7 +224,28 @@ def trunk(**changes):
         ({"classes": [{"name": "a\u202eb", "role": "seen"}]}, r"'a\\u202eb', holds U\+202E"),
         ({"stages": {"trunk": {"file": "nowhere.onnx"}}}, "'trunk' names no listed file"),
         (trunk(file=["trunk.onnx"]), "'trunk' names no listed file"),
-        (trunk(outputs=None), r"'trunk', outputs: None must be an object with a name and a shape"),
+        (trunk(outputs=None), r"'trunk', outputs are None, must be a list"),
+        (trunk(outputs={"name": "x", "shape": [1]}), r"'trunk', outputs are .*, must be a list"),
+        (trunk(inputs={"name": "x", "shape": [1]}), r"'trunk', inputs are .*, must be a list"),
+        (trunk(inputs=[{"name": "x", "shape": [True]}]), r"and a shape of whole numbers"),
+        ({"background_index": False}, "background_index is False"),
+        ({"metrics": []}, "'metrics' is not a dict"),
+        ({"precisions": {"int8": {}}}, r"precisions\['int8'\] names no networks by family"),
+        (
+            {"precisions": {"int8": {"networks": {"onnxruntime": {"trunk": "nowhere"}}}}},
+            r"precisions\['int8'\] names 'nowhere', which is no listed file",
+        ),
+        (
+            {"precisions": {"int8": {"networks": {}, "weight_levels": {"openvino": 0.5}}}},
+            "weight_levels is .*, must hold whole numbers",
+        ),
+        (
+            {"model": {"preprocess": {"mean": ["0.4", 0, 0]}}},
+            r"mean\[0\] is '0.4', must be of type",
+        ),
+        ({"model": {"detection": {"score_threshold": "0.3"}}}, "score_threshold is '0.3', must be"),
+        ({"model": {"regions": {"look": 3}}}, "a second look goes with 'prototypes'"),
+        ({"metrics": {"a": 10**400}}, "a number is too large"),
         (trunk(outputs=["features"]), r"'trunk', outputs: 'features' must be an object"),
         (trunk(outputs=[{"shape": [1]}]), r"outputs: {'shape': \[1\]} must be an object"),
         (trunk(inputs=[{"name": "images"}]), r"inputs: {'name': 'images'} must be an object"),
@@ -236,6 +258,19 @@ def test_a_wrong_entry_is_named(fresh_bundle_path, changes, message):
     edit(fresh_bundle_path, **changes)
     with pytest.raises(BundleError, match=message):
         open_bundle(fresh_bundle_path)
+
+
+def test_a_manifest_of_many_stages_and_engines_is_read_in_a_moment(bundle_path):
+    manifest = manifest_of(bundle_path)
+    record = manifest["files"]["trunk.onnx"]
+    names = [f"engines/{i}" for i in range(20_000)]
+    manifest["files"] |= dict.fromkeys(names, record)
+    manifest["engines"] = [{"file": name} for name in names]
+    manifest["stages"] |= {name: {"file": name} for name in names}
+    text = json.dumps(manifest)
+    start = time.process_time()
+    parse_manifest(bundle_path, text)
+    assert time.process_time() - start < 5  # each name compared with all others: a minute
 
 
 def test_a_file_that_may_not_be_read_is_named(fresh_bundle_path, monkeypatch):

@@ -1,5 +1,5 @@
 // The options of a model, as its manifest stores them. Every field is explained beside its Python
-// twin, zsd_core/config.py; what only training reads is left out.
+// twin, zsd_core/config.py; what only training reads is checked, and left out.
 #pragma once
 
 #include <array>
@@ -25,6 +25,7 @@ struct PreprocessConfig {
 
 struct ProposalConfig {
   std::string source = "anchors";  // or "queries": regions that a given detector offers
+  std::string objectness = "classification";
   std::int64_t stride = 16;
   std::vector<double> anchor_sizes = {128, 256, 512}, aspect_ratios = {0.5, 1, 2};
   std::int64_t pre_nms_top = 6000, post_nms_top = 300;
@@ -39,7 +40,8 @@ struct RegionConfig {
     std::string name;
     std::int64_t bin_step;
   };
-  std::int64_t stride = 16, sampling_ratio = 2;
+  std::string conv5 = "region";
+  std::int64_t stride = 16, sampling_ratio = 2, box_hidden = 0;
   std::array<std::int64_t, 2> output_size = {14, 14};
   std::vector<Map> maps = {{"features", 1}};
   std::int64_t look = 0;  // above 0: the head sees so many regions of an image at most
@@ -51,6 +53,7 @@ struct RegionConfig {
 
 struct ScoringConfig {
   std::string method = "contrastzsd", seen_activation = "linear", fusion = "softmax";
+  std::string background = "head";
   std::int64_t vector_dim = 300, joint_dim = 2048, hidden_dim = 1024, conse_top = 10;
   double similarity_temperature = 1, seen_scale = 1, objectness_power = 0;
   double kernel_weight = 3, kernel_width = 0.4, evidence = 0.2;  // of method "prototypes"

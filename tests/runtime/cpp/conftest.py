@@ -108,6 +108,7 @@ class Probe:
         self._process = subprocess.Popen(
             [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        self.pid = self._process.pid
 
     def __call__(self, do: str, **arguments: object):
         assert self._process.stdin and self._process.stdout

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import subprocess
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from safetensors.numpy import load_file, save
 
@@ -259,3 +261,40 @@ def test_the_build_says_what_it_cannot_do(cmake, tmp_path, option, message):
     command = [cmake, "-S", root, "-B", tmp_path, "-DZSD_PYTHON=OFF", option]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode and message in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("kind", ["BOOL", "INT8", "FLOAT16", "DOUBLE", "INT64"])
+@pytest.mark.parametrize("stage", ["trunk", "head"])
+def test_an_output_of_another_type_is_refused_and_not_read(
+    probe, backend, fresh_bundle_path, photo_path, stage, kind
+):
+    file = f"{stage}.onnx"
+    model = onnx.load_from_string((fresh_bundle_path / file).read_bytes())
+    output = model.graph.output[-1]
+    wanted = getattr(onnx.TensorProto, kind)
+    for node in model.graph.node:
+        node.output[:] = ["float" if name == output.name else name for name in node.output]
+    model.graph.node.append(onnx.helper.make_node("Cast", ["float"], [output.name], to=wanted))
+    output.type.tensor_type.elem_type = wanted
+    replaced(fresh_bundle_path, file, model.SerializeToString())
+    probe("open", bundle=str(fresh_bundle_path), backend=backend)
+    message = f"the {stage}'s output 'deltas' is of type .*, must be float32. Export the bundle"
+    with pytest.raises(probe.Refused, match=message) as refused:
+        probe("detect", images=[str(photo_path)])
+    assert refused.value.args[0] == "BundleError"
+
+
+def test_images_that_the_memory_does_not_hold_are_refused(
+    probe, built, fresh_bundle_path, photo_path
+):
+    manifest_changed(fresh_bundle_path, lambda m: m["model"]["preprocess"].update(square=16384))
+    own = type(probe)(built / "probe" / "probe")  # its limit stays
+    try:
+        own("open", bundle=str(fresh_bundle_path))
+        pages = int(Path(f"/proc/{own.pid}/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + (1 << 30)  # the network input alone takes 3 GiB
+        resource.prlimit(own.pid, resource.RLIMIT_AS, (limit, limit))
+        with pytest.raises(probe.Refused, match="not enough memory for 1 images of 16384 x 16384"):
+            own("detect", images=[str(photo_path)])
+    finally:
+        own.close()

@@ -5,6 +5,7 @@
 // a good bundle, which this program changes. Built by CMakeLists.txt beside it.
 #include <openssl/evp.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdint>
@@ -72,10 +73,8 @@ void check_numbers(const contrastzsd::Tensor& tensor) {
     if (!std::isfinite(tensor.data.get()[i])) std::abort();
 }
 
-void use(const std::string& folder) {
-  const contrastzsd::Bundle bundle(folder);
-  for (const char* stage : {"trunk", "head"}) bundle.network(stage, "float32", "onnxruntime");
-  bundle.full_range_int8("int8", "openvino");
+// What a program may ask of a bundle that was opened; it may be refused, too.
+void use(const contrastzsd::Bundle& bundle) try {
   const contrastzsd::Vocabulary& words = bundle.vocabulary();
   for (std::int64_t row = 0; row < words.size() && row < 20; ++row) {
     if (words.find(words.names()[std::size_t(row)]) < 0) std::abort();
@@ -84,13 +83,26 @@ void use(const std::string& folder) {
   words.search("fire truck", 3, bundle.seen());
   check_numbers(bundle.class_vectors());
   for (const auto& [name, tensor] : bundle.scorer_tensors()) check_numbers(tensor);
+  bundle.full_range_int8("int8", "openvino");
+  for (const char* stage : {"trunk", "head"}) bundle.network(stage, "float32", "onnxruntime");
+} catch (const contrastzsd::Error& error) {
+  if (error.what()[0] == '\0') std::abort();
 }
 
-}  // namespace
+// Why the bundle is refused; "" if it is taken.
+std::string refusal(const std::string& folder) {
+  try {
+    use(contrastzsd::Bundle(folder));
+    return "";
+  } catch (const contrastzsd::Error& error) {
+    if (error.what()[0] == '\0') std::abort();
+    return error.what();
+  }
+}
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+// Why an input is refused; "" if it is taken.
+std::string tried(const std::uint8_t* data, std::size_t size) {
   static const Good good;
-  if (size == 0) return 0;
   const std::size_t file = data[0] % good.names.size();
   const std::string given(reinterpret_cast<const char*>(data) + 1, size - 1);
   static std::size_t last = 0;
@@ -98,25 +110,27 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   last = file;
   write(good.folder + "/" + good.names[file], given);
   if (file != 0) write(good.folder + "/" + good.names[0], good.manifest_with(file, given));
-  try {
-    use(good.folder);
-  } catch (const contrastzsd::Error& error) {
-    if (error.what()[0] == '\0') std::abort();
-  }
+  return refusal(good.folder);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  if (size != 0) tried(data, size);
   return 0;
 }
 
 #ifdef ZSD_FUZZ_MAIN
-// Standard input: inputs, each behind its length in 4 bytes, little-endian. Prints the number of
-// those that are done, after each, so that the one which ends the process is known.
+// Standard input: inputs, each behind its length in 4 bytes, little-endian. Prints a line for each
+// when it is done, so that the one which ends the process is known: "taken", or "refused" and why.
 int main() {
   std::string input;
-  long count = 0;
-  for (unsigned char bytes[4]; std::fread(bytes, 1, 4, stdin) == 4; ++count) {
+  for (unsigned char bytes[4]; std::fread(bytes, 1, 4, stdin) == 4;) {
     input.resize(bytes[0] | bytes[1] << 8 | bytes[2] << 16 | std::size_t(bytes[3]) << 24);
-    if (std::fread(input.data(), 1, input.size(), stdin) != input.size()) return 2;
-    LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(input.data()), input.size());
-    std::printf("%ld\n", count + 1);
+    if (std::fread(input.data(), 1, input.size(), stdin) != input.size() || input.empty()) return 2;
+    std::string why = tried(reinterpret_cast<const std::uint8_t*>(input.data()), input.size());
+    std::replace(why.begin(), why.end(), '\n', ' ');
+    std::puts(why.empty() ? "taken" : ("refused: " + why.substr(0, 300)).c_str());
     std::fflush(stdout);
   }
 }
