@@ -18,6 +18,7 @@ __all__ = ["PARTS", "training"]
 
 ROOT = HELPERS.parents[1]
 OPTIONS = ("training.epochs=3", "training.batch_size=4", "training.regions=8", "--device", "cpu")
+KINDS = ("CONFIG", "SMALL")  # of tests/helpers/shapes.py: end to end, and in two phases
 LEAST_TRIES = 40  # runs of one kill after another, before it counts as one that never ends
 
 
@@ -25,18 +26,13 @@ def training(budget: float, seed: int, advance: Advance) -> Result:
     """Kill ``budget`` times, at any moment after the start; resume; compare at every end."""
     kills, faults, ends = 0, list[str](), 0
     with tempfile.TemporaryDirectory(prefix="trust-") as work:
-        folder = Path(work)
-        config = helper("shapes").write_config(folder, images=8, size=64)
-        begun = time.monotonic()
-        status, said = _run(config, folder / "whole", None)
-        if status:
-            raise DeviceError(f"training failed when left alone: {said}")
-        whole, expected = time.monotonic() - begun, _weights(folder / "whole" / "last.pt")
+        wholes = [_left_alone(Path(work) / kind, kind) for kind in KINDS]
         rng = random.Random(seed)
         while kills < int(budget):
-            output = folder / f"run{ends}"
+            config, seconds = wholes[ends % len(wholes)]
+            output = config.with_name(f"run{ends}")
             for _ in range(LEAST_TRIES):
-                kill = rng.uniform(0.2, 1.1) * whole if kills < int(budget) else None
+                kill = rng.uniform(0.2, 1.1) * seconds if kills < int(budget) else None
                 status, said = _run(config, output, kill)
                 if status is None:
                     kills += 1
@@ -45,11 +41,35 @@ def training(budget: float, seed: int, advance: Advance) -> Result:
                 break
             if status:
                 faults.append(f"after a kill: {said}")
-            elif _weights(output / "last.pt") != expected:
-                faults.append(f"run {ends}: the weights differ from those of a run left alone")
+            elif other := _difference(output, config.with_name("whole")):
+                faults.append(f"run {ends}: {other} differs from that of a run left alone")
             ends += 1
-    load = f"{ends} runs of {whole:.0f} s went on to their end, weights equal to the bit"
+    times = " and ".join(f"{seconds:.0f}" for _, seconds in wholes)
+    load = f"{ends} runs of {times} s went on to their end, weights equal to the bit"
     return Result(inputs=kills, load=load, faults=faults)
+
+
+def _left_alone(folder: Path, kind: str) -> tuple[Path, float]:
+    """A configuration whose run beside it, ``whole``, nothing stopped; and how long that took."""
+    folder.mkdir()
+    shapes = helper("shapes")
+    config: Path = shapes.write_config(folder, 8, getattr(shapes, kind), size=64)
+    begun = time.monotonic()
+    status, said = _run(config, folder / "whole", None)
+    if status:
+        raise DeviceError(f"training failed when left alone: {said}")
+    return config, time.monotonic() - begun
+
+
+def _difference(output: Path, whole: Path) -> str:
+    """The first checkpoint, or the log, that is not what a run left alone has written."""
+    for path in sorted(whole.glob("*.pt")):
+        if path.name == "regions.pt":  # of features; the heads' weights come from them
+            continue
+        if not (output / path.name).exists() or _weights(output / path.name) != _weights(path):
+            return path.name
+    log = "losses.jsonl"
+    return "" if (output / log).read_bytes() == (whole / log).read_bytes() else log
 
 
 def _run(config: Path, output: Path, kill_after: float | None) -> tuple[int | None, str]:
