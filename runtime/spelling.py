@@ -4,7 +4,7 @@ With a text encoder every phrase is a class, "zebar" too, only a bad one. The ru
 
 - a word is *ordinary* if it occurs in a name that the bundle knows, or if the encoder's tokenizer
   knows it whole, or if it is a regular form of such a word ("dented", "rustier", "pallets");
-- a word *looks misspelt* if it is not ordinary, has at least four letters and nothing but letters,
+- a word *looks misspelt* if it is not ordinary, has 4 to 40 letters and nothing but letters,
   and one change (a letter missing, added, wrong, or two neighbours swapped) makes it a word of a
   known name; words of eight letters and more may need two;
 - a phrase is fine if none of its words looks misspelt.
@@ -25,7 +25,8 @@ from zsd_core.semantics import fold_name
 
 __all__ = ["Spelling", "edits_apart"]
 
-SHORTEST, LONG = 4, 8  # letters: of a word that is judged, and that may have two slips
+SHORTEST, LONGEST = 4, 40  # letters of a word that is judged; guesses grow with their square
+LONG = 8  # letters of a word that may have two slips
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 # What is taken off a regular form, and what may stand there instead.
 _ENDINGS = (
@@ -103,7 +104,8 @@ class Spelling:
     def _is_right(self, word: str) -> bool:
         """Whether a word is not judged, or ordinary."""
         letters_only = word.replace("'", "").isalpha()
-        return len(word) < SHORTEST or not letters_only or self._is_ordinary(word)
+        judged = SHORTEST <= len(word) <= LONGEST and letters_only
+        return not judged or self._is_ordinary(word)
 
     def _find(self, word: str) -> str | None:
         """The nearest known word, if this one looks misspelt."""

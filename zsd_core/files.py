@@ -64,7 +64,7 @@ def _why_not_there(path: Path) -> str:
     except FileNotFoundError:
         there = False
     except OSError as error:  # a name that is too long for the disk, a circle of links
-        return error.strerror
+        return str(error.strerror)
     except ValueError:
         return NO_NAME
     allowed = os.access(path if there else path.parent, os.W_OK)
@@ -84,11 +84,9 @@ def read_file(path: Path, what: str, kind: type[ZsdError] = DataError) -> bytes:
     """
     try:
         return path.read_bytes()
-    except OSError as error:
-        reason, cause = error.strerror, error
-    except ValueError as error:
-        reason, cause = NO_NAME, error
-    raise kind(f"cannot read {what} {_named(path)}: {reason}.") from cause
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else NO_NAME
+        raise kind(f"cannot read {what} {_named(path)}: {reason}.") from error
 
 
 def _named(path: Path) -> str:
@@ -201,7 +199,7 @@ def _plain_loader() -> Any:
     yaml = require("yaml", "train")
     base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # without libyaml, ten times the time
 
-    class PlainLoader(base):  # type: ignore[misc]
+    class PlainLoader(base):  # type: ignore[misc, valid-type]
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
             values: dict[Any, Any] = super().construct_mapping(node, deep)
             if len(values) < len(node.value):

@@ -6,6 +6,7 @@ Imports the encoder (sentence-transformers, and torch with it) where it is used,
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -57,7 +58,7 @@ def encoder_folder(folder: str = "") -> str:
         DataError: ``folder`` holds no such model.
     """
     if folder:
-        if not (Path(folder) / "modules.json").is_file():
+        if not os.path.isfile(Path(folder) / "modules.json"):
             raise DataError(
                 f"{folder} is not a sentence-transformers model: no modules.json in it."
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +61,7 @@ def read_words(
     """
     path = Path(path)
     made, ordinary = dict(training.get("vectors", {})), tuple[str, ...]()
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(f"no vocabulary at {path}; give a .txt, .npz or .safetensors file.")
     if path.suffix == ".txt":
         names, vectors = _encoded(path, made)

@@ -104,6 +104,9 @@ def test_names_are_put_into_the_template_and_scaled(fake):
 def test_model_that_is_none_or_is_broken_is_a_sentence(fake):
     with pytest.raises(DataError, match=r"not a sentence-transformers model: no modules\.json"):
         text.encode_names(["cat"], folder=str(fake))
+    for name in ("x" * 300, "a\0b"):
+        with pytest.raises(DataError, match=r"not a sentence-transformers model"):
+            text.encoder_folder(name)
     with pytest.raises(DataError, match=r"cannot be loaded: no weights.*pip install"):
         text.encode_names(["cat"], folder=str(fake / "broken"))
 

@@ -196,12 +196,15 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     path = _weights(tmp_path, "resnet18")
     with pytest.raises(DataError, match=r"do not fit: missing \["):
         build_backbone(BackboneConfig(name="resnet50", weights=str(path)))
-    with pytest.raises(DataError, match="are not a file"):
-        build_backbone(BackboneConfig(weights=str(tmp_path / "nothing")))
+    for name in ("nothing", "x" * 300, "a\0b"):
+        with pytest.raises(DataError, match="are not a file"):
+            build_backbone(BackboneConfig(weights=str(tmp_path / name)))
     state = torch.load(path)
     kinds = {
         "are damaged": b"no pickle",
         "are not a state dict but list": [1],
+        "are not a state dict: 3 is of type Tensor": {3: torch.zeros(1)},
+        "are not a state dict: 'conv1.weight' is of type int": state | {"conv1.weight": 3},
         r"of another shape \['conv1.weight'\]": state | {"conv1.weight": torch.zeros(64, 4, 7, 7)},
     }
     for number, (says, value) in enumerate(kinds.items()):

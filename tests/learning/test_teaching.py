@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from zsd_core.config import ScoringConfig
 from zsd_core.errors import DataError
@@ -123,3 +125,78 @@ def test_other_files_are_refused(tmp_path):
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pth")
     with pytest.raises(DataError, match="is not EfficientNet-Lite0 with its classifier"):
         load_classifier(Look(4, 4, 4), tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize(
+    "data", [b"garbage", b"", b"\x80\x04cos\nsystem\n.", b"PK\x03\x04"], ids=str
+)
+def test_a_classifier_that_is_damaged_is_refused(tmp_path, data):
+    (tmp_path / "x.pth").write_bytes(data)
+    for name in ("x.pth", "none", "a\0b", "x" * 300):
+        with pytest.raises(DataError, match=r"cannot be read as what torch\.save wrote.*package"):
+            load_classifier(Look(4, 4, 4), tmp_path / name)
+
+
+@pytest.mark.parametrize("state", [[1], {3: 1}, {"_fc.weight": 1}, None], ids=str)
+def test_a_classifier_of_other_values_is_refused(tmp_path, state):
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(DataError, match="is not EfficientNet-Lite0 with its classifier"):
+        load_classifier(Look(4, 4, 4), tmp_path / "x.pth")
+
+
+def written(path, names, info, tensors):
+    """A safetensors file of bytes, also of types and sizes that ``save_look`` never writes."""
+    header, body = {"__metadata__": {"names": names, "info": info}}, b""
+    for key, (kind, shape, data) in tensors.items():
+        place = [len(body), len(body) + len(data)]
+        header[key] = {"dtype": kind, "shape": shape, "data_offsets": place}
+        body += data
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + body)
+    return path
+
+
+PROJECTION, VECTORS = "look.projection.weight", "look.vectors"
+
+
+@pytest.mark.parametrize(
+    ("names", "info", "tensors", "says"),
+    [
+        ("[]", "{}", {"look.a": ("BF16", [2], bytes(4))}, ""),
+        ("[]", "{}", {PROJECTION: ("F32", [], bytes(4)), VECTORS: ("F32", [1], bytes(4))}, ""),
+        ("3", "{}", {}, "names is 3, must be a list of texts"),
+        ("[3]", "{}", {}, r"names is \[3\], must be a list of texts"),
+        ("[]", "[]", {}, r"info is \[\], must be a mapping"),
+        ("[" * 100_000, "{}", {}, ""),
+        (
+            '["a"]',
+            "{}",
+            {PROJECTION: ("F32", [10**12, 0], b""), VECTORS: ("F32", [0, 10**12], b"")},
+            "must be",
+        ),
+        ("[]", "{}", {PROJECTION: ("F32", [0, 9], b""), VECTORS: ("F32", [0, 9], b"")}, "no names"),
+    ],
+    ids=["bf16", "0-d", "names 3", "names of 3", "info", "deep", "large", "none"],
+)
+def test_a_look_of_other_types_and_sizes_is_refused(tmp_path, names, info, tensors, says):
+    path = written(tmp_path / "x.safetensors", names, info, tensors)
+    with pytest.raises(DataError, match=f"cannot be read as a second look.*{says}"):
+        load_look(path)
+
+
+def test_a_look_with_one_other_tensor_is_refused(made, tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_look(path, Taught(made[0], taught(made), NAMES, {"size": 32}))
+    good = load_file(path)
+    metadata = {"names": json.dumps(NAMES), "info": "{}"}
+    name = "look.classifier.weight"
+    for other in (good[name].astype(np.float16), good[name][:-1], good[name].astype(np.int32)):
+        save_file(good | {name: other}, path, metadata)
+        with pytest.raises(DataError, match=r"classifier\.weight is .*, must be torch\.float32"):
+            load_look(path)
+    save_file({k: v for k, v in good.items() if k != name}, path, metadata)
+    with pytest.raises(DataError, match=r"classifier\.weight is missing, must be"):
+        load_look(path)
+    save_file(good | {"look.more": good[name]}, path, metadata)
+    with pytest.raises(DataError, match=r"more is .*, must be missing"):
+        load_look(path)

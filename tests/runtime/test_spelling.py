@@ -1,5 +1,8 @@
 """Words that look misspelt, and those that do not."""
 
+import time
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,3 +136,24 @@ def test_a_correction_keeps_the_ending_of_the_word():
     spelling = Spelling(["crack", "scratcher"], {"scratch"})
     assert spelling.correction("crackd") == "cracked"
     assert spelling.correction("scratchd") == "scratched"
+
+
+def test_a_word_of_forty_letters_is_judged_and_a_longer_one_is_not():
+    word = "abcdefghij" * 4
+    known = Spelling([word, word + "k"], set())
+    assert known.correction(word[:-1]) == word
+    assert known.likelier(word[1:]) == word
+    assert known.correction("x" + word[1:] + "k") is None
+    assert known.likelier("x" + word[1:] + "k") is None
+
+
+def test_a_long_word_takes_neither_time_nor_memory(spelling):
+    """2,000 letters took two seconds and 200 MB."""
+    phrase = " ".join(letter * 20_000 for letter in "qxz")
+    tracemalloc.start()
+    start = time.process_time()
+    assert spelling.likelier(phrase) is None
+    assert spelling.correction(phrase) is None
+    assert time.process_time() - start < 1
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from zsd_core.config import ScoringConfig
 from zsd_core.errors import DataError
+from zsd_core.files import shown
 from zsd_core.learning.models.look import Look
 from zsd_core.scoring.prototypes import PrototypeScorer
 from zsd_core.semantics import unit_rows
@@ -178,13 +179,25 @@ def save_look(path: str | Path, taught: Taught) -> None:
     Path(path).write_bytes(save(tensors, metadata))
 
 
+def _check_texts(names: object, info: object) -> None:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"names is {shown(names)}, must be a list of texts")
+    if not isinstance(info, dict):
+        raise ValueError(f"info is {shown(info)}, must be a mapping")
+
+
+def _kind(tensor: torch.Tensor | None) -> str:
+    """Type and shape of a tensor, for comparisons and messages."""
+    return "missing" if tensor is None else f"{tensor.dtype} of shape {tuple(tensor.shape)}"
+
+
 def load_look(path: str | Path) -> Taught:
     """Read what ``save_look`` wrote.
 
     Raises:
         DataError: it cannot be read, or is something else.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     try:
         with safe_open(path, "numpy") as file:
@@ -193,10 +206,19 @@ def load_look(path: str | Path) -> Taught:
         names, info = json.loads(metadata["names"]), json.loads(metadata["info"])
         state = {k[5:]: torch.from_numpy(v) for k, v in tensors.items() if k.startswith("look.")}
         scorer = {k[7:]: v for k, v in tensors.items() if k.startswith("scorer.")}
-        width, vector_dim = state["projection.weight"].shape[0], state["vectors"].shape[1]
-        look = Look(len(names), width, vector_dim)
+        _check_texts(names, info)
+        sizes = len(names), state["projection.weight"].shape[0], state["vectors"].shape[1]
+        if 0 in sizes:
+            raise ValueError("it has no names, no features or no vectors")
+        with torch.device("meta"):  # takes no memory, however large the file says it is
+            wanted = Look(*sizes).state_dict()
+        for key in wanted.keys() | state.keys():
+            own, other = _kind(wanted.get(key)), _kind(state.get(key))
+            if own != other:
+                raise ValueError(f"{key} is {other}, must be {own}")
+        look = Look(*sizes)
         look.load_state_dict(state)
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+    except Exception as error:  # safetensors, numpy and torch raise many kinds
         raise DataError(
             f"{path}: cannot be read as a second look ({error}); name what zsd_core.teach wrote."
         ) from error

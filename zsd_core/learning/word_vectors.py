@@ -1,12 +1,12 @@
-"""Read word vectors: word2vec's text and binary, fastText's text, GloVe's text, each also as .gz."""
+"""Read word vectors: word2vec's text and binary, fastText's and GloVe's text, each also as .gz."""
 
 from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +61,7 @@ def read_words(path: Path, *, binary: bool) -> tuple[Sequence[str], Callable[[st
 class _Unpacked:
     """Bytes of a file that are unpacked as they are read, and no more of them than is likely."""
 
-    def __init__(self, file: IO[bytes], path: Path) -> None:
+    def __init__(self, file: BufferedIOBase, path: Path) -> None:
         size = path.stat().st_size
         self.left = max(FREE, FACTOR * size) if path.suffix == ".gz" else size
         self.path = path
@@ -85,7 +85,7 @@ class _Unpacked:
 
 @contextmanager
 def _unpacked(path: Path) -> Iterator[_Unpacked]:
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         yield _Unpacked(file, path)
 
 
@@ -125,7 +125,7 @@ def _check_binary(file: _Unpacked, count: int, width: int) -> None:
 def _glove(path: Path, width: int) -> tuple[list[str], Callable[[str], Vectors]]:
     """Split from the right: some of GloVe's words hold spaces, which gensim cannot read."""
     places: dict[str, int] = {}
-    rows = []
+    rows: list[Vectors] = []
     for line in _lines(path):
         word, *numbers = line.decode("utf-8").rstrip("\n").rsplit(" ", width)
         if not numbers or len(numbers) != width:

@@ -82,8 +82,9 @@ def _is_text(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     """Whether it is a finite number; ``true`` is none."""
-    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return plain and -LARGEST <= value <= LARGEST
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return -LARGEST <= value <= LARGEST
 
 
 def _note(note: Mapping[str, Any], path: Path) -> str:

