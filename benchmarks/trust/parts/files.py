@@ -1,4 +1,4 @@
-"""Hostile files beside bundles: checkpoints, configurations, annotations, lists and vectors."""
+"""Hostile files beside bundles: checkpoints, configurations, annotations and lists."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import json
 import pickle
 import random
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from runtime.classes import ClassTable
 from zsd_core.errors import ConfigError
 from zsd_core.scoring import scorer_for
 
-__all__ = ["PARTS", "Planted", "checkpoint", "configuration", "labels", "names", "vectors"]
+__all__ = ["PARTS", "Planted", "checkpoint", "configuration", "labels", "names"]
 
 
 class Planted:
@@ -224,69 +223,6 @@ def names(folder: Path) -> Attempt:
     return attempt
 
 
-def vectors(folder: Path) -> Attempt:
-    """Files of class vectors, in every format."""
-    from safetensors.numpy import save
-
-    from zsd_core.learning.vectors import load_vectors
-
-    rows = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
-    words = ("cat", "dog", "fire_truck")
-    lines = [
-        f"{w} " + " ".join(f"{v:.4f}" for v in row) for w, row in zip(words, rows, strict=True)
-    ]
-    packed = np.frombuffer("\n".join(words).encode(), np.uint8)
-    npz = io.BytesIO()
-    np.savez(npz, names=np.array(words), vectors=rows)
-    pickled = io.BytesIO()
-    np.savez(pickled, names=np.array([Planted(folder / "planted")], object), vectors=rows[:1])
-    binary = b"3 4\n" + b"".join(
-        w.encode() + b" " + row.tobytes() + b"\n" for w, row in zip(words, rows, strict=True)
-    )
-    good = {
-        "a.txt": "\n".join(lines).encode() + b"\n",
-        "a.vec": ("3 4\n" + "\n".join(lines) + "\n").encode(),
-        "a.bin": binary,
-        "a.csv": "\n".join(line.replace(" ", ",") for line in lines).encode(),
-        "a.npz": npz.getvalue(),
-        "a.safetensors": save({"names": packed, "vectors": rows}),
-    }
-
-    def attempt(rng: random.Random) -> None:
-        name = rng.choice(list(good))
-        data = good[name]
-        if name == "a.npz" and rng.random() < 0.5:
-            data = _other_arrays(rng) if rng.random() < 0.9 else pickled.getvalue()
-        elif name in ("a.vec", "a.bin") and rng.random() < 0.3:
-            counts = [rng.choice((b"0", b"-1", b"3", b"4", b"9" * 11, b"x")) for _ in range(2)]
-            data = b" ".join(counts) + data[3:]
-        else:
-            data = mutated_bytes(data, rng)
-        (folder / name).write_bytes(data)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            table = load_vectors(folder / name, ["cat", "fire truck"])
-        if not np.allclose(np.linalg.norm(table.vectors, axis=1), 1, atol=1e-3):
-            raise WrongResultError("a vector is not of unit length")
-        if (folder / "planted").exists():
-            raise WrongResultError("a pickle ran")
-
-    return attempt
-
-
-def _other_arrays(rng: random.Random) -> bytes:
-    """An npz whose arrays declare other shapes and types than their bytes have."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in ("names", "vectors"):
-            shape = rng.choice(("(3, 4)", "(3,)", "(4000000000, 4)", "(0,)", "(2, -1)", "(3" * 300))
-            kind = rng.choice(("<f4", "|O", "<U1000000", "<c16", "|u1", "M8[ns]", "x"))
-            header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
-            start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
-            archive.writestr(f"{name}.npy", start + header + rng.randbytes(48))
-    return buffer.getvalue()
-
-
 PARTS = (
     loader_part(
         checkpoint, "checkpoint", "bytes, values, tensors, pickles that run", 1_000_000, 40
@@ -298,7 +234,4 @@ PARTS = (
         labels, "annotations", "COCO, VOC and splits: bytes, values, bombs", 1_000_000, 500
     ),
     loader_part(names, "class-names", "bytes, encodings, look-alike names", 1_000_000, 1_500),
-    loader_part(
-        vectors, "class-vectors", "six formats: bytes, counts, shapes, pickles", 1_000_000, 600
-    ),
 )
