@@ -20,11 +20,13 @@ from benchmarks.measure import resident_mb
 from benchmarks.trust.table import Advance, Attempt, Part, Prepare, Result
 from zsd_core.errors import ZsdError
 
-__all__ = ["WrongResultError", "loader_part", "refusal", "tried"]
+__all__ = ["Cost", "WrongResultError", "loader_part", "refusal", "tried"]
 
 HANG = 20.0  # seconds of the processor for one input; the slowest takes a fraction of one
 STUCK = 600.0  # seconds of waiting for one input, on a machine that others may fill
 MEMORY = 3 << 30  # bytes of address space beyond those of the prepared process
+SLOW = 3.0  # seconds of the processor that no input may take
+GROWN = 400.0  # megabytes of memory that no input, of a few at most itself, may take
 PREPARING = 600.0  # seconds until the first input
 SHARED_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # disks take longer than inputs
 LOOK = 0.05  # seconds between two looks at a process
@@ -49,6 +51,33 @@ def refusal(attempt: Attempt, rng: random.Random) -> str | None:
         place = f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}" if last else ""
         return f"{type(error).__name__} at {place}: {str(error)[:200]}"
     return None
+
+
+class Cost:
+    """Processor time and memory of what is done between ``begin`` and a look at them."""
+
+    def begin(self) -> None:
+        """Forget what came before."""
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is that from now on
+        self._before, self._start = resident_mb("VmRSS"), time.process_time()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the processor, of all threads."""
+        return time.process_time() - self._start
+
+    @property
+    def grown_mb(self) -> float:
+        """Megabytes between the resident memory at the beginning and its peak."""
+        return resident_mb("VmHWM") - self._before
+
+    def fault(self) -> str | None:
+        """A sentence if an input took far more than inputs of its size need."""
+        if (seconds := self.seconds) > SLOW:
+            return f"takes {seconds:.1f} s of the processor"
+        if (grown := self.grown_mb) > GROWN:
+            return f"takes {grown:,.0f} MB of memory"
+        return None
 
 
 def loader_part(prepare: Prepare, name: str, text: str, full: int, short: int) -> Part:
@@ -170,9 +199,11 @@ def _work(
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
         ready.set()
+        cost = Cost()
         while done.value < total and not stop.is_set() and parent.is_alive():
             index = done.value
-            if fault := refusal(attempt, random.Random(f"{seed} {index}")):
+            cost.begin()
+            if fault := refusal(attempt, random.Random(f"{seed} {index}")) or cost.fault():
                 faults.send(f"input {index}: {fault}")
             shutil.rmtree(cache, ignore_errors=True)
             most = resident_mb("VmHWM")  # that of getrusage begins with the parent's

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.trust.attempts import WrongResultError
+from benchmarks.trust.parts.annotations import check_coco
 from benchmarks.trust.parts.bundles import Files, run_bundle, score_bundle
 from benchmarks.trust.small import helper
 from runtime.archive import MANIFEST
@@ -60,14 +61,19 @@ def _in_bundle(name: str) -> Callable[[Path], Prepared]:
 
 
 def _archive(folder: Path) -> Prepared:
-    """A zip; all that is unpacked must be what the good one holds."""
+    """A zip; what is unpacked by a hash of the good one must be the file of the good one."""
     path, zipped = folder / "bundle", folder / "bundle.zip"
     helper("tiny").tiny_bundle(path)
     helper("tiny").tiny_bundle(zipped)
+    good = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
 
     def load(data: bytes) -> None:
         zipped.write_bytes(data)
-        open_bundle(zipped)
+        bundle = open_bundle(zipped)
+        for name in good["files"].keys() & bundle.manifest["files"].keys():
+            if bundle.manifest["files"][name] == good["files"][name]:
+                if (bundle.root / name).read_bytes() != (path / name).read_bytes():
+                    raise WrongResultError(f"{name} is unpacked as another file")
         if outside := {p.name for p in folder.iterdir()} - {"bundle", "bundle.zip", "cache"}:
             raise WrongResultError(f"written outside: {sorted(outside)}")
 
@@ -101,9 +107,7 @@ def _coco(folder: Path) -> Prepared:
 
     def load(data: bytes) -> None:
         path.write_bytes(data)
-        for image in read_coco(path, folder).images:
-            if not np.isfinite(image.boxes).all():
-                raise WrongResultError(f"boxes {image.boxes}")
+        check_coco(json.loads(data), read_coco(path, folder))
 
     return load, [json.dumps(good).encode()]
 

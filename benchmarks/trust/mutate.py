@@ -12,6 +12,8 @@ from typing import Any
 __all__ = ["NAMES", "ODD", "mutated_bytes", "mutated_json", "written_json"]
 
 INTEGERS = (0, 1, 127, 128, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1)
+LONG = 10**400  # an integer that JSON and Python hold, and no float
+MANY = 0.1  # share of the growths that are made: they take milliseconds
 # Paths that leave the bundle, or that some file system takes for another one.
 NAMES = (
     "../outside",
@@ -37,7 +39,7 @@ NAMES = (
 )
 ODD: tuple[Any, ...] = (
     *(None, True, False, "", "x", [], {}, [[]], {"": None}, -1, 0, 1, 2, 0.5, 1e308),
-    *(float("nan"), float("inf"), -float("inf"), 2**31, 2**63, 2**64, -(2**63), 10**40),
+    *(float("nan"), float("inf"), -float("inf"), 2**31, 2**63, 2**64, -(2**63), 10**40, 10**309, -(10**4298)),
     *([1, 2], {"a": 1}, ["a"], "\ud800", "x" * 5000, *NAMES),
 )
 
@@ -77,13 +79,15 @@ def mutated_bytes(data: bytes, rng: random.Random, most: int = 6) -> bytes:
 
 
 def mutated_json(value: Any, rng: random.Random, most: int = 3, odd: Sequence[Any] = ODD) -> Any:
-    """Change a few places of a JSON value: another value, a key less, more or renamed."""
-    value = _copied(value)
+    """Change a few places of a JSON value: another value, a key less, more or renamed, an element
+    in place of its list, a part in place of another, thousands of elements more.
+    """
+    value, grown = _copied(value), False
     for _ in range(rng.randint(1, most)):
         holder, key = _place(value, rng)
         if holder is None:
             return _copied(rng.choice(odd))
-        kind = rng.randrange(6)
+        kind = rng.randrange(10)
         if kind == 0:
             del holder[key]
         elif kind == 1 and isinstance(holder, dict):
@@ -95,11 +99,57 @@ def mutated_json(value: Any, rng: random.Random, most: int = 3, odd: Sequence[An
             for _ in range(rng.choice((1, 10, 60))):
                 nested = [nested] if rng.random() < 0.5 else {"a": nested}
             holder[key] = nested
-        elif kind == 4 and isinstance(holder[key], (int, float)):
+        elif kind == 4 and isinstance(holder[key], (int, float)) and abs(holder[key]) <= 1e308:
             holder[key] = rng.choice((-holder[key], holder[key] + 1, holder[key] * 10**9, 0))
+        elif kind == 5:
+            holder[key] = _unlike(holder[key], rng)
+        elif kind == 6:
+            source, place = _place(value, rng)
+            holder[key] = _copied(source[place])
+        elif kind == 7 and not grown and rng.random() < MANY:  # twice would be millions
+            _grow(holder, key, rng)
+            grown = True
         else:
             holder[key] = _copied(rng.choice(odd))
     return value
+
+
+def _unlike(value: Any, rng: random.Random) -> Any:
+    """A value of another kind that some reader takes for the same one."""
+    if isinstance(value, list) and value and rng.random() < 0.7:
+        return value[rng.randrange(len(value))]
+    if isinstance(value, dict) and value and rng.random() < 0.7:
+        return rng.choice((list(value), list(value.values()), [*map(list, value.items())]))
+    if isinstance(value, (int, float)):
+        return rng.choice((str(value), str(value).lower(), [value], bool(value), LONG, -LONG))
+    if isinstance(value, str):
+        return rng.choice((list(value), [value], {value: value}, value.upper(), LONG))
+    return [value]
+
+
+def _grow(holder: Any, key: Any, rng: random.Random) -> None:
+    """Let a list or a dict, or what holds them, have thousands of different elements."""
+    grown = holder[key] if isinstance(holder[key], (list, dict)) and holder[key] else holder
+    place = rng.choice(list(grown)) if isinstance(grown, dict) else rng.randrange(len(grown))
+    example = grown[place]
+    count = min(rng.choice((300, 1000, 3000)), 200_000 // len(marshal.dumps(example)))
+    if isinstance(grown, dict):
+        grown.update((f"x{n}", _numbered(example, n)) for n in range(count))
+    else:
+        grown.extend([_numbered(example, n) for n in range(count)])
+        if rng.random() < 0.5:  # the last one again, for readers that look through all before it
+            grown.append(_copied(grown[-1]))
+
+
+def _numbered(value: Any, number: int) -> Any:
+    """A copy whose names and numbers are other ones than those of every other copy."""
+    if isinstance(value, dict):
+        return {key: _numbered(inner, number) for key, inner in value.items()}
+    if isinstance(value, str):
+        return f"{value}{number}"
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value + number if abs(value) < 1e300 else value
+    return _copied(value)
 
 
 def _copied(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Hostile files beside bundles: checkpoints, configurations, annotations, lists and vectors."""
+"""Hostile files beside bundles: configurations and lists of names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import json
 import pickle
 import random
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,21 @@ from runtime.classes import ClassTable
 from zsd_core.errors import ConfigError
 from zsd_core.scoring import scorer_for
 
-__all__ = ["PARTS", "Planted", "checkpoint", "configuration", "labels", "names", "vectors"]
+__all__ = ["PARTS", "Planted", "configuration", "names"]
 
-# Where a run stopped, but for its random state.
-PLACE = {
-    "phase": 0,
-    "epoch": 1,
-    "step": 4,
-    "optimizer": {"state": {}, "param_groups": [{"params": [0, 1], "lr": 0.1}]},
-    "random": None,
-}
+
+# Values of YAML that a reader may stumble over, or take for another value.
+YAML = (
+    *(b"&a [*a]", b"2026-99-99", b"!!python/object/apply:os.system [ls]", b"? [x]\n: 1"),
+    *(b"9" * 5000, b"[" * 500, b"{a: " * 500, b"0x" + b"f" * 4000, b"-0b" + b"1" * 20_000),
+    *(b"1:" * 200 + b"1", b"1:" * 200 + b"1.5", b"1:" * 2000 + b"1", b"190:20:30", b"0o17", b"017"),
+    *(b"!!int ''", b"!!int '-'", b"!!int x", b"!!float ''", b"!!float x", b"!!bool x"),
+    *(b"!!timestamp x", b"!!binary \xc3\xa9", b"!!null x", b"!!set {a, b}", b"!!omap [a: 1]"),
+    *(b"!!pairs [a: 1]", b"!!str 1", b"!!seq {}", b"!!map []", b"!x y", b"=", b"<<: 1"),
+    *(b".nan", b"-.inf", b"1e400", b"1_000", b"yes", b"~", b"{1: 2}", b"{~: 2}", b"{true: 1}"),
+    *(b"{0x" + b"f" * 4000 + b": 1}", b"'a\\0'", b'"\\0"', b'"\\ud800"', b"|\n x", b"%TAG ! x"),
+    *(b"2001-12-14t21:59:43.10-05:00", b"0001-01-01 00:00:00+23:59", b"9999-12-31"),
+)
 
 
 class Planted:
@@ -47,111 +51,6 @@ class Planted:
         return (Path.touch, (self._path,))
 
 
-def checkpoint(folder: Path) -> Attempt:
-    """Checkpoints: bytes, other values and tensors, and pickles that would run a function.
-
-    What is loaded must also say where its run stopped, as ``--resume`` asks. Weights take long to
-    load, so most places are tried on the checkpoint that was loaded once.
-    """
-    import torch
-
-    from zsd_core.config import BackboneConfig, ModelConfig, ProposalConfig, ScoringConfig
-    from zsd_core.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-    from zsd_core.learning.experiment import Config
-    from zsd_core.learning.models import ContrastZSD
-    from zsd_core.learning.training.position import read_position, read_seconds
-
-    model = ModelConfig(
-        backbone=BackboneConfig(name="mobilenet_v2", frozen="none"),
-        proposals=ProposalConfig(channels=8),
-        scoring=ScoringConfig(vector_dim=6, joint_dim=8, hidden_dim=8, contrast_dim=8),
-    )
-    path, planted = folder / "last.pt", folder / "planted"
-    save_checkpoint(
-        Checkpoint(
-            config=Config(model=model),
-            model=ContrastZSD(model),
-            seen=("a", "b"),
-            unseen=("c",),
-            vectors=np.eye(3, 6, dtype=np.float32),
-            training={"seconds": 1.5},
-            state={"position": dict(PLACE)},
-        ),
-        path,
-    )
-    torch.set_num_threads(1)  # threads that start once memory is limited would wait for ever
-    loaded = load_checkpoint(path)  # the first takes seconds
-    random_state = torch.get_rng_state()
-    whole = torch.load(path, weights_only=True)
-    small = {**whole, "model": {"trunk.x": torch.zeros(3)}}  # most inputs fail before the weights
-
-    def packed(values: Any, zipped: bool) -> bytes:
-        buffer = io.BytesIO()
-        torch.save(values, buffer, _use_new_zipfile_serialization=zipped)
-        return buffer.getvalue()
-
-    good = [packed(small, zipped) for zipped in (True, True, True, True, False)]
-
-    def other_values(rng: random.Random) -> Any:
-        base = whole if rng.random() < 0.02 else small
-        plain = {key: base[key] for key in ("format", "config", "seen", "unseen", "training")}
-        changed = mutated_json(json.loads(json.dumps(plain)), rng)
-        values = {**base, **changed} if isinstance(changed, dict) else changed
-        if isinstance(values, dict) and rng.random() < 0.3:
-            key = rng.choice(["model", "vectors", "state", "config", "seen"])
-            odd: tuple[Any, ...] = (
-                None,
-                3,
-                "x",
-                [],
-                {},
-                torch.zeros(2),
-                torch.full((3, 6), torch.nan),
-            )
-            values[key] = rng.choice(odd)
-        if isinstance(values, dict) and rng.random() < 0.2:
-            values.pop(rng.choice(list(values)), None)
-        return values
-
-    def other_place(rng: random.Random) -> Checkpoint:
-        """The loaded checkpoint, whose run stopped elsewhere."""
-        parts = [mutated_json(part, rng) for part in ({"seconds": 1.5}, {"position": PLACE})]
-        training, state = (part if isinstance(part, dict) else {} for part in parts)
-        position = state.get("position")
-        if isinstance(position, dict) and rng.random() < 0.5:
-            short = torch.zeros(3, dtype=torch.uint8)
-            odd = (random_state, random_state.float(), random_state * 0, short, [1], "x")
-            position["random"] = rng.choice(odd)
-        return dataclasses.replace(loaded, training=training, state=state)
-
-    def resume(checkpoint: Checkpoint) -> None:
-        """What ``--resume`` reads of a loaded checkpoint before it goes on."""
-        position, seconds = read_position(checkpoint, path), read_seconds(checkpoint, path)
-        if min(position.phase, position.epoch, position.step, seconds) < 0:
-            raise WrongResultError(f"a run that stopped at {position} after {seconds} seconds")
-
-    def attempt(rng: random.Random) -> None:
-        kind = rng.random()
-        if rng.random() < 0.3:
-            resume(other_place(rng))
-            return
-        if kind < 0.1:
-            data = pickle.dumps({"format": 1, "model": Planted(planted)}, rng.randrange(6))
-        elif kind < 0.2:
-            odd = {**small, rng.choice(list(small)): Planted(planted)}
-            data = packed(odd, rng.random() < 0.5)
-        else:
-            data = rng.choice(good) if kind < 0.5 else packed(other_values(rng), rng.random() < 0.8)
-        path.write_bytes(mutated_bytes(data, rng) if kind < 0.5 and rng.random() < 0.7 else data)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            resume(load_checkpoint(path))
-        if planted.exists():
-            raise WrongResultError("a pickle ran")
-
-    return attempt
-
-
 def configuration(folder: Path) -> Attempt:
     """Configurations: bytes, and other values, names and structure, in YAML and in overrides."""
     import yaml
@@ -161,7 +60,6 @@ def configuration(folder: Path) -> Attempt:
     path = folder / "experiment.yaml"
     good = json.loads(json.dumps(dataclasses.asdict(Config())))
     text = yaml.safe_dump(good).encode()
-    snippets = (b"&a [*a]", b"2026-99-99", b"!!python/object/apply:os.system [ls]", b"? [x]\n: 1")
 
     def attempt(rng: random.Random) -> None:
         kind = rng.random()
@@ -169,7 +67,7 @@ def configuration(folder: Path) -> Attempt:
             data = mutated_bytes(text, rng)
         elif kind < 0.5:
             at = rng.choice([i for i, byte in enumerate(text) if byte == ord(":")])
-            snippet = rng.choice((*snippets, b"9" * 5000, b"[" * 500, b"{a: " * 500))
+            snippet = rng.choice(YAML)
             data = text[: at + 2] + snippet + text[at + 2 :]
         else:
             section = rng.choice(list(good))  # YAML is slow to read: one section at a time
@@ -177,61 +75,6 @@ def configuration(folder: Path) -> Attempt:
         path.write_bytes(data)
         key = rng.choice(("training.epochs", "model.backbone.name", "data", "x.y", "", "data."))
         load_config(path, [f"{key}={rng.choice(('3', '[', '*a', 'null'))}"] if kind < 0.1 else [])
-
-    return attempt
-
-
-def labels(folder: Path) -> Attempt:
-    """Annotations in COCO's JSON and in VOC's XML, and splits."""
-    from zsd_core.learning.data.coco import read_coco
-    from zsd_core.learning.data.splits import load_split
-    from zsd_core.learning.data.voc import read_voc
-
-    coco = {
-        "images": [{"id": 9, "file_name": "a.jpg", "width": 100, "height": 80}],
-        "annotations": [
-            {"id": 1, "image_id": 9, "category_id": 18, "bbox": [10, 20, 30, 40], "score": 0.5},
-            {"id": 2, "image_id": 9, "category_id": 1, "bbox": [0, 0, 5, 5], "iscrowd": 1},
-        ],
-        "categories": [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}],
-    }
-    split = {"name": "x", "seen": ["dog"], "unseen": ["cat"], "zsd_images": "any_unseen"}
-    for name in ("JPEGImages", "Annotations"):
-        (folder / name).mkdir()
-    voc = (
-        b"<annotation><size><width>100</width><height>80</height></size><object><name>dog</name>"
-        b"<difficult>0</difficult><bndbox><xmin>3</xmin><ymin>4</ymin><xmax>50</xmax>"
-        b"<ymax>60</ymax></bndbox></object></annotation>"
-    )
-    lines = b"".join(
-        b'<!ENTITY e%d "%s">' % (n, b"&e%d;" % (n - 1) * 10 if n else b"dog") for n in range(12)
-    )
-    bomb = b"<!DOCTYPE a [" + lines + b"]>" + voc.replace(b"dog", b"&e11;")
-    (folder / "a.jpg").touch()
-    (folder / "JPEGImages" / "a.jpg").touch()
-
-    def attempt(rng: random.Random) -> None:
-        kind = rng.random()
-        if kind < 0.6:
-            (folder / "coco.json").write_bytes(written_json(mutated_json(coco, rng), rng))
-            dataset = read_coco(folder / "coco.json", folder)
-        elif kind < 0.8:
-            file = folder / rng.choice(("split.json", "split.yaml"))
-            file.write_bytes(written_json(mutated_json(split, rng), rng))
-            load_split(file)
-            return
-        else:
-            xml = bomb if rng.random() < 0.01 else mutated_bytes(voc, rng)
-            for mark in (b"3", b"100", b"dog"):
-                if rng.random() < 0.2:
-                    xml = xml.replace(mark, rng.choice((b"nan", b"1e400", b"-1", b"", b"9" * 500)))
-            names = mutated_bytes(b"a\n", rng) if rng.random() < 0.2 else b"a\n"
-            (folder / "list.txt").write_bytes(names)
-            (folder / "Annotations" / "a.xml").write_bytes(xml)
-            dataset = read_voc(folder / "list.txt", folder / "JPEGImages")
-        for image in dataset.images:
-            if not np.isfinite(image.boxes).all() or min(image.width, image.height) < 1:
-                raise WrongResultError(f"an image of {image.width} x {image.height}, {image.boxes}")
 
     return attempt
 
@@ -261,81 +104,9 @@ def names(folder: Path) -> Attempt:
     return attempt
 
 
-def vectors(folder: Path) -> Attempt:
-    """Files of class vectors, in every format."""
-    from safetensors.numpy import save
-
-    from zsd_core.learning.vectors import load_vectors
-
-    rows = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
-    words = ("cat", "dog", "fire_truck")
-    lines = [
-        f"{w} " + " ".join(f"{v:.4f}" for v in row) for w, row in zip(words, rows, strict=True)
-    ]
-    packed = np.frombuffer("\n".join(words).encode(), np.uint8)
-    npz = io.BytesIO()
-    np.savez(npz, names=np.array(words), vectors=rows)
-    pickled = io.BytesIO()
-    np.savez(pickled, names=np.array([Planted(folder / "planted")], object), vectors=rows[:1])
-    binary = b"3 4\n" + b"".join(
-        w.encode() + b" " + row.tobytes() + b"\n" for w, row in zip(words, rows, strict=True)
-    )
-    good = {
-        "a.txt": "\n".join(lines).encode() + b"\n",
-        "a.vec": ("3 4\n" + "\n".join(lines) + "\n").encode(),
-        "a.bin": binary,
-        "a.csv": "\n".join(line.replace(" ", ",") for line in lines).encode(),
-        "a.npz": npz.getvalue(),
-        "a.safetensors": save({"names": packed, "vectors": rows}),
-    }
-
-    def attempt(rng: random.Random) -> None:
-        name = rng.choice(list(good))
-        data = good[name]
-        if name == "a.npz" and rng.random() < 0.5:
-            data = _other_arrays(rng) if rng.random() < 0.9 else pickled.getvalue()
-        elif name in ("a.vec", "a.bin") and rng.random() < 0.3:
-            counts = [rng.choice((b"0", b"-1", b"3", b"4", b"9" * 11, b"x")) for _ in range(2)]
-            data = b" ".join(counts) + data[3:]
-        else:
-            data = mutated_bytes(data, rng)
-        (folder / name).write_bytes(data)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            table = load_vectors(folder / name, ["cat", "fire truck"])
-        if not np.allclose(np.linalg.norm(table.vectors, axis=1), 1, atol=1e-3):
-            raise WrongResultError("a vector is not of unit length")
-        if (folder / "planted").exists():
-            raise WrongResultError("a pickle ran")
-
-    return attempt
-
-
-def _other_arrays(rng: random.Random) -> bytes:
-    """An npz whose arrays declare other shapes and types than their bytes have."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in ("names", "vectors"):
-            shape = rng.choice(("(3, 4)", "(3,)", "(4000000000, 4)", "(0,)", "(2, -1)", "(3" * 300))
-            kind = rng.choice(("<f4", "|O", "<U1000000", "<c16", "|u1", "M8[ns]", "x"))
-            header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
-            start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
-            archive.writestr(f"{name}.npy", start + header + rng.randbytes(48))
-    return buffer.getvalue()
-
-
 PARTS = (
-    loader_part(
-        checkpoint, "checkpoint", "bytes, values, tensors, pickles that run", 1_000_000, 40
-    ),
     loader_part(
         configuration, "configuration", "YAML: bytes, values, names, aliases", 1_000_000, 60
     ),
-    loader_part(
-        labels, "annotations", "COCO, VOC and splits: bytes, values, bombs", 1_000_000, 500
-    ),
     loader_part(names, "class-names", "bytes, encodings, look-alike names", 1_000_000, 1_500),
-    loader_part(
-        vectors, "class-vectors", "six formats: bytes, counts, shapes, pickles", 1_000_000, 600
-    ),
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import random
 import re
 import shutil
@@ -16,7 +18,7 @@ from benchmarks.trust.attempts import WrongResultError, loader_part
 from benchmarks.trust.mutate import INTEGERS, NAMES, mutated_bytes
 from benchmarks.trust.small import helper
 from benchmarks.trust.table import Attempt
-from runtime.archive import sha256
+from runtime.archive import MANIFEST, sha256
 from runtime.bundle import open_bundle
 from runtime.cache_files import cache_folder
 
@@ -42,13 +44,17 @@ def zips(folder: Path) -> Attempt:
     ours = {path.name, archive.name, work.name, "cache"}
 
     def attempt(rng: random.Random) -> None:
-        data = _zip(contents, rng)
+        data = _zip(_more(contents, rng) if rng.random() < 0.1 else contents, rng)
         if rng.random() < 0.5:
             data = _other_sizes(data, rng) if rng.random() < 0.5 else mutated_bytes(data, rng)
         archive.write_bytes(data)
         try:
             bundle = open_bundle(archive)
-            if any((bundle.root / name).read_bytes() != contents[name] for name in contents):
+            if any(
+                (bundle.root / name).read_bytes() != contents[name]
+                for name in contents
+                if name != MANIFEST
+            ):
                 raise WrongResultError("an unpacked file is another one")
         finally:
             left = [p.name for place in (work, unpacked) if place.is_dir() for p in place.iterdir()]
@@ -59,6 +65,23 @@ def zips(folder: Path) -> Attempt:
                 raise WrongResultError(f"written outside: {sorted(strange)}")
 
     return attempt
+
+
+def _more(contents: dict[str, bytes], rng: random.Random) -> dict[str, bytes]:
+    """The files of a bundle whose manifest lists others too, with their hashes."""
+    manifest = json.loads(contents[MANIFEST])
+    count, size = rng.choice(((1, 1), (1, 1), (30, 100), (1, 1 << 20), (3, 1 << 20)))
+    names = (
+        [rng.choice((*NAMES, "a" * 190, "engines/x", "model.sig")) for _ in range(count)],
+        [f"{'a/' * n}b" for n in range(count)],
+        ["a", "a/b", "a/b/c"],
+        [f"f{n}" for n in range(count)],
+    )
+    more = {name.replace("\ud800", "?"): bytes(size) for name in rng.choice(names)}
+    for name, data in more.items():
+        said = rng.choice((len(data), len(data), len(data), 0, -1, 2**70))
+        manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": said}
+    return {**contents, **more, MANIFEST: json.dumps(manifest).encode()}
 
 
 def _zip(contents: dict[str, bytes], rng: random.Random) -> bytes:
