@@ -73,7 +73,12 @@ def _tensor(values: np.ndarray[Any, Any], form: str) -> list[tuple[int, int, int
             (TYPE, VARINT, FLOAT),
             *((FLOATS, 5, raw[at : at + 4]) for at in range(0, len(raw), 4)),
         ],
-        "raw twice": [*dims, (TYPE, VARINT, FLOAT), (RAW, BYTES, bytes(len(raw))), (RAW, BYTES, raw)],
+        "raw twice": [
+            *dims,
+            (TYPE, VARINT, FLOAT),
+            (RAW, BYTES, bytes(len(raw))),
+            (RAW, BYTES, raw),
+        ],
         "a type twice": [*dims, (TYPE, VARINT, FLOAT), (RAW, BYTES, raw), (TYPE, BYTES, b"")],
         "another type first": [*dims, (TYPE, VARINT, 7), (RAW, BYTES, raw), (TYPE, VARINT, FLOAT)],
         "packed sizes": [

@@ -41,7 +41,9 @@ def cache(folder: Path) -> Attempt:
         for name in NAMES:  # whatever happened, each zip is what it is
             _put(path, bundles[name])
             _expect(open_bundle(path), (name,))
-        if strange := [p.name for p in unpacked.iterdir() if len(p.stem) != 64 and p.name != "lock"]:
+        if strange := [
+            p.name for p in unpacked.iterdir() if len(p.stem) != 64 and p.name != "lock"
+        ]:
             raise WrongResultError(f"left behind: {strange}")
 
     return attempt
