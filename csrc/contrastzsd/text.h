@@ -11,8 +11,8 @@ namespace contrastzsd {
 std::string fold_name(const std::string& name);
 
 // Why UTF-8 cannot be the name of a class, such as "holds U+202E, a control character; leave it
-// out"; empty where it can. The same as zsd_core/semantics.py::name_fault, but for what is no UTF-8,
-// which fold_name refuses.
+// out"; empty where it can. The same as zsd_core/semantics.py::name_fault, but for what is no
+// UTF-8, which fold_name refuses.
 std::string name_fault(const std::string& name);
 
 // Whether the bytes are UTF-8.

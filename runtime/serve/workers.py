@@ -107,7 +107,8 @@ class Place:
             if change.give_up():
                 raise
             with anyio.CancelScope(shield=True):
-                return await asyncio.wrap_future(future)
+                made = await asyncio.wrap_future(future)
+            return made
 
     def leave(self) -> None:
         """Free the place, now or when its work has ended."""

@@ -33,7 +33,10 @@ NUMBERS = (0, 1, -1, 0.5, 1e308, float("nan"), float("inf"), 2**63, 10**30, 10**
 HEADERS = ("accept", "origin", "host", "cookie", "authorization", "range", "content-length")
 VALUES = ("http://[", "null", "*/*;q=nan", "bytes=9-1,x", "9" * 5000, "Bearer ", 'x="\\777"', "")
 PARAMETERS = ("name", "box", "text", "count", "draw", "source", "frames")
-FIELDS = ("classes", "mode", "exact", "score_threshold", "nms_threshold", "max_detections")
+FIELDS = {  # of a path; elsewhere a body has none
+    "/classes": ("classes", "mode", "exact"),
+    "/thresholds": ("score_threshold", "nms_threshold", "max_detections"),
+}
 
 
 def requests(folder: Path, quiet: bool = True) -> Attempt:
@@ -57,6 +60,7 @@ def requests(folder: Path, quiet: bool = True) -> Attempt:
     picture = cv2.imencode(".png", noise)[1].tobytes()
     width = detector.bundle.model_config.scoring.vector_dim
     routes = [(o.method, o.path) for o in OPERATIONS if o.path not in STREAMS]
+    routes += [place for place in routes if place[1] in FIELDS] * 3  # there is the most to say
     routes += [("GET", "/"), ("GET", "/static/app.js"), ("OPTIONS", "/classes")]
 
     def ask(method: str, path: str, query: str, body: bytes, headers: Any) -> tuple[int, bytes]:
@@ -74,7 +78,8 @@ def requests(folder: Path, quiet: bool = True) -> Attempt:
             f"{rng.choice(PARAMETERS)}={quote(_text(rng), errors='surrogatepass')}"
             for _ in range(rng.randrange(4))
         )
-        fields = {rng.choice(FIELDS): _value(rng, 3, width) for _ in range(rng.randrange(1, 3))}
+        known = FIELDS.get(path, ("classes",))
+        fields = {rng.choice(known): _value(rng, 3, width) for _ in range(rng.randrange(1, 3))}
         body = json.dumps(fields).encode()
         if rng.random() < 0.2:
             body = mutated_bytes(picture if rng.random() < 0.5 else body, rng)
