@@ -187,12 +187,15 @@ def _no_home(folder: Path, rng: random.Random, home: str | None) -> str | None:
         environment["PYTHONPATH"] = os.pathsep.join((str(folder / "site"), str(ROOT)))
         without.append("HOME")
     command = [*_detect(folder), "--output", folder / "out"]
-    for needless in (command, ["export.engine", "--help"]):
+    homeless: list[Sequence[str | Path]] = [command, ["export.engine", "--help"]]
+    for needless in homeless:
         if (done := _run(needless, environment, without)).returncode:
             return done.stderr[-300:]
     helper("tiny").tiny_bundle(folder / "b.zip")
     zipped = [folder / "b.zip" if part == folder / "bundle" else part for part in command]
-    cures = [zipped] if home else [zipped, ["export.engine", folder / "bundle"]]
+    cures: list[Sequence[str | Path]] = [zipped]
+    if not home:
+        cures.append(["export.engine", folder / "bundle"])
     for needing in cures:
         run = _run(needing, environment, without)
         if wrong := _sentence(run):
