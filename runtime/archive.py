@@ -21,6 +21,7 @@ __all__ = [
     "Stamp",
     "folder_of",
     "manifest_text",
+    "packed_manifest",
     "read_verified",
     "safe_name",
     "safe_names",
@@ -37,6 +38,8 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others take memory that 
 # How many times as large as in the zip a file may be. Text shrinks to a twentieth, weights hardly.
 INFLATED = 100
 SMALL = 1 << 20  # bytes of a file that is never too large
+# Of zipfile; a wrong password or method is a RuntimeError, a broken stream a zlib.error.
+BROKEN = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError)
 PLAIN = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+=@,()[]{}!#$%&'~^ /"
 )
@@ -65,17 +68,7 @@ def unpack(
     """
     try:
         with zipfile.ZipFile(archive) as source:
-            entries = {info.filename: info for info in source.infolist()}
-            if len(entries) < len(source.infolist()):
-                raise BundleError(
-                    f"{archive}: the zip holds two files of one name; do not use this bundle."
-                )
-            prefix = folder_of(entries)
-            if prefix + MANIFEST not in entries:
-                raise BundleError(f"{archive}: the zip holds no {MANIFEST}; is it a bundle?")
-            if entries[prefix + MANIFEST].file_size > MANIFEST_BYTES:
-                raise _endless(archive, entries[prefix + MANIFEST].file_size)
-            _check_packed(archive, entries[prefix + MANIFEST])
+            prefix, entries = _entries(archive, source)
             text = source.read(prefix + MANIFEST)
             (destination / MANIFEST).write_bytes(text)
             listed = check(archive, text.decode("utf-8"))["files"]
@@ -85,7 +78,14 @@ def unpack(
                 if info.file_size != listed[name]["bytes"]:
                     raise _damaged(archive, name, info.file_size, listed[name]["bytes"])
                 _check_packed(archive, info)
-            if sum(info.compress_size for _, info in there) > archive.stat().st_size:
+            size = archive.stat().st_size
+            total = sum(info.file_size for _, info in there)
+            if total > max(SMALL, INFLATED * size):  # many small ones fill a disk, too
+                raise BundleError(
+                    f"{archive}: the zip has {size} bytes and would unpack to {total}; do not use "
+                    "this bundle."
+                )
+            if sum(info.compress_size for _, info in there) > size:
                 raise BundleError(
                     f"{archive}: files of the zip share their bytes; do not use this bundle."
                 )
@@ -100,9 +100,45 @@ def unpack(
                     shutil.copyfileobj(packed, unpacked, 1 << 20)
     except BundleError:
         raise
-    # A wrong password or method is a RuntimeError, a broken stream a zlib.error.
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError) as error:
-        raise BundleError(f"{archive} cannot be unpacked ({error}); copy it again.") from error
+    except BROKEN as error:
+        raise _not_unpacked(archive, error) from error
+
+
+def packed_manifest(archive: Path) -> bytes:
+    """Bytes of the manifest of a zip.
+
+    Raises:
+        BundleError: it is no zip, damaged, or holds no manifest.
+        OSError: the zip cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(archive) as source:
+            return source.read(_entries(archive, source)[0] + MANIFEST)
+    except BundleError:
+        raise
+    except BROKEN as error:
+        raise _not_unpacked(archive, error) from error
+
+
+def _entries(archive: Path, source: zipfile.ZipFile) -> tuple[str, dict[str, zipfile.ZipInfo]]:
+    """What the names of a zip's files begin with, and the files; the manifest may be read."""
+    entries = {info.filename: info for info in source.infolist()}
+    if len(entries) < len(source.infolist()):
+        raise BundleError(
+            f"{archive}: the zip holds two files of one name; do not use this bundle."
+        )
+    prefix = folder_of(entries)
+    manifest = entries.get(prefix + MANIFEST)
+    if manifest is None:
+        raise BundleError(f"{archive}: the zip holds no {MANIFEST}; is it a bundle?")
+    if manifest.file_size > MANIFEST_BYTES:
+        raise _endless(archive, manifest.file_size)
+    _check_packed(archive, manifest)
+    return prefix, entries
+
+
+def _not_unpacked(archive: Path, error: Exception) -> BundleError:
+    return BundleError(f"{archive} cannot be unpacked ({error}); copy it again.")
 
 
 def folder_of(entries: Collection[str]) -> str:

@@ -28,6 +28,7 @@ from runtime.verified import VerifiedFiles
 from runtime.vocabulary import Vocabulary
 from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, ZsdError, did_you_mean
+from zsd_core.files import shown
 from zsd_core.options import from_mapping
 
 __all__ = ["PRECISIONS", "Bundle", "bundled", "default_bundle", "open_bundle"]

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from runtime.archive import sha256, unpack
+from runtime.archive import MANIFEST, packed_manifest, sha256, unpack
 from runtime.cache_files import cache_folder
 from zsd_core.errors import BundleError, ConfigError
 
@@ -44,12 +44,15 @@ def open_unpacked(
     except ConfigError as error:
         raise _no_room(archive, str(error).partition(". ")[0]) from error
     try:
-        place = cache / sha256(archive)
-        if (bundle := _opened(place, opened)) is not None:
+        digest = sha256(archive)
+        place, manifest = cache / digest, packed_manifest(archive)
+        if (bundle := _opened(place, manifest, opened)) is not None:
             return bundle
         place.parent.mkdir(parents=True, exist_ok=True)
         with _locked(place.parent / "lock"):
-            if (bundle := _opened(place, opened)) is not None:  # another process was faster
+            if (
+                bundle := _opened(place, manifest, opened)
+            ) is not None:  # another process was faster
                 return bundle
             aside, old = place.with_suffix(".aside"), place.with_suffix(".old")
             for left in (aside, old):  # by a process that was killed
@@ -57,6 +60,10 @@ def open_unpacked(
             try:
                 aside.mkdir()
                 unpack(archive, aside, check)
+                if sha256(archive) != digest:
+                    raise BundleError(
+                        f"{archive} was replaced while it was unpacked; open it again."
+                    )
                 opened(aside)  # a copy that is refused does not replace one that others may use
                 if place.is_dir():
                     place.rename(old)
@@ -77,11 +84,11 @@ def _no_room(archive: Path, said: str) -> BundleError:
     )
 
 
-def _opened(place: Path, opened: Callable[[Path], T]) -> T | None:
+def _opened(place: Path, manifest: bytes, opened: Callable[[Path], T]) -> T | None:
     """Open a copy; None where there is none or it is damaged, though the zip may be whole."""
     try:
-        return opened(place) if place.is_dir() else None
-    except BundleError:
+        return opened(place) if (place / MANIFEST).read_bytes() == manifest else None
+    except (BundleError, OSError):
         return None
 
 

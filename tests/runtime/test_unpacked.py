@@ -2,6 +2,8 @@
 
 import errno
 import gc
+import hashlib
+import json
 import os
 import pwd
 import re
@@ -10,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,6 +21,7 @@ import pytest
 import tiny
 
 import runtime.archive
+import runtime.unpacked
 from runtime import Detector
 from runtime.bundle import open_bundle
 from runtime.cache_files import cache_folder
@@ -40,7 +44,7 @@ def zipped(tmp_path):
 
 def copies(cache):
     """Folders in the cache, whole or not."""
-    return sorted(path.name for path in cache.iterdir() if path.is_dir())
+    return sorted(path.name for path in cache.glob("*") if path.is_dir())
 
 
 def test_there_is_one_copy_and_no_process_owns_it(cache, zipped, tmp_path):
@@ -54,6 +58,62 @@ def test_there_is_one_copy_and_no_process_owns_it(cache, zipped, tmp_path):
     assert trunk.is_file()
     assert len(copies(cache)) == 1
     assert {p.name for p in tmp_path.iterdir()} == {"cache", "tiny.zip", "other.zip"}
+
+
+def renamed(zipped, path, name):
+    """The bundle of a zip under another name, as another zip."""
+    with zipfile.ZipFile(zipped) as source, zipfile.ZipFile(path, "w") as target:
+        for info in source.infolist():
+            data = source.read(info)
+            if info.filename.endswith("manifest.json"):
+                data = json.dumps(json.loads(data) | {"name": name}).encode()
+            target.writestr(info.filename, data)
+    return path
+
+
+def test_a_zip_that_is_replaced_while_it_is_unpacked_leaves_no_copy(
+    cache, zipped, tmp_path, monkeypatch
+):
+    name, whole = open_bundle(zipped).name, zipped.read_bytes()
+    shutil.rmtree(cache)
+    other = renamed(zipped, tmp_path / "other.zip", "other")
+
+    def replaced(*given):
+        shutil.copy(other, zipped)
+        runtime.archive.unpack(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runtime.unpacked, "unpack", replaced)
+        with pytest.raises(BundleError, match="was replaced while it was unpacked; open it again"):
+            open_bundle(zipped)
+    assert copies(cache) == []
+    zipped.write_bytes(whole)
+    assert open_bundle(zipped).name == name
+
+
+def test_a_copy_with_another_manifest_is_made_anew(cache, zipped):
+    bundle = open_bundle(zipped)
+    file = bundle.root / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"name": "edited"}))
+    assert open_bundle(zipped).name == bundle.name
+
+
+def test_many_small_files_do_not_fill_the_disk(cache, zipped, tmp_path):
+    body = bytes(runtime.archive.SMALL)
+    record = {"sha256": hashlib.sha256(body).hexdigest(), "bytes": len(body)}
+    names = [f"f{i}" for i in range(30)]
+    with zipfile.ZipFile(zipped) as source:
+        contents = {info.filename: source.read(info) for info in source.infolist()}
+    manifest = json.loads(contents["manifest.json"])
+    manifest["files"] |= dict.fromkeys(names, record)
+    contents |= {"manifest.json": json.dumps(manifest).encode(), **dict.fromkeys(names, body)}
+    path = tmp_path / "many.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        for name, data in contents.items():
+            target.writestr(name, data)
+    with pytest.raises(BundleError, match=r"has \d+ bytes and would unpack to 31\d+; do not use"):
+        open_bundle(path)
+    assert copies(cache) == []
 
 
 def test_a_forked_child_that_ends_takes_nothing_away(cache, zipped):
