@@ -8,8 +8,8 @@ import random
 import resource
 import shutil
 import threading
-from contextlib import contextmanager, suppress
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from unittest import mock
 
