@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+WIDEST = 2**63
 MOST_NAMED = 10  # unknown keys in a message
 
 
@@ -105,7 +106,9 @@ def _taken_apart(hint: Any) -> tuple[bool, Any, tuple[Any, ...]]:
 
 
 def _convert(hint: Any, value: Any, where: str, strict: bool) -> Any:
-    if type(value) is hint and hint in (bool, int, str):  # most values, and nothing to check
+    if type(value) is hint and hint in (bool, int, str):  # most values
+        if hint is int:  # YAML and pickles hold any; C++ and numpy do not
+            check_option(-WIDEST <= value < WIDEST, where, value, "must have at most 64 bits")
         return value
     nested, origin, arguments = _taken_apart(hint)
     if nested:

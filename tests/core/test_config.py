@@ -93,6 +93,8 @@ def test_overrides_win_and_read_yaml(tmp_path):
         ({"model": {"regions": {"sampling_ratio": -1}}}, "sampling_ratio is -1, must not be neg"),
         ({"model": {"detection": {"score_threshold": 10**400}}}, "must be of type float"),
         ({"model": {1: {}}}, "Config.model has no field 1"),
+        ({"training": {"epochs": 2**63}}, "epochs is 9223372036854775808, must have at most 64"),
+        ({"training": {"epochs": -(2**63) - 1}}, "must have at most 64 bits"),
         ({"training": {"batch_size": 0}}, "TrainingConfig.batch_size is 0, must be above 0"),
         ({"training": {"seed": 2**32}}, "TrainingConfig.seed is 4294967296, must be below 2"),
         ({"training": {"epochs": -1}}, "TrainingConfig.epochs is -1, must not be negative"),
@@ -117,7 +119,7 @@ def nested(depth):
 
 
 @pytest.mark.parametrize(
-    "value", [-(10**5000), nested(100_000), {"a": nested(100_000)}], ids=["long", "deep", "mapping"]
+    "value", [10**5000, nested(100_000), {"a": nested(100_000)}], ids=["long", "deep", "mapping"]
 )
 @pytest.mark.parametrize(
     "where", ["training", "training.epochs", "training.learning_rate", "training.decay_epochs"]
@@ -127,7 +129,7 @@ def test_a_value_that_cannot_be_printed_is_named(where, value):
     values = value
     for key in reversed(where.split(".")):
         values = {key: values}
-    with pytest.raises(ConfigError, match=r"Config\.(training|epochs).*(must|has no)"):
+    with pytest.raises(ConfigError, match=r"Config\.training.*(must|has no)"):
         from_mapping(Config, values)
 
 
