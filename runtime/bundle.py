@@ -25,6 +25,7 @@ from runtime.unpacked import open_unpacked
 from runtime.vocabulary import Vocabulary
 from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, ZsdError, did_you_mean
+from zsd_core.files import shown
 from zsd_core.options import from_mapping
 
 __all__ = ["PRECISIONS", "Bundle", "bundled", "default_bundle", "open_bundle"]
@@ -87,6 +88,12 @@ class Bundle:
             raise BundleError(
                 f"{path}/{MANIFEST}: model.regions.pooling is "
                 f"{self.model_config.regions.pooling!r}, and only 'align' can be run from a bundle."
+            )
+        look, method = self.model_config.regions.look, self.model_config.scoring.method
+        if (look > 0) != (method == "prototypes"):
+            raise BundleError(
+                f"{path}/{MANIFEST}: model.regions.look is {look} and model.scoring.method is "
+                f"{shown(method)}; a second look goes with 'prototypes', and they with it."
             )
         names = [entry["name"] for entry in manifest["classes"]]
         count = sum(entry["role"] == "seen" for entry in manifest["classes"])  # they come first
