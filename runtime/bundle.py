@@ -98,6 +98,12 @@ class Bundle(VerifiedFiles):
                 f"{path}/{MANIFEST}: model.regions.pooling is "
                 f"{self.model_config.regions.pooling!r}, and only 'align' can be run from a bundle."
             )
+        look, method = self.model_config.regions.look, self.model_config.scoring.method
+        if (look > 0) != (method == "prototypes"):
+            raise BundleError(
+                f"{path}/{MANIFEST}: model.regions.look is {look} and model.scoring.method is "
+                f"{shown(method)}; a second look goes with 'prototypes', and they with it."
+            )
         names = [entry["name"] for entry in manifest["classes"]]
         count = sum(entry["role"] == "seen" for entry in manifest["classes"])  # they come first
         self.seen, self.unseen = tuple(names[:count]), tuple(names[count:])

@@ -306,11 +306,6 @@ class ModelConfig:
                 "ProposalConfig.source is 'queries', whose regions the head sees in the image: set "
                 "RegionConfig.maps to (('image', 1),), stride to 1 and look above 0."
             )
-        if (self.regions.look > 0) != (self.scoring.method == "prototypes"):
-            raise ConfigError(
-                f"RegionConfig.look is {self.regions.look} and ScoringConfig.method is "
-                f"{self.scoring.method!r}; a second look goes with 'prototypes', and they with it."
-            )
         if self.regions.stride == 32 and self.regions.conv5 == "region":
             raise ConfigError(
                 "RegionConfig.stride is 32, but that map is conv5's output; set conv5 to 'map'."

@@ -198,7 +198,8 @@ CalibrationConfig read_calibration(const nlohmann::json& object, const std::stri
   return config;
 }
 
-// Parts of a model that do not go together; the same as ModelConfig of zsd_core/config.py.
+// Parts of a model that do not go together; the same as ModelConfig of zsd_core/config.py, and the
+// look as in runtime/bundle.py.
 void check_parts(const ModelConfig& config, const std::string& where) {
   const RegionConfig& regions = config.regions;
   const auto refuse = [&](bool wrong, const std::string& what) {

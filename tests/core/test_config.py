@@ -79,8 +79,6 @@ def test_overrides_win_and_read_yaml(tmp_path):
         ({"model": {"proposals": {"aspect_ratios": [1.0] * 65}}}, "aspect_ratios holds 65 values"),
         ({"model": {"proposals": {"levels": list(range(16, 81))}}}, "levels holds 65 values"),
         ({"model": {"regions": {"maps": [["a", 1]] * 65}}}, "needs 1 to 64 maps"),
-        ({"model": {"regions": {"look": 3}}}, "a second look goes with 'prototypes'"),
-        ({"model": {"scoring": {"method": "prototypes"}}}, "a second look goes with 'prototypes'"),
         ({"model": {"proposals": {"levels": [0]}}}, "levels is .*, must be above 0"),
         ({"model": {"proposals": {"channels": 0}}}, "channels is 0, must be above 0"),
         ({"model": {"proposals": {"nms_threshold": 0}}}, "nms_threshold is 0.0, must be above 0"),

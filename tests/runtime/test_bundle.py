@@ -245,6 +245,7 @@ def trunk(**changes):
         ),
         ({"model": {"detection": {"score_threshold": "0.3"}}}, "score_threshold is '0.3', must be"),
         ({"model": {"regions": {"look": 3}}}, "a second look goes with 'prototypes'"),
+        ({"model": {"scoring": {"method": "prototypes"}}}, "a second look goes with 'prototypes'"),
         ({"metrics": {"a": 10**400}}, "a number is too large"),
         (trunk(outputs=["features"]), r"'trunk', outputs: 'features' must be an object"),
         (trunk(outputs=[{"shape": [1]}]), r"outputs: {'shape': \[1\]} must be an object"),
