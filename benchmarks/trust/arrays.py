@@ -54,9 +54,20 @@ def other_headers(rng: random.Random) -> bytes:
     files = {}
     for name in rng.choice((("names", "vectors"), ("names", "vectors", "scales"))):
         shape = rng.choice(
-            ("(3, 4)", "(3,)", "()", "(4000000000, 4)", "(0,)", "(2, -1)", "(3" * 300, "(20000000,)")
+            (
+                "(3, 4)",
+                "(3,)",
+                "()",
+                "(4000000000, 4)",
+                "(0,)",
+                "(2, -1)",
+                "(3" * 300,
+                "(20000000,)",
+            )
         )
-        kind = rng.choice(("<f4", "|O", "<U1000000", "<U0", "|S0", "|V0", "<c16", "|u1", "M8[ns]", "x"))
+        kind = rng.choice(
+            ("<f4", "|O", "<U1000000", "<U0", "|S0", "|V0", "<c16", "|u1", "M8[ns]", "x")
+        )
         header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
         version = rng.choice((1, 2, 3, 9))
         length = struct.pack("<H" if version == 1 else "<I", len(header))

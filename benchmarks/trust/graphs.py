@@ -17,7 +17,7 @@ EDGES = (np.nan, np.inf, -np.inf, 0.0, 1e38, -1e38, 3e38, 1e-40)
 GRAPH, INITIALIZER = 7, 5  # fields of a model and of a graph
 DIMS, TYPE, FLOATS, RAW = 1, 2, 4, 9  # fields of a tensor
 FLOAT = 1  # a type of elements
-ATTRIBUTE = {5: {}, 6: {}, 7: {}, 8: {}, 10: {}}
+ATTRIBUTE: Any = {5: {}, 6: {}, 7: {}, 8: {}, 10: {}}
 TREE: Any = {
     7: {1: {5: ATTRIBUTE}, 5: {13: {}}, 11: {2: {}}, 12: {2: {}}, 13: {2: {}}, 15: {1: {}, 2: {}}},
     8: {},
@@ -73,7 +73,12 @@ def _tensor(values: np.ndarray[Any, Any], form: str) -> list[tuple[int, int, int
             (TYPE, VARINT, FLOAT),
             *((FLOATS, 5, raw[at : at + 4]) for at in range(0, len(raw), 4)),
         ],
-        "raw twice": [*dims, (TYPE, VARINT, FLOAT), (RAW, BYTES, bytes(len(raw))), (RAW, BYTES, raw)],
+        "raw twice": [
+            *dims,
+            (TYPE, VARINT, FLOAT),
+            (RAW, BYTES, bytes(len(raw))),
+            (RAW, BYTES, raw),
+        ],
         "a type twice": [*dims, (TYPE, VARINT, FLOAT), (RAW, BYTES, raw), (TYPE, BYTES, b"")],
         "another type first": [*dims, (TYPE, VARINT, 7), (RAW, BYTES, raw), (TYPE, VARINT, FLOAT)],
         "packed sizes": [

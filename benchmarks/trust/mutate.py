@@ -39,7 +39,18 @@ NAMES = (
 )
 ODD: tuple[Any, ...] = (
     *(None, True, False, "", "x", [], {}, [[]], {"": None}, -1, 0, 1, 2, 0.5, 1e308),
-    *(float("nan"), float("inf"), -float("inf"), 2**31, 2**63, 2**64, -(2**63), 10**40, 10**309, -(10**4298)),
+    *(
+        float("nan"),
+        float("inf"),
+        -float("inf"),
+        2**31,
+        2**63,
+        2**64,
+        -(2**63),
+        10**40,
+        10**309,
+        -(10**4298),
+    ),
     *([1, 2], {"a": 1}, ["a"], "\ud800", "x" * 5000, *NAMES),
 )
 
@@ -79,8 +90,10 @@ def mutated_bytes(data: bytes, rng: random.Random, most: int = 6) -> bytes:
 
 
 def mutated_json(value: Any, rng: random.Random, most: int = 3, odd: Sequence[Any] = ODD) -> Any:
-    """Change a few places of a JSON value: another value, a key less, more or renamed, an element
-    in place of its list, a part in place of another, thousands of elements more.
+    """Change a few places of a JSON value: another value, or a key less, more or renamed.
+
+    An element may take the place of its list, and a part that of another; a list or an object may
+    grow by thousands of elements.
     """
     value, grown = _copied(value), False
     for _ in range(rng.randint(1, most)):

@@ -140,7 +140,9 @@ def _numbers(data: bytes) -> float:
             if entry["dtype"] in FLOATS
         ]
         with np.errstate(all="ignore"):
-            return max((float(np.abs(a.astype(np.float32)).max()) for a in arrays if a.size), default=0)
+            return max(
+                (float(np.abs(a.astype(np.float32)).max()) for a in arrays if a.size), default=0
+            )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return 0.0  # no such file: to be refused, or to be judged by what it gives
 

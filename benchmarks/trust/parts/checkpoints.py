@@ -74,13 +74,17 @@ def checkpoint(folder: Path) -> Attempt:
         """A file, and what it is if it must be refused."""
         kind = rng.random()
         if kind < 0.1:
-            return pickle.dumps({"format": 1, "model": Planted(planted)}, rng.randrange(6)), "a pickle"
+            return pickle.dumps(
+                {"format": 1, "model": Planted(planted)}, rng.randrange(6)
+            ), "a pickle"
         if kind < 0.2:
             odd = {**small, rng.choice(list(small)): Planted(planted)}
             return _packed(odd, rng.random() < 0.5), "an object"
         if kind < 0.4:
             data = rng.choice(good)
-            return (mutated_bytes(data, rng) if rng.random() < 0.7 else data), "weights that are missing"
+            return (
+                mutated_bytes(data, rng) if rng.random() < 0.7 else data
+            ), "weights that are missing"
         base = whole if rng.random() < 0.1 else small  # megabytes, and kilobytes
         if kind < 0.6:
             name, tensor = _odd_tensor((3, 6), rng)
@@ -133,7 +137,7 @@ def _odd_tensor(shape: tuple[int, ...], rng: random.Random) -> tuple[str, Any]:
     import torch
 
     filled = torch.full(shape, 0.5)
-    kinds = {
+    kinds: dict[str, Any] = {
         "meta": lambda: torch.empty(shape, device="meta"),
         "sparse": lambda: filled.to_sparse(),
         "expanded": lambda: torch.zeros(1).expand(shape),

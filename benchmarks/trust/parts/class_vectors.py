@@ -90,8 +90,7 @@ def _good(rows: Array) -> Mapping[str, bytes]:
     ]
     text = "\n".join(lines).encode() + b"\n"
     binary = b"3 4\n" + b"".join(
-        word.encode() + b" " + row.tobytes() + b"\n"
-        for word, row in zip(WORDS, rows, strict=True)
+        word.encode() + b" " + row.tobytes() + b"\n" for word, row in zip(WORDS, rows, strict=True)
     )
     buffer = io.BytesIO()
     np.savez(buffer, names=np.array(WORDS), vectors=rows)

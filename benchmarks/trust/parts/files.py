@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import io
 import json
-import pickle
 import random
-import warnings
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from benchmarks.trust.attempts import WrongResultError, loader_part
 from benchmarks.trust.mutate import NAMES, mutated_bytes, mutated_json, written_json

@@ -90,9 +90,7 @@ def _clean(path: Path, around: Path, contents: dict[str, bytes]) -> None:
             (path / name).write_bytes(data)
 
 
-def _apart(
-    good: bytes, place: str, rng: random.Random
-) -> tuple[bytes, bytes | None, bool]:
+def _apart(good: bytes, place: str, rng: random.Random) -> tuple[bytes, bytes | None, bool]:
     """A network, the bytes of its weight that lies elsewhere, and whether it is to be refused."""
     import onnx
 

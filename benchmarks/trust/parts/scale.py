@@ -237,9 +237,7 @@ def _bundles(folder: Path) -> dict[str, tuple[Path, int, Ladder]]:
         "packed sizes": (
             path / "size",
             2000,
-            network(
-                lambda n: field(5, BYTES, message([(1, BYTES, varint(1 << 62) * n), *raw]))
-            ),
+            network(lambda n: field(5, BYTES, message([(1, BYTES, varint(1 << 62) * n), *raw]))),
         ),
         "tensors": (
             path / "size",
