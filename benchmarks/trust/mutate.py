@@ -158,6 +158,8 @@ def _numbered(value: Any, number: int) -> Any:
     """A copy whose names and numbers are other ones than those of every other copy."""
     if isinstance(value, dict):
         return {key: _numbered(inner, number) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_numbered(inner, number) for inner in value]
     if isinstance(value, str):
         return f"{value}{number}"
     if isinstance(value, (int, float)) and not isinstance(value, bool):
