@@ -17,7 +17,7 @@ EDGES = (np.nan, np.inf, -np.inf, 0.0, 1e38, -1e38, 3e38, 1e-40)
 GRAPH, INITIALIZER = 7, 5  # fields of a model and of a graph
 DIMS, TYPE, FLOATS, RAW = 1, 2, 4, 9  # fields of a tensor
 FLOAT = 1  # a type of elements
-ATTRIBUTE: dict[int, Any] = {5: {}, 6: {}, 7: {}, 8: {}, 10: {}}
+ATTRIBUTE: Any = {5: {}, 6: {}, 7: {}, 8: {}, 10: {}}
 TREE: Any = {
     7: {1: {5: ATTRIBUTE}, 5: {13: {}}, 11: {2: {}}, 12: {2: {}}, 13: {2: {}}, 15: {1: {}, 2: {}}},
     8: {},

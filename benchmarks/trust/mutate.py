@@ -90,8 +90,10 @@ def mutated_bytes(data: bytes, rng: random.Random, most: int = 6) -> bytes:
 
 
 def mutated_json(value: Any, rng: random.Random, most: int = 3, odd: Sequence[Any] = ODD) -> Any:
-    """Change a few places of a JSON value: another value, a key less, more or renamed, an element
-    in place of its list, a part in place of another, thousands of elements more.
+    """Change a few places of a JSON value: another value, or a key less, more or renamed.
+
+    An element may take the place of its list, and a part that of another; a list or an object may
+    grow by thousands of elements.
     """
     value, grown = _copied(value), False
     for _ in range(rng.randint(1, most)):
@@ -156,6 +158,8 @@ def _numbered(value: Any, number: int) -> Any:
     """A copy whose names and numbers are other ones than those of every other copy."""
     if isinstance(value, dict):
         return {key: _numbered(inner, number) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_numbered(inner, number) for inner in value]
     if isinstance(value, str):
         return f"{value}{number}"
     if isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -137,7 +137,7 @@ def _odd_tensor(shape: tuple[int, ...], rng: random.Random) -> tuple[str, Any]:
     import torch
 
     filled = torch.full(shape, 0.5)
-    kinds = {
+    kinds: dict[str, Any] = {
         "meta": lambda: torch.empty(shape, device="meta"),
         "sparse": lambda: filled.to_sparse(),
         "expanded": lambda: torch.zeros(1).expand(shape),
