@@ -107,7 +107,8 @@ def _coco(folder: Path) -> Prepared:
 
     def load(data: bytes) -> None:
         path.write_bytes(data)
-        check_coco(json.loads(data), read_coco(path, folder))
+        dataset = read_coco(path, folder)
+        check_coco(json.loads(data), dataset)
 
     return load, [json.dumps(good).encode()]
 

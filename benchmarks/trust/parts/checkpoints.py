@@ -1,4 +1,4 @@
-"""Hostile files of PyTorch and of learning: checkpoints, weights of backbones, second looks."""
+"""Hostile files of PyTorch and of learning: checkpoints, second looks and their classifiers."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def _deep(values: dict[str, Any], rng: random.Random) -> bytes:
 
 
 def learned(folder: Path) -> Attempt:
-    """A second look, the classifier it begins with, and the weights of a backbone."""
+    """A second look, and the classifier it begins with; none of these files is whole."""
     import torch
     from safetensors.numpy import save
 

@@ -253,6 +253,6 @@ PARTS = (
         "scale",
         "files of one shape and three sizes: time and memory in proportion",
         20_000,
-        40,
+        24,
     ),
 )
