@@ -17,7 +17,7 @@ from zsd_core.errors import ClassError, ConfigError, DataError, did_you_mean, jo
 from zsd_core.files import shown
 from zsd_core.pipeline import ImageResult
 from zsd_core.scoring import ClassRows, ClassSet, VectorScorer
-from zsd_core.semantics import fold_name, name_fault
+from zsd_core.semantics import float32, fold_name, name_fault
 
 __all__ = ["MODES", "ActiveClasses", "ClassTable", "Mode"]
 
@@ -254,7 +254,7 @@ class ClassTable:
         """Vectors that are the caller's or the text encoder's, by folded name."""
         given = {name: vectors[folded] for folded, name in unseen.items() if folded in vectors}
         self._check_vectors(given)
-        own = {fold_name(name): np.asarray(v).astype(np.float32) for name, v in given.items()}
+        own = {fold_name(name): float32(v) for name, v in given.items()}
         phrases = {
             folded: name
             for folded, name in unseen.items()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from zsd_core.errors import ConfigError, DataError, expect_shapes
 
 __all__ = [
+    "float32",
     "fold_name",
     "name_fault",
     "quantize_rows",
@@ -53,6 +54,15 @@ def name_fault(name: str) -> str:
         if kind == "Cc" or character in _REORDERING:
             return f"holds U+{ord(character):04X}, a control character; leave it out"
     return ""
+
+
+def float32(numbers: Any) -> NDArray[np.float32]:
+    """Numbers, or texts of numbers, as float32; one beyond its range is infinite, without a word.
+
+    ``unit_rows`` then refuses the vector.
+    """
+    with np.errstate(over="ignore"):
+        return np.array(numbers, dtype=np.float32)
 
 
 def unit_rows(vectors: Floats) -> Floats:

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zsd_core.errors import ConfigError, DataError, ShapeError
-from zsd_core.semantics import fold_name, name_fault, seen_similarity, similarity, unit_rows
+from zsd_core.semantics import (
+    float32,
+    fold_name,
+    name_fault,
+    seen_similarity,
+    similarity,
+    unit_rows,
+)
 
 
 def random(rows, seed=0, width=5):
@@ -104,3 +111,11 @@ def test_a_name_without_a_fault_can_be_written(name):
         fold_name(name).encode("utf-8")
         written = " ".join(name.split())
         assert written.encode("utf-8").decode() == written and "\0" not in written
+
+
+@pytest.mark.parametrize("numbers", [[1e200, 1.0], ["1e200", "1"], np.array([1e200, 1.0])])
+def test_numbers_beyond_float32_are_infinite_and_then_refused(numbers):
+    row = float32(numbers)
+    assert (row.dtype, row.tolist()) == (np.float32, [np.inf, 1.0])
+    with pytest.raises(DataError, match="class vector 0 has length inf"):
+        unit_rows(row[None])

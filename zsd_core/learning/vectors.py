@@ -30,7 +30,7 @@ from zsd_core.errors import ClassError, DataError, did_you_mean
 from zsd_core.files import read_npz, shown
 from zsd_core.learning.data.splits import VOC_TO_COCO
 from zsd_core.learning.word_vectors import read_words
-from zsd_core.semantics import fold_name, unit_rows
+from zsd_core.semantics import float32, fold_name, unit_rows
 from zsd_core.text import TEMPLATE, encode_names, encoder_folder
 
 __all__ = ["VectorTable", "load_vectors"]
@@ -96,7 +96,7 @@ def load_vectors(
     other = {
         name: spelling for name, (_, spelling) in zip(names, found, strict=True) if spelling != name
     }
-    rows = np.array([row for row, _ in found], dtype=np.float32).reshape(len(names), -1)
+    rows = float32([row for row, _ in found]).reshape(len(names), -1)
     return _table(names, rows, {"source": path.name, "kind": kind, "found as": other})
 
 
@@ -201,7 +201,7 @@ def _csv(path: Path, names_file: Path | None) -> _Known:
         names = [n.strip() for n in names_file.read_text(encoding="utf-8").split("\n") if n.strip()]
     if len({len(row) for row in cells}) > 1:
         raise DataError(f"{path}: its rows have different numbers of columns.")
-    table = np.array(cells, dtype=np.float32)
+    table = float32(cells)
     if len(table) != len(names) and table.shape[1:] == (len(names),):
         table = table.T  # columns are classes
     if len(table) != len(names):
@@ -244,8 +244,7 @@ def _numbers(path: Path, arrays: Mapping[str, NDArray[Any]], key: str) -> Vector
         raise DataError(
             f"{path}: {key} has dtype {array.dtype}, must be real numbers, such as float32."
         )
-    with np.errstate(over="ignore"):  # a vector that is not finite then is named later
-        return np.asarray(array, dtype=np.float32)
+    return float32(array)
 
 
 def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:

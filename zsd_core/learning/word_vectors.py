@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from zsd_core.errors import DataError, require
 from zsd_core.files import shown
+from zsd_core.semantics import float32
 
 __all__ = ["read_words"]
 
@@ -133,7 +134,7 @@ def _glove(path: Path, width: int) -> tuple[list[str], Callable[[str], Vectors]]
                 f"{path} is not in GloVe's format, a word and its numbers: {shown(line.decode())}"
             )
         if places.setdefault(word, len(rows)) == len(rows):
-            rows.append(np.array(numbers, dtype=np.float32))
+            rows.append(float32(numbers))
     if not rows:
         raise DataError(f"{path} is not in GloVe's format, a word and its numbers: it is empty.")
     return list(places), lambda word: rows[places[word]]
