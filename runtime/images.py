@@ -10,7 +10,6 @@ type, such as float32, are an error, because nothing says what white is. Alpha i
 from __future__ import annotations
 
 import os
-import re
 import struct
 from typing import Any, Protocol
 
@@ -21,6 +20,7 @@ from zsd_core.errors import ConfigError, ImageError
 from zsd_core.kernels.preprocess import Color, check_color
 from zsd_core.pictures.avif import is_avif, upright
 from zsd_core.pictures.decode import MAX_PIXELS, check_size, decode_pixels, file_bytes
+from zsd_core.pictures.white import declared_white
 
 __all__ = [
     "MAX_PIXELS",
@@ -34,7 +34,6 @@ __all__ = [
 Image = NDArray[np.uint8]
 EXIF_ORIENTATION = 0x0112
 DEPTHS = (10, 12, 14, 16)  # bits of cameras that fill two bytes
-_PNM = re.compile(rb"P[2356]\s+(?:#[^\n]*\n\s*)*\d+\s+\d+\s+(\d{1,9})\s")
 
 
 class PillowImage(Protocol):
@@ -173,7 +172,7 @@ def decode_image(data: bytes, color: Color, where: str, max_pixels: int = MAX_PI
     depth = 0 if stored else cv2.IMREAD_ANYDEPTH  # an AVIF knows its own white
     image = decode_pixels(data, cv2.IMREAD_COLOR | depth, where, max_pixels)
     if image.dtype == np.uint16:
-        image = _eight_bits(image, _declared_white(data))
+        image = _eight_bits(image, declared_white(data))
     if image.dtype != np.uint8:
         raise ImageError(
             f"{where}: holds numbers of type {image.dtype}, and nothing says what white is; scale "
@@ -214,13 +213,3 @@ def _white(image: NDArray[Any]) -> int:
     """The largest number of the least usual bits that hold the brightest value."""
     brightest = int(image.max(initial=0))
     return next((1 << bits) - 1 for bits in DEPTHS if brightest < 1 << bits)
-
-
-def _declared_white(data: bytes) -> int | None:
-    """The number that means white, where a PNG or PNM file says it."""
-    if data[:4] == b"\x89PNG":
-        at = data.find(b"sBIT", 8, data.find(b"IDAT", 8))
-        bits = max(data[at + 4 : at + 4 + min(3, data[at - 1])], default=0) if at > 0 else 0
-        return (1 << bits) - 1 if 8 <= bits <= 16 else None
-    header = _PNM.match(data)
-    return int(header[1]) if header and 255 < int(header[1]) < 65535 else None

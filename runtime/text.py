@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from runtime.bundle import Bundle
 from runtime.processes import check_process, never_freed_in_a_fork
 from runtime.spelling import Spelling
+from runtime.tokenizer_file import check_tokenizer
 from zsd_core import kernels
 from zsd_core.errors import BundleError, ClassError, MissingPackageError, ZsdError, require
-from zsd_core.semantics import fold_name
+from zsd_core.files import shown
+from zsd_core.semantics import fold_name, name_fault
 from zsd_core.text import TEMPLATE, fill_template
 
 __all__ = ["NETWORKS", "TextEncoder"]
@@ -152,6 +154,7 @@ class TextEncoder:
     @cached_property
     def _tokenizer(self) -> Any:
         library, data = require("tokenizers", "cpu"), self._bundle.read(self._info["tokenizer"])
+        check_tokenizer(f"{self._bundle.path}: {self._info['tokenizer']}", data)
         with self._tokenizing():
             tokenizer = library.Tokenizer.from_buffer(data)
             tokenizer.no_padding()
@@ -250,5 +253,7 @@ def _plain(phrase: object) -> str:
     """A phrase in the form that is encoded: case and blanks do not count for a name."""
     folded = fold_name(phrase) if isinstance(phrase, str) else ""
     if not folded:
-        raise ClassError(f"phrase {phrase!r} must be a text that is not blank.")
+        raise ClassError(f"phrase {shown(phrase)} must be a text that is not blank.")
+    if fault := name_fault(folded):
+        raise ClassError(f"phrase {shown(phrase)} {fault}.")
     return folded

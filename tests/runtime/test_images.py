@@ -242,8 +242,21 @@ def test_a_file_that_says_what_white_is_counts_more_than_its_brightest_pixel():
     at = png.index(b"IDAT") - 4
     said = png[:at] + b"\0\0\0\1" + chunk + zlib.crc32(chunk).to_bytes(4, "big") + png[at:]
     assert decode_image(said, "rgb", "x").max() == round(200 / 4095 * 255)
-    pgm = b"P5\n# a camera\n64 40\n4095\n" + dark.astype(">u2").tobytes()
-    assert decode_image(pgm, "rgb", "x").max() == round(200 / 4095 * 255)
+    for head in (
+        b"P5\n# a camera\n64 40\n4095\n",
+        b"P5\n64 40\n#c\n4095\n",
+        b"P5 64\n#c\n40 4095\n",
+    ):
+        pgm = head + dark.astype(">u2").tobytes()
+        assert decode_image(pgm, "rgb", "x").max() == round(200 / 4095 * 255)
+
+
+def test_the_name_of_a_chunk_within_another_says_nothing():
+    png = encoded(".png", (RAMP * 200).astype(np.uint16))
+    at, chunk = png.index(b"IDAT") - 4, b"tEXtx\0\0\0\0\1sBIT\x10"
+    length, checksum = (len(chunk) - 4).to_bytes(4, "big"), zlib.crc32(chunk).to_bytes(4, "big")
+    said = png[:at] + length + chunk + checksum + png[at:]
+    np.testing.assert_array_equal(decode_image(said, "rgb", "x"), decode_image(png, "rgb", "x"))
 
 
 @pytest.mark.parametrize("depth", [8, 10, 12])

@@ -15,7 +15,7 @@ from zsd_core.pictures.jpeg2000 import JPEG_2000_HEADS, jpeg_2000_size
 from zsd_core.pictures.png import png_size
 from zsd_core.pictures.tiff import TIFF_HEADS, tiff_sizes
 
-__all__ = ["FORMATS", "largest_part", "picture_size", "tells_size"]
+__all__ = ["FORMATS", "PNM_BLANK", "largest_part", "picture_size", "tells_size"]
 
 FORMATS = "JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, JPEG 2000, PNM, PAM or Sun raster"
 Size = tuple[int, int]
@@ -25,8 +25,8 @@ DAMAGED = (IndexError, OverflowError, struct.error)
 SUN_RASTER = b"\x59\xa6\x6a\x95"
 SHORT_HEADS = (b"\x89PNG", b"\xff\xd8", b"RIFF", b"BM", b"GIF")
 HEADS = (*SHORT_HEADS, SUN_RASTER, *TIFF_HEADS, *JPEG_2000_HEADS)
-_BLANK = rb"(?:\s|#[^\r\n]*[\r\n])*"
-_PNM = re.compile(rb"P[1-6]\s" + _BLANK + rb"(\d{1,9})\s" + _BLANK + rb"(\d{1,9})\s")
+PNM_BLANK = rb"(?:\s|#[^\r\n]*[\r\n])*"
+_PNM = re.compile(rb"P[1-6]\s" + PNM_BLANK + rb"(\d{1,9})\s" + PNM_BLANK + rb"(\d{1,9})\s")
 _PAM = re.compile(
     rb"P7\n(?:(?:#[^\n]*|(?:WIDTH|HEIGHT|DEPTH|MAXVAL) \d{1,9}|TUPLTYPE [A-Z_]+)\n)*?ENDHDR\n"
 )
