@@ -85,19 +85,19 @@ def checkpoint(folder: Path) -> Attempt:
             return (
                 mutated_bytes(data, rng) if rng.random() < 0.7 else data
             ), "weights that are missing"
-        base = whole if rng.random() < 0.1 else small  # megabytes, and kilobytes
+        base = whole if rng.random() < 0.03 else small  # megabytes, and kilobytes
         if kind < 0.6:
             name, tensor = _odd_tensor((3, 6), rng)
             return _packed({**base, "vectors": tensor}, True), f"vectors: {name}"
-        if kind < 0.65:
+        if kind < 0.62:
             weights = dict(whole["model"])
             key = rng.choice([key for key, value in weights.items() if value.ndim])
             name, weights[key] = _odd_tensor(tuple(weights[key].shape), rng)
             data = _packed({**whole, "model": weights}, True)
             return data, "" if name == "expanded" else f"weights: {name}"
-        if kind < 0.7:
+        if kind < 0.67:
             return _deep(small, rng), "weights that are missing"
-        if kind < 0.7 + RARE:
+        if kind < 0.67 + RARE:
             return large, "weights that are missing"
         return _packed(other_values(rng), rng.random() < 0.8), ""
 
