@@ -184,3 +184,31 @@ def test_messages_nested_without_end_are_refused(probe, fresh_bundle_path):
         open_bundle(fresh_bundle_path).network("head")
     with pytest.raises(probe.Refused, match=message):
         probe("open", bundle=str(fresh_bundle_path))
+
+
+@pytest.mark.parametrize("value", ["up", "down", "none"])
+@pytest.mark.parametrize(
+    "stage, name",
+    [("trunk", "objectness"), ("trunk", "deltas"), ("head", "embeddings"), ("head", "deltas")],
+)
+def test_a_network_that_gives_what_is_no_number_is_named(
+    probe, backend, fresh_bundle_path, photo_path, stage, name, value
+):
+    model = NETWORKS[stage]()
+    for node in model.graph.node:
+        node.output[:] = ["before" if output == name else output for output in node.output]
+    # Weights are finite, as they must be, and what they give is not: infinity, or none at all.
+    huge = onnx.numpy_helper.from_array(np.array([3e38], np.float32), "huge")
+    model.graph.initializer.append(huge)
+    make = onnx.helper.make_node
+    model.graph.node.extend(
+        [
+            make("Add", ["huge", "huge"], ["up"]),
+            make("Neg", ["up"], ["down"]),
+            make("Add", ["up", "down"], ["none"]),
+            make("Add", ["before", value], [name]),
+        ]
+    )
+    put(fresh_bundle_path, f"{stage}.onnx", model.SerializeToString())
+    message = f"^the {stage} gives numbers that are not finite"
+    both_say(probe, fresh_bundle_path, backend, message, [str(photo_path)])
