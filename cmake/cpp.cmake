@@ -45,6 +45,7 @@ add_library(contrastzsd STATIC
   ${cpp}/manifest.cpp
   ${cpp}/networks.cpp
   ${cpp}/offered.cpp
+  ${cpp}/onnx_file.cpp
   ${cpp}/pipeline.cpp
   ${cpp}/prototype_scorer.cpp
   ${cpp}/safetensors.cpp

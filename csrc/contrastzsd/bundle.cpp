@@ -7,6 +7,7 @@
 #include "contrastzsd/errors.h"
 #include "contrastzsd/files.h"
 #include "contrastzsd/manifest.h"
+#include "contrastzsd/onnx_file.h"
 #include "contrastzsd/text.h"
 
 namespace contrastzsd {
@@ -29,6 +30,19 @@ void check_directory(const std::filesystem::path& path) {
                       ": bundles are read from a directory here; unpack it first: unzip " +
                       path.string() + " -d " + path.stem().string());
   throw BundleError(path.string() + ": no such bundle; pass the directory that export.onnx wrote.");
+}
+
+// The file of a network. By another name than .onnx, a backend would take another parser.
+std::filesystem::path network_file(const std::filesystem::path& bundle, const std::string& name,
+                                   const std::map<std::string, FileRecord>& files) {
+  const std::string suffix = ".onnx";
+  if (name.size() < suffix.size() ||
+      name.compare(name.size() - suffix.size(), suffix.size(), suffix) != 0)
+    throw BundleError(bundle.string() + ": the network " + in_quotes(name) +
+                      " must be an ONNX file whose name ends in " + suffix +
+                      ". Export the bundle again.");
+  check_weights(bundle, name, files);
+  return bundle / name;
 }
 
 using Shape = std::vector<std::int64_t>;
@@ -113,13 +127,14 @@ const Bundle::Stage& Bundle::stage(const std::string& name) const {
 
 std::filesystem::path Bundle::network(const std::string& stage, const std::string& precision,
                                       const std::string& family) const {
-  if (precision == "float32") return path() / this->stage(stage).file;
+  const auto& files = contents_->manifest.files;
+  if (precision == "float32") return network_file(path(), this->stage(stage).file, files);
   const auto& made = contents_->manifest.precisions;
   if (const auto found = made.find(precision); found != made.end())
     if (const auto networks = found->second.find(family); networks != found->second.end())
       if (const auto file = networks->second.files.find(stage);
           file != networks->second.files.end())
-        return path() / file->second;
+        return network_file(path(), file->second, files);
   std::vector<std::string> names = {"float32"};
   for (const auto& [known, entry] : made) names.push_back(known);
   throw BundleError(path().string() + ": no " + stage + " in " + in_quotes(precision) + " for " +

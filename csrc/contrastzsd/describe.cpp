@@ -1,5 +1,6 @@
 // From pixels to described regions: preprocess, trunk, propose, roi_align, head.
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
@@ -35,6 +36,21 @@ void check_outputs(const char* stage, const std::vector<Tensor>& outputs, std::s
   if (outputs.size() != count)
     throw BundleError(std::string("the ") + stage + " gave " + std::to_string(outputs.size()) +
                       " outputs, must give " + std::to_string(count) + ".");
+}
+
+// By NaN or infinity nothing would be found, without a word. No network means them: where regions
+// do not count, it says so in numbers.
+//
+// Twin        zsd_core/stages.py::check_finite; change both in one commit.
+void check_finite(const std::string& network, const Tensor& output) {
+  const float* values = output.data.get();
+  if (std::all_of(values, values + output.size(), [](float value) { return std::isfinite(value); }))
+    return;
+  throw BundleError("the " + network +
+                    " gives numbers that are not finite, and nothing can be found by them. Either "
+                    "a number became too large for fp16 (take precision='float32'), or the "
+                    "weights are damaged: export the bundle again, from a checkpoint whose "
+                    "evaluation is right.");
 }
 
 // Pixels whose rows touch: the caller's where they do, else copied to `room`.
@@ -143,6 +159,7 @@ void look_at(Networks& networks, const ModelConfig& config, const std::vector<Te
     check_outputs("head", outputs, 2);
     expect_shape("head", "embeddings", outputs[0], {count, width});
     expect_shape("head", "deltas", outputs[1], {count, 4});
+    for (const Tensor& output : outputs) check_finite("head", output);
     if (begin == 0) {
       width = outputs[0].shape[1];
       found.embeddings = Tensor::make({looked, width});
@@ -190,6 +207,8 @@ Described describe(Networks& networks, const ModelConfig& config, const std::vec
   const std::size_t count = regions.from_image() ? 0 : regions.maps.size();
   check_outputs("trunk", maps, count + 2);
   const Tensor last = maps.back(), before = maps[count];
+  // What is no number in a map shows in the head.
+  for (const Tensor* output : {&before, &last}) check_finite("trunk", *output);
   maps.resize(count);
   for (std::size_t i = 0; i < count; ++i)
     expect_shape("trunk", regions.maps[i].name.c_str(), maps[i],

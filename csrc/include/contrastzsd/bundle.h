@@ -49,7 +49,8 @@ class Bundle {
   // Throws BundleError: no such stage.
   const Stage& stage(const std::string& name) const;
   // File of a network in "float32", "fp16" or "int8", as a family of backends ("onnxruntime" or
-  // "openvino") wants it. Throws BundleError: the bundle has no such network.
+  // "openvino") wants it. Throws BundleError: the bundle has no such network, its name does not end
+  // in .onnx, or its weights are to be read from a file that the manifest does not list.
   std::filesystem::path network(const std::string& stage, const std::string& precision,
                                 const std::string& family) const;
   // Whether integers of the networks may overflow on a CPU without VNNI.

@@ -1,0 +1,214 @@
+"""C++ says what Python says of networks that a stranger listed, or that give no numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import tiny
+
+from runtime import Detector
+from runtime.bundle import open_bundle
+from zsd_core.errors import BundleError
+
+pytestmark = pytest.mark.slow  # for the build
+
+NETWORKS = {"trunk": tiny.trunk_model, "head": tiny.head_model}
+
+
+def put(path: Path, name: str, data: bytes, edit=lambda manifest: None) -> None:
+    """Write a file into a bundle, and its hash into the manifest."""
+    (path / name).parent.mkdir(exist_ok=True)
+    (path / name).write_bytes(data)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    edit(manifest)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+def both_say(probe, path: Path, backend: str, message: str, images: list[str], **options) -> None:
+    """C++ refuses a bundle, or the images, in the words of Python."""
+    with pytest.raises(BundleError, match=message) as expected:
+        detector = Detector(open_bundle(path), backend=backend, threads=1, **options)
+        detector(np.zeros((40, 60, 3), np.uint8))
+    with pytest.raises(probe.Refused) as refused:
+        probe("open", bundle=str(path), backend=backend, **options)
+        probe("detect", images=images)
+    assert refused.value.args == ("BundleError", str(expected.value))
+
+
+@pytest.mark.parametrize("name", ["trunk.net", "trunk.xml", "trunk", "other.ONNX"])
+def test_a_network_of_another_name_is_not_run(probe, backend, fresh_bundle_path, name):
+    model = tiny.trunk_model().SerializeToString()
+    put(fresh_bundle_path, name, model, lambda m: m["stages"]["trunk"].update(file=name))
+    both_say(probe, fresh_bundle_path, backend, f"network '{name}' must be an ONNX file", [])
+
+
+def test_a_network_of_a_precision_has_its_name_checked_too(probe, backend, fresh_bundle_path):
+    def edit(manifest):
+        networks = {backend: {"trunk": "trunk.net", "head": "head.onnx"}}
+        manifest["precisions"] = {"int8": {"networks": networks}}
+
+    put(fresh_bundle_path, "trunk.net", tiny.trunk_model().SerializeToString(), edit)
+    message = "network 'trunk.net' must be an ONNX file"
+    both_say(probe, fresh_bundle_path, backend, message, [], precision="int8")
+    probe("open", bundle=str(fresh_bundle_path), backend=backend)
+
+
+def outside(tensor: onnx.TensorProto, place: str) -> bytes:
+    """Let a tensor have its weights in another file; return them."""
+    content = tensor.raw_data
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=place)
+    return content
+
+
+@pytest.mark.parametrize(
+    "place", ["weights.bin", "../weights.bin", "/etc/hostname", "a/../trunk.onnx", "", "a\nb"]
+)
+def test_weights_in_a_file_that_is_not_listed_are_not_read(
+    probe, backend, fresh_bundle_path, place
+):
+    model = tiny.trunk_model()
+    content = outside(model.graph.initializer[0], place)
+    (fresh_bundle_path / "weights.bin").write_bytes(content)
+    put(fresh_bundle_path, "trunk.onnx", model.SerializeToString())
+    with pytest.raises(BundleError, match="which is no file of this bundle"):
+        open_bundle(fresh_bundle_path).network("trunk")
+    message = r"trunk\.onnx is not an ONNX file to be used: its weights lie in '.*', which is no f"
+    with pytest.raises(probe.Refused, match=message):
+        probe("open", bundle=str(fresh_bundle_path), backend=backend)
+
+
+def with_tensor_in(kind: str, tensor: onnx.TensorProto) -> onnx.ModelProto:
+    """A trunk with a tensor in one of the places that a file has for them."""
+    model, make = tiny.trunk_model(), onnx.helper
+    sparse = onnx.SparseTensorProto(values=tensor, indices=tensor, dims=[1])
+    branch = make.make_graph([], "branch", [], [], [tensor])
+    field, value = {
+        "attribute": ("t", tensor),
+        "list": ("tensors", [tensor]),
+        "graph": ("g", branch),
+        "graphs": ("graphs", [branch]),
+        "sparse attribute": ("sparse_tensor", sparse),
+        "sparse list": ("sparse_tensors", [sparse]),
+    }.get(kind, ("", None))
+    node = make.make_node("Constant", [], ["unused"])
+    if field:
+        node.attribute.append(make.make_attribute("value", value))
+        model.graph.node.append(node)
+    elif kind == "sparse":
+        model.graph.sparse_initializer.append(sparse)
+    elif kind == "training":
+        model.training_info.add().algorithm.CopyFrom(branch)
+    else:
+        node.attribute.append(make.make_attribute("value", tensor))
+        model.functions.add(name="f", domain="d").node.append(node)
+    return model
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("attribute", "list", "graph", "graphs", "sparse attribute", "sparse list"),
+        *("sparse", "training", "function"),
+    ],
+)
+def test_weights_are_looked_for_wherever_a_tensor_may_be(probe, fresh_bundle_path, kind):
+    tensor = onnx.numpy_helper.from_array(np.ones(1, np.float32), "w")
+    outside(tensor, "weights.bin")
+    put(fresh_bundle_path, "trunk.onnx", with_tensor_in(kind, tensor).SerializeToString())
+    both_say(probe, fresh_bundle_path, "openvino", "weights lie in 'weights.bin', which is no", [])
+
+
+@pytest.mark.parametrize(
+    "place, name", [("./weights.bin", "weights.bin"), ("engines//w.bin", "engines/w.bin")]
+)
+def test_weights_in_a_listed_file_are_read_once_it_is_verified(
+    probe, backend, fresh_bundle_path, photo_path, place, name
+):
+    probe("open", bundle=str(fresh_bundle_path), backend=backend, thresholds={"seen": 0})
+    expected = probe("detect", images=[str(photo_path)])
+    model = tiny.trunk_model()
+    content = outside(model.graph.initializer[0], place)
+    put(fresh_bundle_path, name, content)
+    put(fresh_bundle_path, "trunk.onnx", model.SerializeToString())
+    probe("open", bundle=str(fresh_bundle_path), backend=backend, thresholds={"seen": 0})
+    assert probe("detect", images=[str(photo_path)]) == expected and expected[0]["objects"]
+    (fresh_bundle_path / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(probe.Refused, match=rf"{name} is damaged: its SHA-256 is"):
+        probe("open", bundle=str(fresh_bundle_path), backend=backend)
+
+
+@pytest.mark.parametrize(
+    "data, why",
+    [
+        (b"\x3a\x7f", "a field is longer than the file"),
+        (b"\x38\x01", "field 7 of .* has the wire type 0"),
+        (b"\x3b", "its wire type 3 is none of ONNX's"),
+        (b"\x3a" + b"\xff" * 10 + b"\1", "it ends within a number"),
+        (b"\x3a\x80", "it ends within a number"),
+        (b"\x02\x00", "a field has a number that protobuf does not know"),
+        (b"\xba\x80\x80\x80\x80\x01\x00", "a field has a number that protobuf does not know"),
+    ],
+)
+def test_bytes_that_are_no_network_are_refused(probe, fresh_bundle_path, data, why):
+    put(fresh_bundle_path, "head.onnx", data)
+    message = rf"head\.onnx is not an ONNX file to be used: {why}"
+    with pytest.raises(BundleError, match=message):
+        open_bundle(fresh_bundle_path).network("head")
+    with pytest.raises(probe.Refused, match=message):
+        probe("open", bundle=str(fresh_bundle_path))
+
+
+def within(field: int, data: bytes) -> bytes:
+    """A message that holds another one in a field."""
+    size, length = len(data), b""
+    while size > 127:
+        length, size = length + bytes([size & 127 | 128]), size >> 7
+    return bytes([field << 3 | 2]) + length + bytes([size]) + data
+
+
+def test_messages_nested_without_end_are_refused(probe, fresh_bundle_path):
+    graph = b""
+    for _ in range(4000):  # a graph in an attribute, that in a node, and that in a graph
+        graph = within(1, within(5, within(6, graph)))
+    put(fresh_bundle_path, "head.onnx", within(7, graph))
+    message = "its messages are nested too deeply"
+    with pytest.raises(BundleError, match=message):
+        open_bundle(fresh_bundle_path).network("head")
+    with pytest.raises(probe.Refused, match=message):
+        probe("open", bundle=str(fresh_bundle_path))
+
+
+@pytest.mark.parametrize("value", ["up", "down", "none"])
+@pytest.mark.parametrize(
+    "stage, name",
+    [("trunk", "objectness"), ("trunk", "deltas"), ("head", "embeddings"), ("head", "deltas")],
+)
+def test_a_network_that_gives_what_is_no_number_is_named(
+    probe, backend, fresh_bundle_path, photo_path, stage, name, value
+):
+    model = NETWORKS[stage]()
+    for node in model.graph.node:
+        node.output[:] = ["before" if output == name else output for output in node.output]
+    # Weights are finite, as they must be, and what they give is not: infinity, or none at all.
+    huge = onnx.numpy_helper.from_array(np.array([3e38], np.float32), "huge")
+    model.graph.initializer.append(huge)
+    make = onnx.helper.make_node
+    model.graph.node.extend(
+        [
+            make("Add", ["huge", "huge"], ["up"]),
+            make("Neg", ["up"], ["down"]),
+            make("Add", ["up", "down"], ["none"]),
+            make("Add", ["before", value], [name]),
+        ]
+    )
+    put(fresh_bundle_path, f"{stage}.onnx", model.SerializeToString())
+    message = f"^the {stage} gives numbers that are not finite"
+    both_say(probe, fresh_bundle_path, backend, message, [str(photo_path)])
