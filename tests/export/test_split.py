@@ -209,7 +209,7 @@ def test_int8_networks_are_calibrated_on_both_maps(bundle, tmp_path):
         ([["features", 1]], r"trunk's outputs are \['reduced', 'shortcut', 'objectness'"),
         ([["reduced", 1], ["shortcut", 3]], r"head's inputs have bins .*\(7, 7\), \(3, 3\)"),
         ([["reduced", 0], ["shortcut", 2]], "steps between 1 and 4096"),
-        ([], "at least one map"),
+        ([], "needs 1 to 64 maps"),
     ],
 )
 def test_a_manifest_that_means_other_maps_is_refused(maps, text, bundle, tmp_path):
