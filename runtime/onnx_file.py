@@ -17,8 +17,10 @@ import math
 import mmap
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from runtime.onnx_elements import BITS, DOUBLE, FLOAT, FLOATS, HALVES, STRING, has_nan, low_halves
 from runtime.protobuf_wire import BYTES, LONG, SHORT, VARINT, Malformed, fields, packed_varints
@@ -85,8 +87,11 @@ def check_network(
     try:
         if not path.stat().st_size:
             raise Malformed("it is empty")
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            _Reader(data, PurePosixPath(name).parent, files, verified).walk("model", 0, len(data))
+        with ExitStack() as stack:
+            file = stack.enter_context(path.open("rb"))
+            data = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            opened = cache(lambda other: stack.enter_context(verified(other).open("rb")))
+            _Reader(data, PurePosixPath(name).parent, files, opened).walk("model", 0, len(data))
     except OSError as error:
         raise BundleError(f"{bundle}: {name} cannot be read: {error.strerror}.") from error
     except Malformed as error:
@@ -99,9 +104,9 @@ class _Reader:
         data: mmap.mmap,
         folder: PurePosixPath,
         files: Mapping[str, Any],
-        verified: Callable[[str], Path],
+        opened: Callable[[str], BinaryIO],
     ) -> None:
-        self._data, self._folder, self._files, self._verified = data, folder, files, verified
+        self._data, self._folder, self._files, self._opened = data, folder, files, opened
 
     def walk(self, message: str, start: int, end: int, deepest: int = DEEPEST) -> None:
         """Check all numbers of a message between two positions."""
@@ -210,17 +215,16 @@ class _Reader:
                 f"{length} bytes of weights at {offset} of {place}, which has {size}, where the "
                 f"shape needs {wanted}"
             )
-        path = self._verified(name)
+        file = self._opened(name)
         if kind not in FLOATS:
             return
-        with path.open("rb") as file:
-            file.seek(offset)
-            for start in range(0, wanted, CHUNK):
-                part = file.read(min(CHUNK, wanted - start))
-                if len(part) != min(CHUNK, wanted - start):
-                    raise Malformed(f"{place} became shorter while it was read")
-                if has_nan(kind, part):
-                    raise Malformed("a weight is no number (NaN)")
+        file.seek(offset)
+        for start in range(0, wanted, CHUNK):
+            part = file.read(min(CHUNK, wanted - start))
+            if len(part) != min(CHUNK, wanted - start):
+                raise Malformed(f"{place} became shorter while it was read")
+            if has_nan(kind, part):
+                raise Malformed("a weight is no number (NaN)")
 
     def _entry(self, start: int, end: int) -> tuple[str, str]:
         parts = {1: "", 2: ""}

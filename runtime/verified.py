@@ -87,7 +87,8 @@ class VerifiedFiles:
             if name not in self._weights:  # a hash stands for one content
 
                 def verified(part: str) -> Path:
-                    found[part] = self._verify(part, anew)
+                    if part not in found:
+                        found[part] = self._verify(part, anew)
                     return self.root / part
 
                 check_network(self.path, name, self.root / name, self._files, verified)
