@@ -102,7 +102,10 @@ DAMAGED = {
     "other name": (changed(phases=1), "its position has 'phases'"),
     "phase": (changed(phase="one"), "phase of its position is 'one', must be a whole number"),
     "large": (changed(step=10**20), "step of its position is 100000000000000000000"),
-    "too large": (changed(step=-(10**5000)), "step of its position is a int that is too large"),
+    "too large": (
+        changed(step=-(10**5000)),
+        "step of its position is a value of type int that is too large",
+    ),
     "epoch": (changed(epoch=-1), "epoch of its position is -1"),
     "step": (changed(step=True), "step of its position is True"),
     "random list": (changed(random=[1]), "its random state is a list, must be a tensor"),
