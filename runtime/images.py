@@ -205,7 +205,9 @@ def _turned(image: Image, data: bytes, where: str) -> Image:
 
 def _eight_bits(image: NDArray[Any], white: int | None) -> Image:
     """Pixels of 16 bits as 8; ``white`` becomes 255, None takes ``_white``."""
-    scaled = image.astype(np.float32) * (255 / (white or _white(image)))
+    if white is None or white < image.max(initial=0):  # numbers may fill 16 bits all the same
+        white = _white(image)
+    scaled = image.astype(np.float32) * (255 / white)
     return np.asarray(np.clip(scaled.round(), 0, 255), np.uint8)
 
 

@@ -66,7 +66,10 @@ class VerifiedFiles:
             BundleError: not listed, missing or damaged.
         """
         if keep:
+            seen = _stamp_of(self.root / name)
             self._kept[name] = self.read(name)
+            if seen is not None:  # a network may keep its weights there
+                self._verified[name] = seen
         else:
             self._verify(name)
 

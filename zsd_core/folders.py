@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from zsd_core.errors import ConfigError
 __all__ = ["clear_parts", "lock_folder", "written_whole"]
 
 LOCK, PART = ".lock", ".part"
+UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -31,10 +33,21 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield aside
         _sync(aside)
         aside.replace(path)
-        _sync(path.parent)
+        with _unsupported_is_well():  # some shared folders cannot be made to last
+            _sync(path.parent)
     finally:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _unsupported_is_well() -> Iterator[None]:
+    """Go on where a file system has no such call."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
 
 
 def _sync(path: Path) -> None:
@@ -63,8 +76,9 @@ def lock_folder(folder: Path) -> IO[str]:
     """
     lock = (folder / LOCK).open("a", encoding="utf-8")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+        with _unsupported_is_well():  # some file systems have no locks
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
         lock.close()
         raise ConfigError(
             f"{folder} is in use by another run; wait for it, or take another --output."

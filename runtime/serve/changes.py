@@ -16,7 +16,8 @@ class Change:
 
     Its thread prepares it, asks ``go_on`` now and then, and calls ``begin`` before the first thing
     that others can see. Whoever waits for it may give it up until then, and not after: a change
-    that has begun takes milliseconds, and is waited for.
+    that has begun is waited for. Names and vectors then take milliseconds; an example of a class
+    runs the networks.
     """
 
     def __init__(self) -> None:

@@ -39,8 +39,9 @@ def connections(
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self._look()
-            if len(self.connections) >= most and waiting:
-                next(iter(waiting))._drop()
+            oldest = next(iter(waiting), self)
+            if len(self.connections) >= most and oldest is not self:
+                oldest._drop()
 
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from zsd_core import folders
 from zsd_core.errors import ConfigError
 from zsd_core.folders import clear_parts, lock_folder, written_whole
 
@@ -63,6 +66,35 @@ def test_parts_of_killed_processes_are_removed(tmp_path):
         (tmp_path / name).touch()
     clear_parts(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"part", ".lock"}
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_a_folder_that_cannot_be_made_to_last_is_no_failure(tmp_path, monkeypatch, number):
+    def sync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(folders.os, "fsync", sync)
+    with written_whole(tmp_path / "a") as aside:
+        aside.write_text("new")
+    assert (tmp_path / "a").read_text() == "new"
+
+
+def test_a_disk_that_fails_is_a_failure(tmp_path, monkeypatch):
+    def sync(descriptor):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(folders.os, "fsync", sync)
+    with pytest.raises(OSError, match="Input/output error"), written_whole(tmp_path / "a") as aside:
+        aside.write_text("new")
+
+
+def test_a_file_system_without_locks_is_used_all_the_same(tmp_path, monkeypatch):
+    def flock(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(folders.fcntl, "flock", flock)
+    lock_folder(tmp_path).close()
 
 
 def test_a_locked_folder_is_refused_until_its_process_ends(tmp_path):

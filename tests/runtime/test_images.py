@@ -242,6 +242,11 @@ def test_a_file_that_says_what_white_is_counts_more_than_its_brightest_pixel():
     at = png.index(b"IDAT") - 4
     said = png[:at] + b"\0\0\0\1" + chunk + zlib.crc32(chunk).to_bytes(4, "big") + png[at:]
     assert decode_image(said, "rgb", "x").max() == round(200 / 4095 * 255)
+    full = (RAMP * 65535).astype(np.uint16)  # a camera of 12 bits, its numbers spread over 16
+    png = encoded(".png", full)
+    at = png.index(b"IDAT") - 4
+    spread = png[:at] + b"\0\0\0\1" + chunk + zlib.crc32(chunk).to_bytes(4, "big") + png[at:]
+    np.testing.assert_array_equal(decode_image(spread, "rgb", "x"), decode_image(png, "rgb", "x"))
     for head in (
         b"P5\n# a camera\n64 40\n4095\n",
         b"P5\n64 40\n#c\n4095\n",

@@ -13,11 +13,14 @@ _PNM = re.compile(rb"P[2356]\s" + 3 * (PNM_BLANK + rb"(\d{1,9})\s"))
 
 
 def declared_white(data: bytes) -> int | None:
-    """The largest number of a file's pixels, by a PNG's ``sBIT`` or a PNM's maximum."""
+    """The largest number that a file says, by a PNG's ``sBIT`` or a PNM's maximum.
+
+    A PNG whose numbers fill 16 bits, whatever bits a camera had, holds larger ones.
+    """
     if data[:4] == b"\x89PNG":
         for kind, at, length in png_chunks(data):
-            if kind == b"sBIT" and length in (1, 2, 3, 4):  # the fourth is of transparency
-                bits = max(data[at : at + min(3, length)])
+            if kind == b"sBIT" and length in (1, 2, 3, 4):
+                bits = max(data[at : at + (1, 1, 3, 3)[length - 1]])  # not that of transparency
                 return (1 << bits) - 1 if 8 <= bits <= 16 else None
             if kind == b"IDAT":
                 break

@@ -129,9 +129,9 @@ def _strict(image: Any, notes: list[Any], names: Any) -> tuple[Any, ...]:
         ends = (x, width), (y, height), (x + w, width), (y + h, height)
         boxes.append([float(np.float32(min(max(end, 0), most))) for end, most in ends])
         scores.append(float(np.float32(_number(note.get("score", 1)))))
-        if note.get("iscrowd", 0) not in (0, 1):
+        if note.get("iscrowd") not in (0, 1, None):
             raise ValueError(f"iscrowd {note['iscrowd']!r}")
-        crowd.append(bool(note.get("iscrowd", 0)))
+        crowd.append(bool(note.get("iscrowd")))
     labels = [names[_key(note["category_id"])] for note in notes]
     name = Path(image["file_name"]).name
     return (name, image["id"], int(width), int(height), labels, boxes, scores, crowd)

@@ -19,6 +19,8 @@ BIG = b"x" * (8 << 20)  # more than sockets hold
 async def app(scope, receive, send):
     if scope["type"] != "http":
         return
+    if scope["path"] == "/slow":
+        await asyncio.sleep(1)
     body = BIG if scope["path"] == "/big" else b"ok"
     headers = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -118,6 +120,14 @@ def test_the_connection_that_waits_longest_makes_room():
         assert answered(connect(GET))
         assert is_closed(idle[0])
         assert len(connect.server.server_state.connections) <= 20
+
+
+def test_a_newcomer_does_not_make_room_for_itself():
+    with serving(most=4) as connect:
+        slow = [connect(GET.replace(b"/ ", b"/slow ", 1)) for _ in range(3)]
+        time.sleep(0.3)  # all are in work
+        assert answered(connect(GET))
+        assert all(map(answered, slow))
 
 
 def test_a_client_that_takes_nothing_is_let_go():

@@ -155,8 +155,9 @@ def _corners(bbox: Any, note: Mapping[str, Any], path: Path) -> tuple[float, ...
 
 
 def _crowd(note: Mapping[str, Any], path: Path) -> bool:
-    crowd = note.get("iscrowd", 0)
-    if not isinstance(crowd, int) or crowd not in (0, 1):  # true and false among them
+    crowd = note.get("iscrowd")
+    crowd = 0 if crowd is None else crowd
+    if not isinstance(crowd, (int, float)) or crowd not in (0, 1):  # true and 0.0 among them
         raise DataError(f"{_note(note, path)} has iscrowd {shown(crowd)}, must be 0 or 1.")
     return bool(crowd)
 
