@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -155,7 +156,9 @@ def _disk_of_zip(folder: Path, rng: random.Random) -> str | None:
     detect = [folder / "b.zip" if part == folder / "bundle" else part for part in _detect(folder)]
     cache = {"XDG_CACHE_HOME": str(folder / "cache")}
     command = [*detect, "--output", folder / "out"]
-    run = _run(command, cache, largest=rng.randrange(100, 5000))
+    with zipfile.ZipFile(folder / "b.zip") as archive:
+        largest = max(info.file_size for info in archive.infolist())
+    run = _run(command, cache, largest=rng.randrange(100, largest))  # one does not fit
     if wrong := _sentence(run):
         return wrong
     if "Set XDG_CACHE_HOME" not in run.stderr:

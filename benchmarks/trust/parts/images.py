@@ -35,6 +35,7 @@ FORMS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "GIF", "BMP", "PPM", "JPEG2000")
 UNCHANGED = 0.02  # share of the files that must give what they gave at first
 HIDDEN = 0.1  # share of files whose header hides a size
 SIDE = 96  # of their pictures
+MOST = 4_000_000  # pixels: a header may tell any size, and one that is allowed takes its memory
 
 
 def images(folder: Path, quiet: bool = True) -> Attempt:
@@ -48,7 +49,9 @@ def images(folder: Path, quiet: bool = True) -> Attempt:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         warnings.simplefilter("ignore")
     bundle = helper("tiny").tiny_bundle(folder / "bundle")
-    detector = Detector(bundle, backend="onnxruntime", threads=1, score_threshold=0.0)
+    detector = Detector(
+        bundle, backend="onnxruntime", threads=1, score_threshold=0.0, max_pixels=MOST
+    )
     good = _files(random.Random(0))
     before = [detector(decode_image(data, "rgb", "x")) for data in good]
     path = folder / "image"
@@ -68,7 +71,7 @@ def images(folder: Path, quiet: bool = True) -> Attempt:
                 return
             found = detector(picture)
         elif entry == "bytes":
-            found = detector(decode_image(data, "rgb", "x"))
+            found = detector(decode_image(data, "rgb", "x", MOST))
         else:
             path.write_bytes(data)
             found = detector(path)
