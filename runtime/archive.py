@@ -9,8 +9,9 @@ import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import RawIOBase
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from runtime.signature import SIGNATURE, SIGNATURE_BYTES
 from zsd_core.errors import BundleError
@@ -26,6 +27,7 @@ __all__ = [
     "safe_name",
     "safe_names",
     "sha256",
+    "sha256_of",
     "stamp",
     "unpack",
     "verify",
@@ -53,12 +55,16 @@ DEVICES = {
 
 
 def unpack(
-    archive: Path, destination: Path, check: Callable[[Path, str], Mapping[str, Any]]
+    archive: Path,
+    file: BinaryIO,
+    destination: Path,
+    check: Callable[[Path, str], Mapping[str, Any]],
 ) -> None:
     """Unpack what the manifest of a zip lists, and nothing else.
 
     Args:
-        archive: the zip.
+        archive: the zip, for messages.
+        file: the zip.
         destination: an empty directory.
         check: parses and checks the manifest's text, given the path for messages.
 
@@ -67,7 +73,7 @@ def unpack(
         OSError: a file cannot be read or written.
     """
     try:
-        with zipfile.ZipFile(archive) as source:
+        with zipfile.ZipFile(file) as source:
             prefix, entries = _entries(archive, source)
             text = source.read(prefix + MANIFEST)
             (destination / MANIFEST).write_bytes(text)
@@ -78,7 +84,7 @@ def unpack(
                 if info.file_size != listed[name]["bytes"]:
                     raise _damaged(archive, name, info.file_size, listed[name]["bytes"])
                 _check_packed(archive, info)
-            size = archive.stat().st_size
+            size = os.fstat(file.fileno()).st_size
             total = sum(info.file_size for _, info in there)
             if total > max(SMALL, INFLATED * size):  # many small ones fill a disk, too
                 raise BundleError(
@@ -104,15 +110,15 @@ def unpack(
         raise _not_unpacked(archive, error) from error
 
 
-def packed_manifest(archive: Path) -> bytes:
-    """Bytes of the manifest of a zip.
+def packed_manifest(archive: Path, file: BinaryIO) -> bytes:
+    """Bytes of the manifest of a zip; ``archive`` is for messages.
 
     Raises:
         BundleError: it is no zip, damaged, or holds no manifest.
         OSError: the zip cannot be read.
     """
     try:
-        with zipfile.ZipFile(archive) as source:
+        with zipfile.ZipFile(file) as source:
             return source.read(_entries(archive, source)[0] + MANIFEST)
     except BundleError:
         raise
@@ -316,8 +322,14 @@ def _damaged(bundle: Path, name: str, size: int, expected: int) -> BundleError:
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb", buffering=0) as file:
+        return sha256_of(file)
+
+
+def sha256_of(file: RawIOBase) -> str:
+    """SHA-256 of an open file from its beginning on."""
     digest, block = hashlib.sha256(), memoryview(bytearray(1 << 18))  # one for all: fresh memory
-    with path.open("rb", buffering=0) as file:  # for every block costs more than the hash
-        while size := file.readinto(block):
-            digest.update(block[:size])
+    file.seek(0)
+    while size := file.readinto(block):  # for every block costs more than the hash
+        digest.update(block[:size])
     return digest.hexdigest()

@@ -13,10 +13,11 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any, TypeVar
 
-from runtime.archive import MANIFEST, packed_manifest, sha256, unpack
+from runtime.archive import MANIFEST, packed_manifest, sha256_of, unpack
 from runtime.cache_files import cache_folder
 from zsd_core.errors import BundleError, ConfigError
 
@@ -44,36 +45,44 @@ def open_unpacked(
     except ConfigError as error:
         raise _no_room(archive, str(error).partition(". ")[0]) from error
     try:
-        digest = sha256(archive)
-        place, manifest = cache / digest, packed_manifest(archive)
-        if (bundle := _opened(place, manifest, opened)) is not None:
-            return bundle
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(place.parent / "lock"):
-            if (
-                bundle := _opened(place, manifest, opened)
-            ) is not None:  # another process was faster
-                return bundle
-            aside, old = place.with_suffix(".aside"), place.with_suffix(".old")
-            for left in (aside, old):  # by a process that was killed
-                shutil.rmtree(left, ignore_errors=True)
-            try:
-                aside.mkdir()
-                unpack(archive, aside, check)
-                if sha256(archive) != digest:
-                    raise BundleError(
-                        f"{archive} was replaced while it was unpacked; open it again."
-                    )
-                opened(aside)  # a copy that is refused does not replace one that others may use
-                if place.is_dir():
-                    place.rename(old)
-                aside.rename(place)
-            finally:
-                for left in (aside, old):
-                    shutil.rmtree(left, ignore_errors=True)
-            return opened(place)
+        # One file, whatever takes its name meanwhile.
+        with archive.open("rb", buffering=0) as file:
+            return _copy(archive, file, cache, check, opened)
     except OSError as error:
         raise _no_room(archive, error.strerror or str(error).rstrip(".")) from error
+
+
+def _copy(
+    archive: Path,
+    file: FileIO,
+    cache: Path,
+    check: Callable[[Path, str], Mapping[str, Any]],
+    opened: Callable[[Path], T],
+) -> T:
+    digest, manifest = sha256_of(file), packed_manifest(archive, file)
+    place = cache / digest
+    if (bundle := _opened(place, manifest, opened)) is not None:
+        return bundle
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(place.parent / "lock"):
+        if (bundle := _opened(place, manifest, opened)) is not None:  # another process was faster
+            return bundle
+        aside, old = place.with_suffix(".aside"), place.with_suffix(".old")
+        for left in (aside, old):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            aside.mkdir()
+            unpack(archive, file, aside, check)
+            if sha256_of(file) != digest:
+                raise BundleError(f"{archive} was changed while it was unpacked; open it again.")
+            opened(aside)  # a copy that is refused does not replace one that others may use
+            if place.is_dir():
+                place.rename(old)
+            aside.rename(place)
+        finally:
+            for left in (aside, old):
+                shutil.rmtree(left, ignore_errors=True)
+        return opened(place)
 
 
 def _no_room(archive: Path, said: str) -> BundleError:
