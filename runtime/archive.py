@@ -328,8 +328,9 @@ def sha256(path: Path) -> str:
 
 def sha256_of(file: RawIOBase) -> str:
     """SHA-256 of an open file from its beginning on."""
-    digest, block = hashlib.sha256(), memoryview(bytearray(1 << 18))  # one for all: fresh memory
+    # One block for all: fresh memory for each costs more than the hash.
+    digest, block = hashlib.sha256(), memoryview(bytearray(1 << 18))
     file.seek(0)
-    while size := file.readinto(block):  # for every block costs more than the hash
+    while size := file.readinto(block):
         digest.update(block[:size])
     return digest.hexdigest()

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import pwd
-
 import pytest
+from hostile import leave_home
 
 from export import engine
 
 
 @pytest.fixture(autouse=True)
 def homeless(monkeypatch):
-    """A user without HOME and without an entry in the list of users."""
-
-    def nobody(number):
-        raise KeyError(f"getpwuid(): uid not found: {number}")
-
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.delenv("HOME", raising=False)
-    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    leave_home(monkeypatch)
 
 
 def test_help_needs_no_home(capsys):

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-
 import numpy as np
 import onnx
 import pytest
 import tiny
 import tiny_text
+from hostile import NETWORKS, not_finite, put
 
 from runtime import Detector
-from runtime.archive import MANIFEST
 from runtime.bundle import open_bundle
 from runtime.text import TextEncoder
 from zsd_core.errors import BundleError
-
-
-def put(path, name, data, edit=lambda manifest: None):
-    (path / name).parent.mkdir(exist_ok=True)
-    (path / name).write_bytes(data)
-    manifest = json.loads((path / MANIFEST).read_text())
-    manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    edit(manifest)
-    (path / MANIFEST).write_text(json.dumps(manifest))
 
 
 def with_weights_outside(place):
@@ -112,7 +100,6 @@ def outputs_as(model, kind, names=()):
     return model.SerializeToString()
 
 
-NETWORKS = {"trunk": tiny.trunk_model, "head": tiny.head_model}
 KINDS = ("STRING", "BOOL", "INT64", "DOUBLE", "FLOAT16")
 
 
@@ -155,31 +142,14 @@ def test_a_text_encoder_gives_float32(tmp_path, package, kind):
         TextEncoder(open_bundle(path), 1, package).encode(["dent"])
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", ["none", "up", "down"])
 @pytest.mark.parametrize(
     ("stage", "name"),
     [("trunk", "objectness"), ("trunk", "deltas"), ("head", "embeddings"), ("head", "deltas")],
 )
 def test_a_network_that_gives_what_is_no_number_is_named(fresh_bundle_path, stage, name, value):
     """By NaN nothing would be found, and nothing would say why."""
-    model = NETWORKS[stage]()
-    for node in model.graph.node:
-        for index, output in enumerate(node.output):
-            if output == name:
-                node.output[index] = "before"
-    # Weights are finite, as they must be, and what they give is not: infinity, or none at all.
-    huge = onnx.numpy_helper.from_array(np.array([3e38], np.float32), "huge")
-    model.graph.initializer.append(huge)
-    make = onnx.helper.make_node
-    model.graph.node.extend(
-        [
-            make("Add", ["huge", "huge"], ["up"]),
-            make("Neg", ["up"], ["down"]),
-            make("Add", ["up", "down"], ["none"]),
-            make("Add", ["before", {np.inf: "up", -np.inf: "down"}.get(value, "none")], [name]),
-        ]
-    )
-    put(fresh_bundle_path, f"{stage}.onnx", model.SerializeToString())
+    put(fresh_bundle_path, f"{stage}.onnx", not_finite(stage, name, value))
     detector = Detector(open_bundle(fresh_bundle_path), threads=1, score_threshold=0)
     with pytest.raises(BundleError, match=f"the {stage} gives numbers that are not finite"):
         detector(np.zeros((40, 60, 3), np.uint8))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 
 import pytest
 import tiny
 import tiny_text
+from hostile import put
 
 from runtime.bundle import default_bundle, open_bundle
 from runtime.text import TextEncoder
@@ -72,12 +72,7 @@ def test_a_bundle_with_such_a_tokenizer_is_refused(tmp_path):
     path = tiny_text.with_text(tiny.tiny_bundle(tmp_path / "bundle"))
     content = json.loads((path / "tokenizer.json").read_text())
     content["normalizer"] = sequence(*[replace({"String": "e"}, "e" * 10)] * 30)
-    data = json.dumps(content).encode()
-    (path / "tokenizer.json").write_bytes(data)
-    manifest = json.loads((path / "manifest.json").read_text())
-    record = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    manifest["files"]["tokenizer.json"] = record
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    put(path, "tokenizer.json", json.dumps(content).encode())
     with pytest.raises(BundleError, match="which may fill the memory; do not use this bundle"):
         TextEncoder(open_bundle(path), 1, "onnxruntime").encode(["red pallet"])
 

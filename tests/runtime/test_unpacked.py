@@ -5,7 +5,6 @@ import gc
 import hashlib
 import json
 import os
-import pwd
 import re
 import shutil
 import signal
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+from hostile import leave_home
 
 import runtime.archive
 import runtime.unpacked
@@ -212,12 +212,7 @@ def test_no_place_for_a_cache_is_said_with_the_cure(tmp_path, zipped, monkeypatc
 def test_a_user_without_an_entry_has_no_cache_and_a_sentence(monkeypatch):
     """As in a container that runs under any number: Python's own error would be a RuntimeError."""
 
-    def nobody(number):
-        raise KeyError(f"getpwuid(): uid not found: {number}")
-
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.delenv("HOME", raising=False)
-    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    leave_home(monkeypatch)
     with pytest.raises(ConfigError, match=r"has no home.* Set XDG_CACHE_HOME to a folder"):
         cache_folder("engines")
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")

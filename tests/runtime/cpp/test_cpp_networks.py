@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import tiny
+from hostile import not_finite, put
 
 from runtime import Detector
 from runtime.bundle import open_bundle
 from zsd_core.errors import BundleError
 
 pytestmark = pytest.mark.slow  # for the build
-
-NETWORKS = {"trunk": tiny.trunk_model, "head": tiny.head_model}
-
-
-def put(path: Path, name: str, data: bytes, edit=lambda manifest: None) -> None:
-    """Write a file into a bundle, and its hash into the manifest."""
-    (path / name).parent.mkdir(exist_ok=True)
-    (path / name).write_bytes(data)
-    manifest = json.loads((path / "manifest.json").read_text())
-    manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    edit(manifest)
-    (path / "manifest.json").write_text(json.dumps(manifest))
 
 
 def both_say(probe, path: Path, backend: str, message: str, images: list[str], **options) -> None:
@@ -194,21 +181,6 @@ def test_messages_nested_without_end_are_refused(probe, fresh_bundle_path):
 def test_a_network_that_gives_what_is_no_number_is_named(
     probe, backend, fresh_bundle_path, photo_path, stage, name, value
 ):
-    model = NETWORKS[stage]()
-    for node in model.graph.node:
-        node.output[:] = ["before" if output == name else output for output in node.output]
-    # Weights are finite, as they must be, and what they give is not: infinity, or none at all.
-    huge = onnx.numpy_helper.from_array(np.array([3e38], np.float32), "huge")
-    model.graph.initializer.append(huge)
-    make = onnx.helper.make_node
-    model.graph.node.extend(
-        [
-            make("Add", ["huge", "huge"], ["up"]),
-            make("Neg", ["up"], ["down"]),
-            make("Add", ["up", "down"], ["none"]),
-            make("Add", ["before", value], [name]),
-        ]
-    )
-    put(fresh_bundle_path, f"{stage}.onnx", model.SerializeToString())
+    put(fresh_bundle_path, f"{stage}.onnx", not_finite(stage, name, value))
     message = f"^the {stage} gives numbers that are not finite"
     both_say(probe, fresh_bundle_path, backend, message, [str(photo_path)])

@@ -1,0 +1,63 @@
+"""Bundles that a stranger changed, and users whom a system does not know."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pwd
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import tiny
+
+NETWORKS = {"trunk": tiny.trunk_model, "head": tiny.head_model}
+
+
+def put(
+    path: Path, name: str, data: bytes, edit: Callable[[dict[str, Any]], None] = lambda m: None
+) -> None:
+    """Write a file into a bundle, and its hash into the manifest, which ``edit`` may change."""
+    (path / name).parent.mkdir(exist_ok=True)
+    (path / name).write_bytes(data)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    edit(manifest)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+def not_finite(stage: str, name: str, value: str) -> bytes:
+    """A network with an output that is "up" (infinity), "down" or "none" (NaN).
+
+    Its weights are finite, as they must be, and what they give is not.
+    """
+    model = NETWORKS[stage]()
+    for node in model.graph.node:
+        node.output[:] = ["before" if output == name else output for output in node.output]
+    model.graph.initializer.append(
+        onnx.numpy_helper.from_array(np.array([3e38], np.float32), "huge")
+    )
+    make = onnx.helper.make_node
+    model.graph.node.extend(
+        [
+            make("Add", ["huge", "huge"], ["up"]),
+            make("Neg", ["up"], ["down"]),
+            make("Add", ["up", "down"], ["none"]),
+            make("Add", ["before", value], [name]),
+        ]
+    )
+    return bytes(model.SerializeToString())
+
+
+def leave_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be a user without HOME and without an entry in the list of users."""
+
+    def nobody(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
