@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from numpy.typing import NDArray
 
-from benchmarks.measure import resident_mb
+from benchmarks.measure import resident_mb, restart_peak
 
 __all__ = ["Bench", "extra_mb"]
 
@@ -52,8 +50,6 @@ def extra_mb(function: Callable[[], list[NDArray[Any]]]) -> float | None:
     """Peak resident memory of a call beyond what was there and its results; Linux only."""
     if sys.platform != "linux":
         return None
-    ctypes.CDLL(None).malloc_trim(0)
-    before = resident_mb("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # restarts VmHWM
+    before = restart_peak()
     size = sum(array.nbytes for array in function())
     return max(0.0, resident_mb("VmHWM") - before - size / 1e6)

@@ -16,7 +16,7 @@ from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import resident_mb
+from benchmarks.measure import resident_mb, restart_peak
 from benchmarks.trust.table import Advance, Attempt, Part, Prepare, Result
 from zsd_core.errors import ZsdError
 
@@ -56,10 +56,9 @@ def refusal(attempt: Attempt, rng: random.Random) -> str | None:
 class Cost:
     """Processor time and memory of what is done between ``begin`` and a look at them."""
 
-    def begin(self) -> None:
-        """Forget what came before."""
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is that from now on
-        self._before, self._start = resident_mb("VmRSS"), time.process_time()
+    def begin(self, *, exact: bool = False) -> None:
+        """Forget what came before; ``exact``: see memory that was used and freed before, too."""
+        self._before, self._start = restart_peak(trim=exact), time.process_time()
 
     @property
     def seconds(self) -> float:

@@ -21,7 +21,7 @@ from benchmarks.trust.table import Attempt
 
 __all__ = ["PARTS", "checkpoint", "learned"]
 
-RARE = 0.002  # share of the inputs that take a second where they go off
+RARE = 0.0005  # share of the inputs that take a second where they go off
 DEEP = (100, 3000, 30_000)  # lists within each other
 
 
@@ -58,7 +58,7 @@ def checkpoint(folder: Path) -> Attempt:
     large = _deflated({**small, "training": {"x": torch.zeros(100 << 20)}})
 
     def other_values(rng: random.Random) -> Any:
-        base = whole if rng.random() < 0.02 else small
+        base = whole if rng.random() < 0.01 else small
         plain = {key: base[key] for key in ("format", "config", "seen", "unseen", "training")}
         changed = mutated_json(json.loads(json.dumps(plain)), rng)
         values = {**base, **changed} if isinstance(changed, dict) else changed
@@ -85,19 +85,19 @@ def checkpoint(folder: Path) -> Attempt:
             return (
                 mutated_bytes(data, rng) if rng.random() < 0.7 else data
             ), "weights that are missing"
-        base = whole if rng.random() < 0.03 else small  # megabytes, and kilobytes
+        base = whole if rng.random() < 0.01 else small  # megabytes, and kilobytes
         if kind < 0.6:
             name, tensor = _odd_tensor((3, 6), rng)
             return _packed({**base, "vectors": tensor}, True), f"vectors: {name}"
-        if kind < 0.62:
+        if kind < 0.61:
             weights = dict(whole["model"])
             key = rng.choice([key for key, value in weights.items() if value.ndim])
             name, weights[key] = _odd_tensor(tuple(weights[key].shape), rng)
             data = _packed({**whole, "model": weights}, True)
             return data, "" if name == "expanded" else f"weights: {name}"
-        if kind < 0.67:
+        if kind < 0.62:
             return _deep(small, rng), "weights that are missing"
-        if kind < 0.67 + RARE:
+        if kind < 0.62 + RARE:
             return large, "weights that are missing"
         return _packed(other_values(rng), rng.random() < 0.8), ""
 

@@ -29,7 +29,7 @@ PLAIN = {  # lines that leave nothing to interpret
     "txt": re.compile(rb"([a-z_]+)((?: " + NUMBER + rb"){4})\n"),
     "csv": re.compile(rb"([a-z_]+)((?:," + NUMBER + rb"){4})\n?"),
 }
-RARE = 0.0015  # share of the bombs, which take a second where they go off
+RARE = 0.0003  # share of the bombs, which take a second where they go off
 
 
 def vectors(folder: Path) -> Attempt:
