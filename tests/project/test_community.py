@@ -22,6 +22,7 @@ SCHEMAS = {
     "github-issue-forms": [
         f".github/ISSUE_TEMPLATE/{name}.yml" for name in ("bug", "feature", "gpu")
     ],
+    "dependabot": [".github/dependabot.yml"],
     "citation-file-format": ["CITATION.cff"],
     "compose-spec": ["deploy/docker/compose.yaml"],
 }
@@ -72,6 +73,15 @@ def test_workflows_try_the_pythons_that_are_named():
     wheels = [build.removesuffix("-*") for build in SETTINGS["tool"]["cibuildwheel"]["build"]]
     assert wheels == [f"cp{version.replace('.', '')}" for version in named]
     assert PROJECT["requires-python"] == f">={named[0]}"
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_actions_of_others_are_pinned_by_commit(path):
+    """A tag can be moved to other code; the comment says which version the commit is."""
+    for action in re.findall(r"uses: (.*)", path.read_text("utf-8")):
+        assert action.startswith("./") or re.fullmatch(
+            r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+\b.*", action
+        ), action
 
 
 def test_workflows_run_the_scripts_that_people_run():
