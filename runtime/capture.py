@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.images import decode_image, read_image
+from runtime.images import MAX_PIXELS, decode_image, read_image
 from runtime.mp4 import presented_seconds
 from runtime.plain_path import plain_path
 from runtime.redact import hide_credentials
@@ -50,18 +50,19 @@ class Capture(Protocol):
         """Free the file or the camera."""
 
 
-def open_capture(source: Source, timeout: float) -> Capture:
+def open_capture(source: Source, timeout: float, max_pixels: int = MAX_PIXELS) -> Capture:
     """Open a source.
 
     Args:
         source: what to open.
         timeout: seconds for opening, and for a read.
+        max_pixels: largest width times height of an image; a video's frames are not measured.
 
     Raises:
         ImageError: it cannot be opened; the message never holds credentials.
     """
     if source.kind == "image":
-        return _Still(source, timeout)
+        return _Still(source, timeout, max_pixels)
     capture = _open(source, timeout)
     if source.kind == "video":
         return _File(source, capture, timeout)
@@ -71,10 +72,10 @@ def open_capture(source: Source, timeout: float) -> Capture:
 class _Still:
     """An image as a video of one frame."""
 
-    def __init__(self, source: Source, timeout: float) -> None:
+    def __init__(self, source: Source, timeout: float, max_pixels: int) -> None:
         self.rate, self.skipped = 25.0, 0
         self.count: int | None = 1
-        self._image: Image | None = _read_image(source, timeout)
+        self._image: Image | None = _read_image(source, timeout, max_pixels)
 
     def read(self) -> tuple[float, Image] | None:
         image, self._image = self._image, None
@@ -232,15 +233,15 @@ def _why(source: Source, timeout: float) -> str:
     return f"port {port} answers, but sends no video; are path, user and password right?"
 
 
-def _read_image(source: Source, timeout: float) -> Image:
+def _read_image(source: Source, timeout: float, max_pixels: int) -> Image:
     """An image file, or the image behind an address; BGR.
 
     Raises:
         ImageError: it cannot be read.
     """
     if "://" not in source.place:
-        return read_image(source.place, "bgr")
-    return decode_image(_download(source, timeout), "bgr", source.name)
+        return read_image(source.place, "bgr", max_pixels)
+    return decode_image(_download(source, timeout), "bgr", source.name, max_pixels)
 
 
 def _download(source: Source, timeout: float) -> bytes:

@@ -118,7 +118,8 @@ class Search:
         try:
             if "://" in source.place:
                 address = replace(source, name=_shown(source))
-                with closing(open_capture(address, self._settings.timeout)) as capture:
+                most = self._detector.max_pixels
+                with closing(open_capture(address, self._settings.timeout, most)) as capture:
                     _, image = capture.read() or (0.0, None)
             else:
                 image = read_image(source.place, "bgr", self._detector.max_pixels)

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from runtime.images import MAX_PIXELS
 from runtime.reader import Frame, Reader, Shared, SourceState
 from runtime.redact import hide_credentials, printable
 from runtime.sources import Place, Source, source_of
@@ -25,7 +26,8 @@ class Frames:
             for frame in frames:
                 ...
 
-    Every method may be called from any thread. ``runtime.Stream`` describes the arguments.
+    Every method may be called from any thread. ``runtime.Stream`` describes the arguments, but
+    for ``max_pixels``: the largest width times height of an image file.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Frames:
         retry: tuple[float, float] | None = (0.5, 30.0),
         policy: Policy = "auto",
         endless: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         if not timeout > 0:
             raise ConfigError(f"Stream: timeout is {timeout!r}, must be a number of seconds > 0.")
@@ -49,6 +52,7 @@ class Frames:
                 "Stream: sources is one text, must be a list: Stream(detector, [it])."
             )
         self._timeout, self._retry, self._policy = timeout, retry, _checked(policy)
+        self._max_pixels = max_pixels
         self._shared = Shared(endless)
         weakref.finalize(self, self._shared.close)  # threads end with a stream nobody closed
         named = sources.items() if isinstance(sources, Mapping) else ((None, s) for s in sources)
@@ -88,7 +92,9 @@ class Frames:
         if chosen == "auto":
             chosen = "newest" if found.kind == "live" else "all"
         newest = chosen == "newest"
-        reader = Reader(self._shared, found, newest, self._timeout, self._retry)
+        reader = Reader(
+            self._shared, found, newest, self._timeout, self._retry, self._max_pixels
+        )
         with self._shared.changed:
             if self._shared.closed:
                 raise ConfigError(f"{found.name}: the stream is closed; make a new one.")

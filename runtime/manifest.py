@@ -48,6 +48,8 @@ def parse_manifest(path: Path, text: str) -> dict[str, Any]:
     for key, kind in kinds.items():
         if not isinstance(manifest.get(key), kind):
             raise BundleError(f"{where}: {key!r} is missing or not a {kind.__name__}.")
+    if fault := name_fault(manifest["name"]):
+        raise BundleError(f"{where}: the name of the bundle, {shown(manifest['name'])}, {fault}.")
     for key, kind in OPTIONAL.items():
         if not isinstance(manifest.get(key, kind()), kind):
             raise BundleError(f"{where}: {key!r} is not a {kind.__name__}.")

@@ -149,6 +149,7 @@ class Reader(threading.Thread):
         newest: keep the newest frame only; otherwise wait until a frame is taken.
         timeout: seconds for opening and for a read.
         retry: (shortest, longest) pause before a lost source is opened again, or None.
+        max_pixels: largest width times height of an image.
     """
 
     def __init__(
@@ -158,6 +159,7 @@ class Reader(threading.Thread):
         newest: bool,
         timeout: float,
         retry: tuple[float, float] | None,
+        max_pixels: int,
     ) -> None:
         super().__init__(name=f"reader of {source.name}", daemon=False)
         self.source, self.given = source, source.place
@@ -166,6 +168,7 @@ class Reader(threading.Thread):
         self.failure: str | None = None
         self.status: Status = "opening"
         self._shared, self._timeout, self._retry = shared, timeout, retry
+        self._max_pixels = max_pixels
         self.newest = newest
         self._given_out = self._dropped = self._skipped = self._losses = 0
         self._rate, self._count = 0.0, None if source.kind != "image" else 1
@@ -212,7 +215,7 @@ class Reader(threading.Thread):
         """Open the source and read it to its end or loss; whether to try again."""
         live = self.source.kind == "live"
         try:
-            capture = open_capture(self.source, self._timeout)
+            capture = open_capture(self.source, self._timeout, self._max_pixels)
         except ImageError as error:
             return self._lost(str(error)) if live else self._become("failed", str(error))
         try:

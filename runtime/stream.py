@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from runtime.detections import Detections
 from runtime.frames import Frame, Frames, Policy, SourceState
+from runtime.images import MAX_PIXELS
 from runtime.processes import check_process
 from runtime.sources import Place, Source
 from runtime.tracking import Tracks
@@ -92,7 +93,14 @@ class Stream:
         self._tracks: dict[str, Tracks] = {}
         if tracker is not None:
             Tracks(tracker)  # what is wrong with it shows before anything is opened
-        self._frames = Frames(sources, timeout=timeout, retry=retry, policy=policy, endless=endless)
+        self._frames = Frames(
+            sources,
+            timeout=timeout,
+            retry=retry,
+            policy=policy,
+            endless=endless,
+            max_pixels=getattr(detector, "max_pixels", MAX_PIXELS),
+        )
 
     @property
     def states(self) -> dict[str, SourceState]:

@@ -141,6 +141,9 @@ Manifest read_manifest(const std::filesystem::path& bundle) {
   Manifest manifest;
   try {
     manifest.name = part(object, where, "name", json::value_t::string, "a text").get<std::string>();
+    if (const std::string fault = name_fault(manifest.name); !fault.empty())
+      throw BundleError(where + ": the name of the bundle, " + escaped(manifest.name) + ", " +
+                        fault + ".");
     read_files(bundle, where, part(object, where, "files", json::value_t::object, "an object"),
                manifest);
     read_classes(where, part(object, where, "classes", json::value_t::array, "a list"), manifest);

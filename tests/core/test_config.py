@@ -35,6 +35,18 @@ def test_the_papers_numbers():
     assert (config.training.learning_rate, config.training.momentum) == (0.01, 0.9)
 
 
+@pytest.mark.parametrize(("files", "taken"), [(21, True), (22, False)])
+def test_files_that_name_each_other_are_limited(tmp_path, files, taken):
+    for n in range(files):
+        below = f"base: {n + 1}.yaml\n" if n + 1 < files else ""
+        (tmp_path / f"{n}.yaml").write_text(f"{below}training: {{seed: {n}}}\n")
+    if taken:
+        assert load_config(tmp_path / "0.yaml").training.seed == 0
+    else:
+        with pytest.raises(ConfigError, match=r"20\.yaml: 20 files name each other"):
+            load_config(tmp_path / "0.yaml")
+
+
 def test_overrides_win_and_read_yaml(tmp_path):
     (tmp_path / "base.yaml").write_text("training: {epochs: 3, seed: 1}\n")
     (tmp_path / "own.yaml").write_text("base: base.yaml\ntraining: {seed: 2}\n")

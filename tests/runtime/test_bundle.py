@@ -222,6 +222,7 @@ def trunk(**changes):
         ({"classes": [{"name": "x", "role": "seen"}, {"name": "X", "role": "seen"}]}, "twice"),
         ({"classes": [{"name": "\ud800", "role": "seen"}]}, r"surrogates not allowed"),
         ({"classes": [{"name": "a\u202eb", "role": "seen"}]}, r"'a\\u202eb', holds U\+202E"),
+        ({"name": "a\x1b[2Jb"}, r"name of the bundle, 'a\\x1b\[2Jb', holds U\+001B"),
         ({"stages": {"trunk": {"file": "nowhere.onnx"}}}, "'trunk' names no listed file"),
         (trunk(file=["trunk.onnx"]), "'trunk' names no listed file"),
         (trunk(outputs=None), r"'trunk', outputs are None, must be a list"),

@@ -142,7 +142,12 @@ def test_bytes_after_the_end_of_a_jpeg_do_no_harm(tmp_path, photo):
 
 @pytest.mark.parametrize(
     ("data", "message"),
-    [(b"", "empty"), (b"hello", "not an image"), (b"\xff\xd8\xff\xe0", "ends early")],
+    [
+        (b"", "empty"),
+        (b"hello", "not an image"),
+        (b"\xff\xd8\xff\xe0", "ends early"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC picture, .* save it as JPEG"),
+    ],
 )
 def test_what_is_no_image_file_is_said(tmp_path, data, message):
     path = tmp_path / "x.jpg"

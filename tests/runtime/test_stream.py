@@ -54,6 +54,19 @@ def test_the_detector_gets_bgr_and_its_results_come_with_their_frames(tmp_path):
     assert frame.seconds == 0 and frame.index == 0
 
 
+def test_an_image_keeps_to_the_limit_of_the_detector(tmp_path):
+    path = tmp_path / "large.png"
+    cv2.imwrite(str(path), np.zeros((40, 50, 3), np.uint8))
+
+    class Limited:
+        max_pixels = 1999
+        __call__ = staticmethod(nothing)
+
+    with pytest.raises(ImageError, match=r"large\.png: has 50 x 40 pixels, more than 1,999"):
+        read_all(path, detector=Limited())
+    assert len(read_all(path)[0]) == 1
+
+
 def test_sources_take_turns(tmp_path):
     paths = [write_video(tmp_path / f"{name}.mp4", frames=8) for name in "abc"]
     stream = Stream(lambda images, *, color: wait_for_all() or nothing(images, color=color), paths)

@@ -248,6 +248,9 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
+MOST_BASES = 20  # files below each other
+
+
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read ``configs/*.yaml`` and apply ``section.field=value`` overrides (values are YAML).
 
@@ -289,6 +292,8 @@ def _read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     named = isinstance(base, str) and base.isprintable()
     if not named or (path.parent / base).resolve() in below:
         raise ConfigError(f"{path}: base is {shown(base)}, must be the name of another file.")
+    if len(below) > MOST_BASES:
+        raise ConfigError(f"{path}: {MOST_BASES} files name each other as base already, the most.")
     return _merge(_read_yaml(path.parent / base, below), values)
 
 

@@ -19,6 +19,7 @@ __all__ = ["MAX_PIXELS", "check_size", "decode_pixels", "file_bytes"]
 
 MAX_PIXELS = 200_000_000  # of a file, by default: 600 MB once decoded
 CURE = "Make it smaller, or allow more: Detector(max_pixels=...), --max-pixels."
+HEIC = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"))
 FLOATS = (b"PF", b"Pf", b"#?RADIANCE", b"#?RGBE", b"v/1\x01")  # PFM, Radiance HDR, OpenEXR
 
 
@@ -103,6 +104,8 @@ def decode_pixels(
 def _unread(data: bytes) -> str:
     if is_avif(data) and is_sequence(data):
         return "is an AVIF sequence; save one of its pictures, or pass it as a video."
+    if data[4:12] in HEIC:
+        return "is a HEIC picture, which is not read; save it as JPEG."
     if tells_size(data):
         return (
             "is damaged or ends early: it does not say clearly how large the picture is; copy or "

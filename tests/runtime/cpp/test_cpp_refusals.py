@@ -171,6 +171,10 @@ BUNDLE_ERRORS = {
         lambda p: manifest_changed(p, lambda m: m["classes"][0].update(name="a\u202eb")),
         r"the name of classes\[0\], 'a<U\+202E>b', holds U\+202E, a control character",
     ),
+    "control in the bundle's name": (
+        lambda p: manifest_changed(p, lambda m: m.update(name="a\x1bb")),
+        r"the name of the bundle, 'a<U\+001B>b', holds U\+001B, a control character",
+    ),
     "half a character in a class": (
         lambda p: manifest_changed(p, lambda m: m["classes"][0].update(name="\ud800")),
         r"surrogate",
