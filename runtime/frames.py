@@ -92,9 +92,7 @@ class Frames:
         if chosen == "auto":
             chosen = "newest" if found.kind == "live" else "all"
         newest = chosen == "newest"
-        reader = Reader(
-            self._shared, found, newest, self._timeout, self._retry, self._max_pixels
-        )
+        reader = Reader(self._shared, found, newest, self._timeout, self._retry, self._max_pixels)
         with self._shared.changed:
             if self._shared.closed:
                 raise ConfigError(f"{found.name}: the stream is closed; make a new one.")
