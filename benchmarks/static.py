@@ -240,6 +240,9 @@ def works() -> list[Work]:
     rows.append(
         Work("calibrate_scores", "300 regions, 95 classes", 30.0 * regions * 95, 8.0 * regions * 95)
     )
+    rows.append(
+        Work("all_finite", "8,400 regions, 53 numbers each", 2.0 * 8400 * 53, 4.0 * 8400 * 53)
+    )
     for classes in (80, 16000):  # six regions that are looked at, as `open` does
         rows.append(
             Work(

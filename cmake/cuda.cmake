@@ -57,6 +57,7 @@ set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 pybind11_add_module(_compiled_cuda NO_EXTRAS
   csrc/cuda_bindings.cpp
   csrc/cuda_given_bindings.cpp
+  csrc/kernels/cuda/all_finite.cu
   csrc/kernels/cuda/calibrate_scores.cu
   csrc/kernels/cuda/detect.cu
   csrc/kernels/cuda/fuse.cu

@@ -178,6 +178,17 @@ void calibrate_scores(const py::object& scores, const py::object& parameters,
                                            out.as<float>(), as_stream(stream)));
 }
 
+void all_finite(const py::object& values, const py::object& finite, const py::object& owners,
+                std::uintptr_t stream) {
+  const Arguments arguments("all_finite");
+  const Array numbers = arguments.read("values", values, kFloat, {-1, -1});
+  const Array out = arguments.read("finite", finite, kInt, {1});
+  FiniteInput input{numbers.as<float>(), nullptr, numbers.shape[0], numbers.shape[1]};
+  if (!owners.is_none())
+    input.owners = arguments.read("owners", owners, kInt, {input.rows}).as<std::int32_t>();
+  arguments.finish(launch_all_finite(input, out.as<std::int32_t>(), as_stream(stream)));
+}
+
 void preprocess(const py::object& image, const py::object& output,
                 std::pair<std::int64_t, std::int64_t> size, std::array<float, 3> mean,
                 std::array<float, 3> std, const std::string& color, std::uintptr_t stream) {
@@ -319,6 +330,8 @@ PYBIND11_MODULE(_compiled_cuda, module) {
              "in_use"_a = py::none(), "rectify"_a = false, "stream"_a = 0);
   module.def("calibrate_scores", &zsd::bindings::calibrate_scores, "scores"_a, "parameters"_a,
              "output"_a, py::kw_only(), "stream"_a = 0);
+  module.def("all_finite", &zsd::bindings::all_finite, "values"_a, "finite"_a, py::kw_only(),
+             "owners"_a = py::none(), "stream"_a = 0);
   module.def("preprocess", &zsd::bindings::preprocess, "image"_a, "output"_a, py::kw_only(),
              "size"_a, "mean"_a, "std"_a, "color"_a = "rgb", "stream"_a = 0);
   module.def("propose", &zsd::bindings::propose, "objectness"_a, "deltas"_a, "anchors"_a,

@@ -164,14 +164,17 @@ def check_finite(network: str, outputs: Sequence[Floats]) -> None:
     Raises:
         BundleError: one of them is not finite.
     """
-    for output in outputs:
-        if not np.isfinite(output).all():
-            raise BundleError(
-                f"the {network} gives numbers that are not finite, and nothing can be found by "
-                "them. Either a number became too large for fp16 (take precision='float32'), or "
-                "the weights are damaged: export the bundle again, from a checkpoint whose "
-                "evaluation is right."
-            )
+    if not all(np.isfinite(output).all() for output in outputs):
+        raise not_finite(network)
+
+
+def not_finite(network: str) -> BundleError:
+    """The error about a network, "trunk" or "head", that gives NaN or infinity."""
+    return BundleError(
+        f"the {network} gives numbers that are not finite, and nothing can be found by them. "
+        "Either a number became too large for fp16 (take precision='float32'), or the weights are "
+        "damaged: export the bundle again, from a checkpoint whose evaluation is right."
+    )
 
 
 def _propose(

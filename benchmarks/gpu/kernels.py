@@ -29,6 +29,7 @@ FEW = (  # of every operator one case, which the shim runs in a moment
     "roi_align-backward-float32-2",
     "fuse-softmax-0",
     "calibrate_scores-3",
+    "all_finite-4",
     "preprocess-float32-0",
     "propose-2",
     "detect-2",

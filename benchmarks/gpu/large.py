@@ -158,6 +158,7 @@ def large_cases(seed: int) -> dict[str, Callable[[Any], None]]:
             contest=3.0,
             rivalry=0.5,
         )
+    made["all_finite-8400"] = partial(small.check_all_finite, shape=(8400, 1000))
     made["propose-paper"] = partial(
         small.check_propose, shape=(1, 3, 38, 63, 6000, 300), share=SHARE
     )

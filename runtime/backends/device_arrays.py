@@ -34,6 +34,11 @@ class DeviceArray:
             "version": 3,
         }
 
+    @property
+    def rows(self) -> DeviceArray:
+        """The same numbers with two axes: the first one, and all others."""
+        return DeviceArray(self.address, (self.shape[0], math.prod(self.shape[1:])), self.dtype)
+
     def entry(self, index: int) -> DeviceArray:
         """One entry of the first axis."""
         return DeviceArray(self.rows_from(index).address, self.shape[1:], self.dtype)

@@ -24,7 +24,7 @@ from runtime.backends.trt_engines import Engine, FixedEngine
 from zsd_core.config import ModelConfig
 from zsd_core.pipeline import Color, ImageResult
 from zsd_core.scoring import ClassSet, Scorer
-from zsd_core.stages import to_original
+from zsd_core.stages import not_finite, to_original
 
 __all__ = ["Limits", "Program", "Resources", "Shared"]
 
@@ -99,6 +99,7 @@ class Program(ABC):
 
     TRUNK: tuple[str, ...]  # names of the buffers of the trunk's outputs
     HEAD_OFFSETS = "offsets"  # name of the buffer of the head's deltas
+    HEAD_OWNERS = "batch_indices"  # name of the buffer of the images of the head's regions
     READS_SIMILARITY = False  # whether scoring reads ClassSet.seen_similarity
 
     @staticmethod
@@ -176,6 +177,8 @@ class Program(ABC):
             "columns": ((most,), np.int32),
             "owners": ((most,), np.int32),
             "count": ((1,), np.int32),
+            "trunk_finite": ((1,), np.int32),  # 1 until all_finite has seen another number
+            "head_finite": ((1,), np.int32),
         }
         with ExitStack() as owned:
             self.inner, self._input, self._found = (
@@ -183,6 +186,7 @@ class Program(ABC):
                 for layout, mirrored in ((inner, False), (pixels, True), (found, True))
             )
             self._input.host["image_sizes"][:] = self._resized
+            self._expect_numbers()
             self._bind(self._trunk, "images", *self.TRUNK)
             if self.head is not None:
                 self._bind(self.head, "patches", "embeddings", self.HEAD_OFFSETS)
@@ -211,6 +215,10 @@ class Program(ABC):
             for engine in self.engines:
                 engine.save_kernels()
         found = self._found.host
+        for network in ("trunk", "head"):
+            if not found[f"{network}_finite"][0]:
+                self._expect_numbers()
+                raise not_finite(network)
         count = int(found["count"][0])
         boxes = to_original(found["boxes"][:count], self._resized, self._original)
         scores, columns = found["scores"][:count].copy(), found["columns"][:count].copy()
@@ -225,6 +233,13 @@ class Program(ABC):
     def image_sizes(self) -> Any:
         """``(1, 2)`` height and width of the resized image, on the device."""
         return self._input["image_sizes"]
+
+    def _expect_numbers(self) -> None:
+        """Let all_finite begin anew: it only ever takes back what is written here."""
+        for network in ("trunk", "head"):
+            self._found.host[f"{network}_finite"][:] = 1
+        with self.shared.device.waiting(self.own.stream):
+            self._found.upload(self.own.stream)
 
     def _capture(self) -> Any:
         device, stream = self.shared.device, self.own.stream
@@ -275,4 +290,13 @@ class Program(ABC):
             min_size=config.detection.min_size,
             stream=stream,
         )
+        for name in self.TRUNK[-2:]:  # what no number is in a map shows in the head
+            kernels.all_finite(inner[name].rows, found["trunk_finite"], stream=stream)
+        for name in ("embeddings", self.HEAD_OFFSETS) if self.head is not None else ():
+            kernels.all_finite(
+                inner[name].rows,
+                found["head_finite"],
+                owners=inner[self.HEAD_OWNERS],
+                stream=stream,
+            )
         found.download(self.own.stream)

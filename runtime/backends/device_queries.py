@@ -27,6 +27,7 @@ class QueryProgram(Program):
 
     TRUNK = ("offered_boxes", "offered_logits")
     HEAD_OFFSETS = "deltas"  # of the regions that are looked at; ``offsets`` is of all
+    HEAD_OWNERS = "look_owners"
 
     @staticmethod
     def check(shared: Shared) -> None:

@@ -160,6 +160,30 @@ MUTANTS = {
         "i % p.classes",
         "i / p.classes",
     ),
+    "infinity taken for a number": (
+        "all_finite",
+        "kernels/cuda/all_finite.cuh",
+        "fabsf(input.values[i]) <= FLT_MAX;",
+        "input.values[i] == input.values[i];",
+    ),
+    "the last numbers not looked at": (
+        "all_finite",
+        "kernels/cuda/all_finite.cuh",
+        "i < count; i += gridDim.x * kThreads",
+        "i < count - 1; i += gridDim.x * kThreads",
+    ),
+    "blocks behind the first not looked at": (
+        "all_finite",
+        "kernels/cuda/all_finite.cuh",
+        "i = blockIdx.x * kThreads + threadIdx.x",
+        "i = threadIdx.x",
+    ),
+    "unused rows looked at": (
+        "all_finite",
+        "kernels/cuda/all_finite.cuh",
+        "input.owners[i / width] < 0",
+        "input.owners[i / width] < -1",
+    ),
     "background kept": (
         "fuse",
         "kernels/cuda/fuse.cuh",

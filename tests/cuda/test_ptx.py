@@ -31,6 +31,7 @@ CHOSEN = [
     *("roi_align-forward-bfloat16-2", "fuse-softmax-3", "fuse-sigmoid-1", "preprocess-float32-1"),
     *(
         "calibrate_scores-4",
+        "all_finite-3",
         "preprocess-float16-2",
         "propose-0",
         "propose-2",

@@ -92,7 +92,8 @@ def test_everything_between_two_copies_is_on_the_stream(device, path):
         device.calls.clear()
         ours(images(1)[0])  # as it is: what a graph holds
     copies = [name for _, name, _ in device.calls if "Memcpy" in name]
-    assert copies == ["cuMemcpyHtoDAsync"] * 3 + ["cuMemcpyDtoHAsync"]  # weights, classes, image
+    # weights, what all_finite writes to, classes, image
+    assert copies == ["cuMemcpyHtoDAsync"] * 4 + ["cuMemcpyDtoHAsync"]
     assert operators(device) == [
         "preprocess",
         "execute_async_v3",
@@ -103,6 +104,7 @@ def test_everything_between_two_copies_is_on_the_stream(device, path):
         "spoken_for",
         "score_prototypes",
         "detect",
+        *["all_finite"] * 4,
     ]
 
 

@@ -15,13 +15,21 @@ import pytest
 import tiny
 from device_double import compare, device, images, on_device, on_host, shim
 from engine_double import engine_entry, gpu, path
+from hostile import not_finite
 
 from export.writing.bundle_writer import amend_bundle
 from runtime.backends import device_arrays, open_backend, trt_backend, trt_engines
 from runtime.bundle import open_bundle
 from runtime.results import StageTimes
 from zsd_core.calibration import CalibrationConfig
-from zsd_core.errors import ConfigError, DeviceError, ImageError, MissingPackageError, ShapeError
+from zsd_core.errors import (
+    BundleError,
+    ConfigError,
+    DeviceError,
+    ImageError,
+    MissingPackageError,
+    ShapeError,
+)
 
 trt = pytest.importorskip("tensorrt_rtx")
 __all__ = ["device", "gpu", "path", "shim"]  # fixtures
@@ -55,6 +63,8 @@ def test_a_replayed_frame_is_one_copy_in_one_launch_one_copy_out_one_wait(device
         device.calls.clear()
         ours(images(1, 60, 60)[0])  # as it is: what a graph holds
     copies = [name for _, name, _ in device.calls if "Memcpy" in name]
+    made, *copies = copies  # the first belongs to the making of the program
+    assert made == "cuMemcpyHtoDAsync"
     assert copies == ["cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync"]
     operators = [
         name for owner, name, _ in device.calls if owner in ("kernels", "IExecutionContext")
@@ -69,6 +79,7 @@ def test_a_replayed_frame_is_one_copy_in_one_launch_one_copy_out_one_wait(device
         "product_mlp",
         "fuse",
         "detect",
+        *["all_finite"] * 4,
     ]
 
 
@@ -295,6 +306,33 @@ def test_missing_kernels_say_how_to_build_them(gpu, path, monkeypatch):
     monkeypatch.setattr(trt_backend, "compiled_cuda", missing)
     with pytest.raises(MissingPackageError, match="ZSD_CUDA=ON"):
         on_device(path)
+
+
+@pytest.mark.parametrize("value", ["up", "none"])
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [
+        ("trunk", "objectness"),
+        ("trunk", "deltas"),
+        ("head", "embeddings"),
+        ("head", "deltas"),
+    ],
+)
+def test_engines_that_give_no_numbers_are_an_error(device, path, tmp_path, stage, name, value):
+    """As an fp16 engine does whose numbers become too large."""
+    network = tmp_path / f"{stage}.onnx"
+    network.write_bytes(not_finite(stage, name, value))
+    device.networks[stage.encode()] = network
+    with on_device(path) as ours:
+        for _ in range(2):  # as it is, and from a graph
+            with pytest.raises(BundleError, match=f"the {stage} gives numbers that are not finite"):
+                ours(images(1)[0])
+
+
+def test_nothing_found_by_numbers_is_no_error(device, path):
+    with on_device(path) as ours:
+        ours.set_thresholds(score_threshold=1.0)
+        assert [len(ours(frame)) for frame in images(3)] == [0, 0, 0]
 
 
 def test_a_failed_capture_ends_it_and_carries_the_cause(device, path):

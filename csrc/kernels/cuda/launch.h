@@ -67,6 +67,14 @@ cudaError_t launch_fuse(const FuseParams& params, const FuseInput& input, float*
 cudaError_t launch_calibrate_scores(const CalibrateParams& params, const float* scores,
                                     const float* parameters, float* output, cudaStream_t stream);
 
+// `finite` becomes 0 if a number is NaN or infinite, and stays what it is otherwise.
+struct FiniteInput {
+  const float* values;         // (R, D)
+  const std::int32_t* owners;  // (R,), negative for rows that do not count; or null: all do
+  std::int64_t rows, width;    // R, D
+};
+cudaError_t launch_all_finite(const FiniteInput& input, std::int32_t* finite, cudaStream_t stream);
+
 template <typename T>
 cudaError_t launch_preprocess(const PreprocessParams& params, const std::uint8_t* image, T* output,
                               cudaStream_t stream);

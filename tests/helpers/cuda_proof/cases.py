@@ -250,6 +250,33 @@ def check_calibrate_scores(engine: Any, shape: tuple[int, int], seed: int = 0) -
     assert largest(output.numpy() - exact) <= bar
 
 
+FINITE_SHAPES = [(0, 3), (4, 0), (1, 1), (5, 7), (50, 101)]  # the last takes three blocks
+
+
+def check_all_finite(engine: Any, shape: tuple[int, int], seed: int = 0) -> None:
+    make = torch.Generator().manual_seed(seed + sum(shape))
+    numbers = 2e38 * (values(make, *shape) - 0.5)  # of any magnitude that is finite
+    size, width = numbers.numel(), shape[1]
+    numbers.view(-1)[:3] = torch.tensor([torch.finfo(torch.float32).max, -0.0, 1e-45])[:size]
+    owners = torch.arange(shape[0], dtype=torch.int32) % 3
+
+    def run(array: Tensor, found: int = 1, **options: Any) -> int:
+        finite = torch.tensor([found], dtype=torch.int32)
+        engine.call("all_finite", array, finite, **options)
+        return int(finite.item())
+
+    assert run(numbers) == run(numbers, owners=owners) == 1
+    assert run(numbers, found=0) == 0, "only the host takes it back"
+    for place in {0, size // 2, size - 1} & set(range(size)):
+        for odd in (float("nan"), float("inf"), -float("inf")):
+            damaged = numbers.clone()
+            damaged.view(-1)[place] = odd
+            assert run(damaged) == run(damaged, owners=owners) == 0, (place, odd)
+        unused = owners.clone()
+        unused[place // width] = -1
+        assert run(damaged, owners=unused) == 1, place
+
+
 PREPROCESS_SHAPES = [
     # image, size, padded
     ((1, 1), (1, 1), (2, 3)),
@@ -491,6 +518,8 @@ def all_cases(seed: int = 0) -> dict[str, Case]:
             )
     for n, shape in enumerate(CALIBRATE_SHAPES):
         cases[f"calibrate_scores-{n}"] = partial(check_calibrate_scores, shape=shape)
+    for n, shape in enumerate(FINITE_SHAPES):
+        cases[f"all_finite-{n}"] = partial(check_all_finite, shape=shape)
     for n, shape in enumerate(PREPROCESS_SHAPES):
         for dtype, color in (("float32", "rgb"), ("float16", "bgr"), ("bfloat16", "rgb")):
             cases[f"preprocess-{dtype}-{n}"] = partial(
