@@ -160,6 +160,14 @@ class Reader {
 void check_weights(const std::filesystem::path& bundle, const std::string& name,
                    const std::map<std::string, FileRecord>& files) {
   const std::string data = read_file(bundle, name, files.at(name).bytes);
+  // OpenVINO chooses a reader by what a file holds, not by its name: one whose beginning it does
+  // not take for ONNX is its own XML if that begins anywhere, with weights that nobody checked.
+  for (std::size_t at = data.find("<net"); at != std::string::npos; at = data.find("<net", at + 1))
+    if (at + 4 < data.size() &&
+        std::string_view(" \t\n\r>/").find(data[at + 4]) != std::string_view::npos)
+      throw BundleError(
+          bundle.string() + ": " + name +
+          " is not an ONNX file to be used: it holds a network in OpenVINO's form, too.");
   Reader(bundle, name, files).walk(Kind::kModel, data);
 }
 

@@ -18,7 +18,9 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is no
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "LOCKED"))
+    }
     return subprocess.run(
         ["make", *arguments], cwd=ROOT, capture_output=True, text=True, env=environment
     )
@@ -46,7 +48,7 @@ def environment_script(folder: Path, **variables: str) -> str:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        env={**os.environ, **variables},
+        env={k: v for k, v in os.environ.items() if k != "LOCKED"} | variables,
     )
     assert result.returncode == 1
     assert not (folder / "venv").exists() or "registry" in result.stderr

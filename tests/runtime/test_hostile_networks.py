@@ -54,6 +54,19 @@ def test_a_text_encoder_has_its_name_checked_too(tmp_path):
         TextEncoder(open_bundle(path), 1).encode(["dent"])
 
 
+@pytest.mark.parametrize("mark", [" ", "\t", "\n", "\r", ">", "/"])
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_file_that_openvino_may_read_as_another_network_is_refused(
+    fresh_bundle_path, backend, mark
+):
+    """A doubled field makes OpenVINO look for its own XML, with weights from trunk.bin."""
+    model = tiny.trunk_model()
+    model.doc_string = f"<?xml?><net{mark}version='11'></net>"
+    put(fresh_bundle_path, "trunk.onnx", b"\x32\x01 " + model.SerializeToString())
+    with pytest.raises(BundleError, match=r"trunk\.onnx .*a network in OpenVINO's form, too"):
+        Detector(open_bundle(fresh_bundle_path), backend=backend, threads=1)
+
+
 def test_weights_that_opening_does_not_hash_are_verified_before_they_are_read(fresh_bundle_path):
     model, content = with_weights_outside("engines/weights.bin")
     put(fresh_bundle_path, "engines/weights.bin", content)

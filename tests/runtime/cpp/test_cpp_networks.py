@@ -35,6 +35,15 @@ def test_a_network_of_another_name_is_not_run(probe, backend, fresh_bundle_path,
     both_say(probe, fresh_bundle_path, backend, f"network '{name}' must be an ONNX file", [])
 
 
+def test_a_file_that_openvino_may_read_as_another_network_is_refused(
+    probe, backend, fresh_bundle_path
+):
+    model = tiny.trunk_model()
+    model.doc_string = "<?xml?><net name='a' version='11'></net>"
+    put(fresh_bundle_path, "trunk.onnx", b"\x32\x01 " + model.SerializeToString())
+    both_say(probe, fresh_bundle_path, backend, "holds a network in OpenVINO's form, too", [])
+
+
 def test_a_network_of_a_precision_has_its_name_checked_too(probe, backend, fresh_bundle_path):
     def edit(manifest):
         networks = {backend: {"trunk": "trunk.net", "head": "head.onnx"}}
