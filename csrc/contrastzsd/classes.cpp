@@ -80,7 +80,10 @@ ActiveClasses ClassTable::activate(const std::vector<Class>& classes, Mode mode,
 
 ActiveClasses ClassTable::added(const ActiveClasses& old, const std::vector<Class>& classes) const {
   std::vector<std::string> names, unseen_names;
-  for (const Class& wanted : classes) names.push_back(trim_name(wanted.name));
+  for (const Class& wanted : classes) {
+    fold_name(wanted.name);  // refuses what is no UTF-8; trim_name leaves such bytes out
+    names.push_back(trim_name(wanted.name));
+  }
   const std::vector<std::string> folded = folded_names(names);
   ActiveClasses active = old;
   std::vector<float> vectors;

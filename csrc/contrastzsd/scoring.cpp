@@ -1,6 +1,7 @@
 #include "contrastzsd/scoring.h"
 
 #include <algorithm>
+#include <cmath>
 #include <sstream>
 #include <utility>
 
@@ -70,6 +71,15 @@ void Scorer::bring_to_unit(const std::vector<std::string>& names,
   }
 }
 
+std::vector<float> Scorer::finite_prototypes_of(std::vector<float> vectors) const {
+  std::vector<float> rows = prototypes_of(std::move(vectors));
+  if (!std::all_of(rows.begin(), rows.end(), [](float value) { return std::isfinite(value); }))
+    throw BundleError(
+        "a class becomes numbers that are not finite; the weights of this bundle are too large. Do "
+        "not use it.");
+  return rows;
+}
+
 ClassSet Scorer::known(const std::vector<std::string>& names, const float* vectors) {
   const std::int64_t width = config_.vector_dim, count = std::int64_t(names.size());
   std::vector<float> seen(vectors, vectors + count * width);
@@ -80,7 +90,7 @@ ClassSet Scorer::known(const std::vector<std::string>& names, const float* vecto
   ClassSet result;
   result.names = names;
   result.seen = count;
-  result.prototypes = prototypes_of(std::move(rows));
+  result.prototypes = finite_prototypes_of(std::move(rows));
   result.width = std::int64_t(result.prototypes.size()) / (1 + count);
   return result;
 }
@@ -91,7 +101,7 @@ ClassRows Scorer::rows(const std::vector<std::string>& names, std::vector<float>
   result.count = std::int64_t(names.size());
   result.cosines.resize(names.size() * std::size_t(seen_vectors_->outputs()));
   seen_vectors_->multiply(result.count, vectors.data(), result.cosines.data());
-  result.prototypes = prototypes_of(std::move(vectors));
+  result.prototypes = finite_prototypes_of(std::move(vectors));
   return result;
 }
 

@@ -90,6 +90,8 @@ class Scorer {
   const ScoringConfig config_;
 
  private:
+  // Throws BundleError: the weights are so large that a row is not finite.
+  std::vector<float> finite_prototypes_of(std::vector<float> vectors) const;
   void bring_to_unit(const std::vector<std::string>& names, std::vector<float>& vectors) const;
 
   std::map<std::string, Tensor> tensors_;

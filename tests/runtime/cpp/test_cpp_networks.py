@@ -9,6 +9,7 @@ import onnx
 import pytest
 import tiny
 from hostile import not_finite, put
+from safetensors.numpy import load, save
 
 from runtime import Detector
 from runtime.bundle import open_bundle
@@ -42,6 +43,20 @@ def test_a_file_that_openvino_may_read_as_another_network_is_refused(
     model.doc_string = "<?xml?><net name='a' version='11'></net>"
     put(fresh_bundle_path, "trunk.onnx", b"\x32\x01 " + model.SerializeToString())
     both_say(probe, fresh_bundle_path, backend, "holds a network in OpenVINO's form, too", [])
+
+
+def test_a_class_that_becomes_no_number_is_refused(probe, backend, fresh_bundle_path):
+    """No score of it would pass a threshold, and nothing would say why."""
+    arrays = load((fresh_bundle_path / "scorer.safetensors").read_bytes())
+    for key in ("project_semantic.weight1", "project_semantic.weight2"):
+        arrays[key] = np.full_like(arrays[key], 3e38)
+    put(fresh_bundle_path, "scorer.safetensors", save(arrays))
+    message = "a class becomes numbers that are not finite"
+    with pytest.raises(BundleError, match=message):
+        Detector(open_bundle(fresh_bundle_path), backend=backend, threads=1)
+    with pytest.raises(probe.Refused, match=message) as refused:
+        probe("open", bundle=str(fresh_bundle_path), backend=backend)
+    assert refused.value.args[0] == "BundleError"
 
 
 def test_a_network_of_a_precision_has_its_name_checked_too(probe, backend, fresh_bundle_path):
