@@ -147,9 +147,12 @@ def _not_unpacked(archive: Path, error: Exception) -> BundleError:
     return BundleError(f"{archive} cannot be unpacked ({error}); copy it again.")
 
 
+FINDER = {"__MACOSX", ".DS_Store"}  # what macOS puts beside the folder that it packs
+
+
 def folder_of(entries: Collection[str]) -> str:
     """Beginning of the names of a zip's files: the bundle's folder and a slash, or nothing."""
-    tops = {entry.split("/")[0] for entry in entries}
+    tops = {entry.split("/")[0] for entry in entries} - FINDER
     return "" if MANIFEST in entries or len(tops) != 1 else f"{tops.pop()}/"
 
 

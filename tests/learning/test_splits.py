@@ -52,6 +52,17 @@ def test_user_split_is_read_from_a_file(tmp_path, suffix):
     )
 
 
+def test_names_of_any_script_are_welcome(tmp_path):
+    names = [
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "\u0915\u094d\u200d\u0937",
+        "\U0001f469\u200d\U0001f680",
+    ]
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps({"seen": names, "unseen": ["no\u00a0break"]}))
+    assert load_split(path).seen == tuple(names)
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [
@@ -61,6 +72,9 @@ def test_user_split_is_read_from_a_file(tmp_path, suffix):
         ({"seen": [], "unseen": ["cat"]}, "no seen class"),
         ({"seen": ["cat"]}, "'unseen' must be a list"),
         ({"seen": ["cat", 3], "unseen": []}, "holds 3, not a class name"),
+        ({"seen": ["a\nb"], "unseen": []}, "seen holds 'a.nb', not a class name"),
+        ({"seen": ["a\u202eb"], "unseen": []}, "not a class name"),
+        ({"seen": [" _"], "unseen": []}, "not a class name"),
         ({"seen": ["cat"], "unseen": [], "unsen": []}, "did you mean 'unseen'"),
         ({"seen": ["cat"], "unseen": [], "sha256": "00"}, "they were changed"),
         ({"seen": ["cat"], "unseen": [], "counts": {"seen": 2, "unseen": 0}}, "counts is"),

@@ -161,6 +161,16 @@ def test_a_zip_that_lacks_a_file_or_a_manifest_is_named(tmp_path, bundle_path):
         open_bundle(path)
 
 
+def test_a_zip_that_macos_packed_is_opened(tmp_path, bundle_path):
+    path = tmp_path / "b.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in bundle_path.iterdir():
+            archive.write(file, f"tiny/{file.name}")
+            archive.writestr(f"__MACOSX/tiny/._{file.name}", b"\0\5\x16\7")
+        archive.writestr(".DS_Store", b"\0\0\0\1Bud1")
+    assert open_bundle(path).name == open_bundle(bundle_path).name
+
+
 def test_a_zip_unpacks_no_more_than_the_manifest_says(tmp_path, bundle_path):
     path = tmp_path / "b.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 
 from zsd_core.errors import DataError, did_you_mean
 from zsd_core.files import parse_json, parse_yaml, read_file, shown
-from zsd_core.semantics import fold_name
+from zsd_core.semantics import fold_name, name_fault
 
 __all__ = ["VOC_TO_COCO", "Split", "load_split", "split_names", "split_sha256"]
 
@@ -31,6 +31,11 @@ VOC_TO_COCO = {
     "sofa": "couch",
     "tvmonitor": "tv",
 }
+
+
+def _is_name(name: str) -> bool:
+    """Whether a text can be the name of a class; it stands on one line."""
+    return bool(fold_name(name)) and len(name.splitlines()) == 1 and not name_fault(name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +66,7 @@ class Split:
         sides: dict[str, tuple[str, str]] = {}
         for side, names in (("seen", self.seen), ("unseen", self.unseen)):
             for name in names:
-                if not (isinstance(name, str) and name.strip() and name.isprintable()):
+                if not (isinstance(name, str) and _is_name(name)):
                     raise DataError(
                         f"split {self.name}: {side} holds {shown(name)}, not a class name."
                     )
