@@ -25,6 +25,7 @@ __all__ = [
     "check_finite",
     "decide",
     "describe",
+    "not_finite",
     "to_original",
 ]
 

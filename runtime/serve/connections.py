@@ -12,6 +12,7 @@ __all__ = ["HEAD_SECONDS", "STALLED_SECONDS", "connections"]
 HEAD_SECONDS = 10.0  # until the head of a request is whole, however it trickles in
 STALLED_SECONDS = 30.0  # in which a client takes less than this of its answer:
 LEAST_TAKEN = 64 * 2**10  # bytes
+LEAST_LATE = 4 << 10  # bytes that a client takes of the rest while it waits, or all
 
 
 def connections(
@@ -67,9 +68,8 @@ def connections(
                 self._stalled.cancel()
 
         def timeout_keep_alive_handler(self) -> None:
-            super().timeout_keep_alive_handler()
-            if self.transport.get_write_buffer_size():  # closing would wait until it is taken
-                self._drop()
+            if not self.transport.get_write_buffer_size():  # what still goes out is of `_expire`
+                super().timeout_keep_alive_handler()
 
         def _look(self) -> None:
             """Note whether this connection waits for the head of a request."""
@@ -78,7 +78,19 @@ def connections(
                 self._rest()
             elif self not in waiting:
                 waiting[self] = None
-                self._late = self.loop.call_later(head_seconds, self._drop)
+                self._wait_on()
+
+        def _wait_on(self) -> None:
+            size = self.transport.get_write_buffer_size()
+            self._late = self.loop.call_later(head_seconds, self._expire, size)
+
+        def _expire(self, before: int) -> None:
+            """Drop a connection that asks for nothing, but not while it takes an answer."""
+            taken = before - self.transport.get_write_buffer_size()
+            if taken and taken >= min(before, LEAST_LATE):
+                self._wait_on()
+            else:
+                self._drop()
 
         def _take(self, before: int | None = None) -> None:
             """Let the client go if too few bytes have left the buffer, else look again later."""

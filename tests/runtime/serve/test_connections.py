@@ -142,8 +142,10 @@ def test_a_client_that_takes_nothing_is_let_go():
         assert not held
 
 
-def test_a_client_that_takes_its_answer_slowly_gets_all_of_it():
-    with serving(stalled_seconds=1.0) as connect:
+@pytest.mark.parametrize(("keep_alive", "head_seconds"), [(30, 30), (1, 30), (30, 0.5), (1, 0.5)])
+def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(keep_alive, head_seconds):
+    """However soon a connection that waits is closed: an answer counts as sent once it waits."""
+    with serving(stalled_seconds=1.0, keep_alive=keep_alive, head_seconds=head_seconds) as connect:
         client, taken = connect(GET.replace(b"/ ", b"/big ", 1)), 0
         start = time.monotonic()
         while taken < len(BIG):
