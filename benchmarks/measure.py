@@ -95,9 +95,8 @@ def restart_peak(*, trim: bool = True) -> float:
         trim: give back what was freed first (0.1 ms and more): an allocation that is served from
             it makes nothing grow, and a process may hold gigabytes of it.
     """
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # malloc_trim(3), of glibc
-    if trim and malloc_trim is not None:
-        malloc_trim(0)
+    if trim and (malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        malloc_trim(0)  # malloc_trim(3), of glibc
     Path("/proc/self/clear_refs").write_text("5")  # proc_pid_clear_refs(5)
     return resident_mb("VmRSS")
 

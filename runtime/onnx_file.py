@@ -49,7 +49,7 @@ ONCE = {"model": {7}, "training": {1, 2}, "attribute": {5, 6, 22}, "sparse": {1,
 NUMBERS = {2: (SHORT,), 7: (SHORT, BYTES)}  # of an attribute: a float32 and a list of them
 # OpenVINO chooses a reader by what a file holds, not by its name: one whose beginning it does not
 # take for ONNX is its own XML if that begins anywhere, with weights that nobody checked.
-OTHER_NETWORKS = tuple(b"<net" + mark for mark in (b" ", b"\t", b"\n", b"\r", b">", b"/"))
+OTHER_NETWORK = re.compile(rb"<net[ \t\n\r>/]")
 DIMS, TYPE, SINGLES, INTEGERS, RAW, DOUBLES, EXTERNAL, LOCATION = 1, 2, 4, 5, 9, 10, 13, 14
 TENSOR = {  # fields of a tensor, and the wire types of each
     DIMS: (VARINT, BYTES),
@@ -93,7 +93,7 @@ def check_network(
         with ExitStack() as stack:
             file = stack.enter_context(path.open("rb"))
             data = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            if any(data.find(beginning) >= 0 for beginning in OTHER_NETWORKS):
+            if OTHER_NETWORK.search(data):
                 raise Malformed("it holds a network in OpenVINO's form, too")
             opened = cache(lambda other: stack.enter_context(verified(other).open("rb")))
             _Reader(data, PurePosixPath(name).parent, files, opened).walk("model", 0, len(data))

@@ -12,7 +12,7 @@ __all__ = ["HEAD_SECONDS", "STALLED_SECONDS", "connections"]
 HEAD_SECONDS = 10.0  # until the head of a request is whole, however it trickles in
 STALLED_SECONDS = 30.0  # in which a client takes less than this of its answer:
 LEAST_TAKEN = 64 * 2**10  # bytes
-LEAST_LATE = 4 << 10  # bytes that a client takes of the rest while it waits, or all
+LEAST_LATE = 4 * 2**10  # bytes that a client takes of the rest while it waits, or all
 
 
 def connections(
