@@ -175,7 +175,7 @@ PARTS = (
         cache,
         "cache",
         "zips opened by threads while they are replaced, opened short of files, damaged copies",
-        100_000,
+        20_000,
         80,
     ),
 )

@@ -229,6 +229,6 @@ PARTS = (
         60,
     ),
     loader_part(
-        learned, "learned", "second looks and weights of classifiers: bytes, values", 1_000_000, 150
+        learned, "learned", "second looks and weights of classifiers: bytes, values", 100_000, 150
     ),
 )

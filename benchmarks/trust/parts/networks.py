@@ -83,6 +83,6 @@ PARTS = (
         250,
     ),
     loader_part(
-        text_networks, "text-networks", "the same of a text encoder's network", 1_000_000, 150
+        text_networks, "text-networks", "the same of a text encoder's network", 100_000, 150
     ),
 )

@@ -156,7 +156,7 @@ PARTS = (
         places,
         "places",
         "networks under other names; weights in files that are unlisted, short, outside, links",
-        1_000_000,
+        100_000,
         250,
     ),
 )

@@ -252,7 +252,7 @@ PARTS = (
         scale,
         "scale",
         "files of one shape and three sizes: time and memory in proportion",
-        20_000,
+        5_000,
         24,
     ),
 )
