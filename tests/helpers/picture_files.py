@@ -54,6 +54,7 @@ def pnm_files():
             b"P6\n" + head + colour.astype(form).tobytes(),
             seen(colour, white),
         )
+    files["P2, no last line end"] = files["P2 to 255"][0].rstrip(), three(GREY)
     dark = GREY // 8
     files["P5, dark"] = b"P5\n" + size + b"254\n" + dark.tobytes(), three(seen(dark, 254))
     files["P5, above its maximum"] = b"P5\n" + size + b"100\n" + GREY.tobytes(), three(GREY)

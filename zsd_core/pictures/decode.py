@@ -146,6 +146,8 @@ def decode_pixels(
     check_size(part, max_pixels, where, " in one of its parts", cure)
     if data.startswith(TIFF_HEADS):
         data = tiff_without_alpha(data)
+    elif data[:2] in (b"P2", b"P3"):
+        data += b"\n"  # OpenCV looks for the end of the last number
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:

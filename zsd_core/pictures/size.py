@@ -28,7 +28,7 @@ __all__ = [
 
 # Every format that is decoded, and how its files end.
 ENDINGS = {
-    "JPEG": (".jpe", ".jpeg", ".jpg"),
+    "JPEG": (".jfif", ".jpe", ".jpeg", ".jpg"),
     "PNG": (".png",),
     "WebP": (".webp",),
     "BMP": (".bmp", ".dib"),
