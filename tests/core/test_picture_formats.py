@@ -8,6 +8,7 @@ import picture_files as made
 import pytest
 
 from zsd_core.errors import ImageError
+from zsd_core.pictures.avif import brands
 from zsd_core.pictures.decode import decode_image
 from zsd_core.pictures.refused import refusal
 from zsd_core.pictures.size import ENDINGS, FORMATS, SUFFIXES
@@ -131,7 +132,8 @@ def test_the_list_of_suffixes_names_every_format():
 
 
 def container(major, *others):
-    return (16 + 4 * len(others)).to_bytes(4, "big") + b"ftyp" + major + bytes(4) + b"".join(others)
+    length = 16 + len(b"".join(others))
+    return length.to_bytes(4, "big") + b"ftyp" + major + bytes(4) + b"".join(others)
 
 
 @pytest.mark.parametrize(
@@ -153,3 +155,8 @@ def container(major, *others):
 def test_what_is_not_read_is_called_by_its_name(data, words):
     with pytest.raises(ImageError, match=f"^x: .*{words}"):
         decode_image(data, "rgb", "x")
+
+
+def test_a_huge_box_of_kinds_is_not_read_whole():
+    many = b"".join(number.to_bytes(4, "big") for number in range(300_000))
+    assert len(brands(container(b"heic", many) + b"avif")) < 300

@@ -17,6 +17,7 @@ from zsd_core.pictures.boxes import Box, boxes, item_streams
 __all__ = ["avif_parts", "avif_size", "brands", "is_avif", "is_sequence", "upright"]
 
 Image = NDArray[np.uint8]
+MOST_BYTES = 1024  # of the box of kinds that are read; files have some 30
 Part = dict[bytes, tuple[int, int]]  # where each box's content begins and ends
 
 
@@ -24,7 +25,7 @@ def brands(data: bytes) -> set[bytes]:
     """The kinds that a file of AVIF's container says it is of; HEIC and MP4 are others of it."""
     if data[4:8] != b"ftyp":
         return set()
-    end = min(int.from_bytes(data[:4], "big"), len(data))
+    end = min(int.from_bytes(data[:4], "big"), len(data), MOST_BYTES)
     return {data[8:12], *(data[at : at + 4] for at in range(16, end - 3, 4))}
 
 
