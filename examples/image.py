@@ -9,6 +9,7 @@ import cv2
 
 from contrastzsd import Detector
 from runtime.annotate import annotate
+from runtime.images import read_image
 
 
 def main(photo: str, classes: str, output: str) -> None:
@@ -22,7 +23,7 @@ def main(photo: str, classes: str, output: str) -> None:
         )
     if not found:
         print(f"nothing found; the best guess was {found.near_miss}")
-    cv2.imwrite(output, annotate(cv2.imread(photo), found))
+    cv2.imwrite(output, annotate(read_image(photo, "bgr"), found))
 
 
 if __name__ == "__main__":

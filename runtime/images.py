@@ -1,16 +1,11 @@
 """Turn what a caller passes (a path, an array) into ``(H, W, 3)`` uint8, or say what is wrong.
 
-One rule for every entry: a picture is upright, as its EXIF says (of an AVIF, its ``irot`` and
-``imir``), and has 8 bits a channel. Where a channel has 16 bits, the file says what white is (the
-``sBIT`` of a PNG, a PNM's maximum below 65535, the depth of an AVIF), or white is the largest
-number of 10, 12, 14 or 16 bits, the least that holds the brightest value. Numbers of any other
-type, such as float32, are an error, because nothing says what white is. Alpha is ignored.
+Files follow the rule of ``zsd_core.pictures.decode``, and PIL images too: upright, 8 bits.
 """
 
 from __future__ import annotations
 
 import os
-import struct
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,9 +13,8 @@ from numpy.typing import NDArray
 
 from zsd_core.errors import ConfigError, ImageError
 from zsd_core.kernels.preprocess import Color, check_color
-from zsd_core.pictures.avif import is_avif, upright
-from zsd_core.pictures.decode import MAX_PIXELS, check_size, decode_pixels, file_bytes
-from zsd_core.pictures.white import declared_white
+from zsd_core.pictures.decode import MAX_PIXELS, check_size, decode_image, file_bytes
+from zsd_core.pictures.white import eight_bits, likely_white
 
 __all__ = [
     "MAX_PIXELS",
@@ -33,7 +27,6 @@ __all__ = [
 
 Image = NDArray[np.uint8]
 EXIF_ORIENTATION = 0x0112
-DEPTHS = (10, 12, 14, 16)  # bits of cameras that fill two bytes
 
 
 class PillowImage(Protocol):
@@ -118,7 +111,7 @@ def _from_pillow(image: Any, color: Color, where: str, max_pixels: int) -> Image
         if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
             image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I;16"):
-            pixels = _eight_bits(np.asarray(image), None)[:, :, None].repeat(3, axis=2)
+            pixels = eight_bits(np.asarray(image), None)[:, :, None].repeat(3, axis=2)
         else:
             pixels = np.asarray(image.convert("RGB"))
     except ImageError:
@@ -138,7 +131,7 @@ def _scaled(image: NDArray[Any]) -> str:
     if image.dtype.kind == "f":
         unit = np.fmax.reduce(image, axis=None, initial=0) <= 1
         return "(image * 255).round()" if unit else "image.clip(0, 255).round()"
-    white = _white(image) if image.dtype == np.uint16 else 65535
+    white = likely_white(image) if image.dtype == np.uint16 else 65535
     step = 257 if white == 65535 else (white + 1) // 256
     scales = {"b": "(image * 255)", "u": f"(image // {step})"}
     return scales.get(image.dtype.kind, "image.clip(0, 255)")
@@ -153,38 +146,6 @@ def read_image(path: str | os.PathLike[str], color: Color, max_pixels: int = MAX
     return decode_image(file_bytes(path), color, str(path), max_pixels)
 
 
-def decode_image(data: bytes, color: Color, where: str, max_pixels: int = MAX_PIXELS) -> Image:
-    """Decode the bytes of an image file, upright as its EXIF says, 8 bits a channel.
-
-    Args:
-        data: the whole file.
-        color: channel order of the result, "rgb" or "bgr".
-        where: what to call the file in a message.
-        max_pixels: largest width times height, asked of the header before anything is decoded. A
-            format whose header is not read here is refused.
-
-    Raises:
-        ImageError: the file is empty, damaged, too large, or no image.
-    """
-    import cv2
-
-    stored = is_avif(data)
-    depth = 0 if stored else cv2.IMREAD_ANYDEPTH  # an AVIF knows its own white
-    image = decode_pixels(data, cv2.IMREAD_COLOR | depth, where, max_pixels)
-    if image.dtype == np.uint16:
-        image = _eight_bits(image, declared_white(data))
-    if image.dtype != np.uint8:
-        raise ImageError(
-            f"{where}: holds numbers of type {image.dtype}, and nothing says what white is; scale "
-            "them to 0 to 255 and save the picture with 8 bits a channel."
-        )
-    if stored:
-        image = _turned(np.asarray(image, np.uint8), data, where)
-    if color == "rgb":
-        cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
-    return np.asarray(image, np.uint8)
-
-
 def check_max_pixels(number: int) -> int:
     """Return a largest number of pixels.
 
@@ -194,24 +155,3 @@ def check_max_pixels(number: int) -> int:
     if not isinstance(number, int) or number < 1:
         raise ConfigError(f"max_pixels is {number!r}, must be a whole number > 0.")
     return number
-
-
-def _turned(image: Image, data: bytes, where: str) -> Image:
-    try:
-        return upright(image, data)
-    except (IndexError, struct.error) as error:
-        raise ImageError(f"{where}: is a damaged AVIF file; copy or save it again.") from error
-
-
-def _eight_bits(image: NDArray[Any], white: int | None) -> Image:
-    """Pixels of 16 bits as 8; ``white`` becomes 255, None takes ``_white``."""
-    if white is None or white < image.max(initial=0):  # numbers may fill 16 bits all the same
-        white = _white(image)
-    scaled = image.astype(np.float32) * (255 / white)
-    return np.asarray(np.clip(scaled.round(), 0, 255), np.uint8)
-
-
-def _white(image: NDArray[Any]) -> int:
-    """The largest number of the least usual bits that hold the brightest value."""
-    brightest = int(image.max(initial=0))
-    return next((1 << bits) - 1 for bits in DEPTHS if brightest < 1 << bits)

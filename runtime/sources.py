@@ -12,33 +12,11 @@ from urllib.request import url2pathname
 
 from runtime.redact import hide_credentials, printable
 from zsd_core.errors import ImageError
+from zsd_core.pictures.size import SUFFIXES
 
 __all__ = ["IMAGES", "VIDEOS", "Kind", "Place", "Source", "find_sources", "source_of"]
 
-# The suffixes of what OpenCV decodes. A file of another name is an image where its content says so.
-IMAGES = {
-    ".avif",
-    ".bmp",
-    ".dib",
-    ".gif",
-    ".hdr",
-    ".jp2",
-    ".jpe",
-    ".jpeg",
-    ".jpg",
-    ".pbm",
-    ".pgm",
-    ".pic",
-    ".png",
-    ".pnm",
-    ".ppm",
-    ".pxm",
-    ".ras",
-    ".sr",
-    ".tif",
-    ".tiff",
-    ".webp",
-}
+IMAGES = SUFFIXES  # a file of another name is an image where its content says so
 VIDEOS = {
     ".3gp",
     ".avi",
@@ -194,11 +172,18 @@ def _file_kind(path: str) -> Kind:
 
 
 def _is_image(path: str) -> bool:
-    """Whether OpenCV knows the content of a file, whatever the file is called."""
+    """Whether a file holds a picture, whatever it is called; a HEIC, to be told what to do."""
     import cv2
 
+    from zsd_core.pictures.refused import is_heic
+
     try:
-        return bool(cv2.haveImageReader(path))
+        with open(path, "rb") as file:
+            head = file.read(256)
+    except OSError:
+        return False
+    try:
+        return is_heic(head) or bool(cv2.haveImageReader(path))
     except (cv2.error, UnicodeError):  # a name that is no UTF-8
         return False
 

@@ -259,14 +259,13 @@ def test_what_one_reader_takes_and_the_other_refuses_is_a_fault(tmp_path):
 
 
 def test_an_error_of_another_library_and_a_wrong_picture_are_faults(tmp_path, monkeypatch):
-    import runtime.images
     import zsd_core.pictures.decode
 
     attempt = images.images(tmp_path, quiet=False)
     monkeypatch.setattr(images, "UNCHANGED", 1.0)
     assert [attempts.refusal(attempt, random.Random(n)) for n in range(20)] == [None] * 20
     monkeypatch.setattr(zsd_core.pictures.decode, "jpeg_is_whole", lambda data: 1 / 0)
-    monkeypatch.setattr(runtime.images, "upright", lambda image, data: image[::-1].copy())
+    monkeypatch.setattr(zsd_core.pictures.decode, "upright", lambda image, data: image[::-1].copy())
     said = " ".join(str(attempts.refusal(attempt, random.Random(n))) for n in range(60))
     assert "ZeroDivisionError" in said and "WrongResultError" in said
 

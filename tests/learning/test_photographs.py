@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+import runtime.images
 from zsd_core.errors import DataError, ImageError
 from zsd_core.learning.data.dataset import image_record
-from zsd_core.learning.data.photographs import read_image
+from zsd_core.learning.data.photographs import read_image, read_photograph
 
 
 def record(path, width=4, height=2):
@@ -36,16 +37,52 @@ def test_grey_image_has_three_channels(tmp_path):
     assert (read_image(record(tmp_path / "grey.png")) == 7).all()
 
 
-def test_exif_rotation_is_not_applied(tmp_path):
-    """Boxes are in stored pixels; turned by the EXIF flag the image would not fit them."""
-    path = tmp_path / "turned.jpg"
-    stored = cv2.imencode(".jpg", np.zeros((2, 4, 3), np.uint8))[1].tobytes()
-    orientation = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"  # a quarter turn
-    exif = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01" + orientation + bytes(4)
+def turned(path, pixels, orientation=6):
+    """A JPEG that asks for a turn: by default a quarter, clockwise."""
+    stored = cv2.imencode(".jpg", pixels)[1].tobytes()
+    tag = struct.pack(">HHIHH", 0x0112, 3, 1, orientation, 0)
+    exif = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x01" + tag + bytes(4)
     length = (len(exif) + 2).to_bytes(2, "big")
     path.write_bytes(stored[:2] + b"\xff\xe1" + length + exif + stored[2:])
-    assert cv2.imread(str(path)).shape[:2] == (4, 2)  # the flag is understood
-    assert read_image(record(path)).shape[:2] == (2, 4)
+    return path
+
+
+def test_boxes_count_pixels_of_the_upright_picture(tmp_path):
+    """So people label, whose tools turn a photograph before they show it."""
+    white_left = np.zeros((16, 32, 3), np.uint8)
+    white_left[:, :16] = 255
+    path = turned(tmp_path / "turned.jpg", white_left)
+    image = read_image(record(path, 16, 32))
+    assert image[:12].min() > 200  # above, once it is turned
+    assert image[20:].max() < 50
+    with pytest.raises(
+        DataError,
+        match=r"turned\.jpg is 16 x 32 pixels once it is turned upright.* annotated as 32 x 16\. "
+        r"Boxes must count pixels of the upright .*exiftool -Orientation= .* export the annotation",
+    ):
+        read_image(record(path, 32, 16))
+    with pytest.raises(DataError, match="has 16 x 32 pixels, but is annotated as 8 x 4"):
+        read_image(record(path, 8, 4))
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_square_photograph_is_turned_too(tmp_path, orientation):
+    white_left = np.zeros((32, 32, 3), np.uint8)
+    white_left[:, :16] = 255
+    image = read_image(record(turned(tmp_path / "x.jpg", white_left, orientation), 32, 32))
+    expected = np.rot90(white_left, 2 if orientation == 3 else -1)
+    assert abs(image.astype(int) - expected).mean() < 5
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff", ".pgm", ".jp2"])
+def test_training_sees_what_the_detector_sees(tmp_path, suffix):
+    """12 bits in 16 were nearly black."""
+    ramp = np.linspace(0, 4095, 40 * 64).reshape(40, 64).round().astype(np.uint16)
+    path = tmp_path / f"x{suffix}"
+    path.write_bytes(cv2.imencode(suffix, ramp)[1].tobytes())
+    image = read_photograph(path)
+    np.testing.assert_array_equal(image, runtime.images.read_image(path, "rgb"))
+    np.testing.assert_allclose(image[..., 0], ramp * (255 / 4095), atol=1)
 
 
 def test_size_that_is_not_the_annotated_one_is_an_error(png):

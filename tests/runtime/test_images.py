@@ -147,6 +147,7 @@ def test_bytes_after_the_end_of_a_jpeg_do_no_harm(tmp_path, photo):
         (b"hello", "not an image"),
         (b"\xff\xd8\xff\xe0", "ends early"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is a HEIC picture, .* save it as JPEG"),
+        (b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 3\n", "is a PAM picture.* Save it as PNG"),
     ],
 )
 def test_what_is_no_image_file_is_said(tmp_path, data, message):
@@ -215,6 +216,19 @@ def test_a_picture_is_upright_by_path_bytes_and_pillow(tmp_path, form, orientati
         assert np.median(abs(image - expected)) <= 2
         assert (abs(image - expected) > 120).mean() < 0.02  # but for blurred borders
     np.testing.assert_array_equal(decode_image(data, "bgr", "x")[:, :, ::-1], by_bytes)
+
+
+def test_an_avif_is_not_turned_by_its_exif_too():
+    """Encoders write the turn of EXIF into ``irot`` and keep EXIF; OpenCV may turn by it."""
+    if not hasattr(cv2, "imencodeWithMetadata"):
+        pytest.skip("this OpenCV writes no EXIF")
+    tag = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0)
+    exif = np.frombuffer(b"MM\0*\0\0\0\x08\0\1" + tag + bytes(4), np.uint8)
+    pixels = np.ascontiguousarray(corner()[..., ::-1])
+    data = cv2.imencodeWithMetadata(".avif", pixels, [cv2.IMAGE_METADATA_EXIF], [exif])[1].tobytes()
+    assert b"irot" in data
+    difference = abs(decode_image(data, "rgb", "x").astype(int) - UPRIGHT[6](corner()))
+    assert (difference > 120).mean() < 0.02
 
 
 def test_a_pillow_image_is_turned_once():

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from runtime.images import read_image
 from runtime.sources import IMAGES, find_sources, source_of
 from zsd_core.errors import ImageError
 
@@ -154,6 +155,17 @@ def test_a_folder_gives_every_image_that_the_detector_reads(tmp_path, photo):
     (tmp_path / "plain").write_bytes(cv2.imencode(".png", photo)[1].tobytes())
     found, _ = find_sources([str(tmp_path)])
     assert written <= {os.path.basename(s.place) for s in found}
+
+
+def test_a_picture_of_a_telephone_is_not_passed_over(tmp_path):
+    """HEIC is not read; whoever names a file or a folder of it is told so, and what to do."""
+    path = tmp_path / "IMG_1.HEIC"
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    assert source_of(str(path)).kind == "image"
+    (found,), notes = find_sources([str(tmp_path)])
+    assert (found.place, notes) == (str(path), [])
+    with pytest.raises(ImageError, match=r"IMG_1\.HEIC: is a HEIC picture, .*save it as JPEG"):
+        read_image(found.place, "bgr")
 
 
 def test_a_camera_is_a_number_or_a_device(monkeypatch):

@@ -14,15 +14,24 @@ from numpy.typing import NDArray
 from zsd_core.pictures.av1 import av1_sizes
 from zsd_core.pictures.boxes import Box, boxes, item_streams
 
-__all__ = ["avif_parts", "avif_size", "is_avif", "is_sequence", "upright"]
+__all__ = ["avif_parts", "avif_size", "brands", "is_avif", "is_sequence", "upright"]
 
 Image = NDArray[np.uint8]
+MOST_BYTES = 1024  # of the box of kinds that are read; files have some 30
 Part = dict[bytes, tuple[int, int]]  # where each box's content begins and ends
 
 
+def brands(data: bytes) -> set[bytes]:
+    """The kinds that a file of AVIF's container says it is of; HEIC and MP4 are others of it."""
+    if data[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(data[:4], "big"), len(data), MOST_BYTES)
+    return {data[8:12], *(data[at : at + 4] for at in range(16, end - 3, 4))}
+
+
 def is_avif(data: bytes) -> bool:
-    """Whether a file is of AVIF's container; of these OpenCV reads no other."""
-    return data[4:8] == b"ftyp"
+    """Whether a file says that it is an AVIF; of its container OpenCV reads no other kind."""
+    return not brands(data).isdisjoint((b"avif", b"avis"))
 
 
 def is_sequence(data: bytes) -> bool:
@@ -59,9 +68,9 @@ def avif_parts(data: bytes) -> list[tuple[int, int]]:
     known, used = _known(data, inside)
     sizes = [_extent(data, start) for kind, start, _ in known if kind == b"ispe"]
     coded = {item for item, own in used.items() if any(kind == b"av1C" for kind, _, _ in own)}
-    for item, stream in item_streams(data, inside.get(b"iloc"), inside.get(b"idat")):
-        if item in coded:
-            sizes.extend(av1_sizes(stream))
+    places = inside.get(b"iloc"), inside.get(b"idat")
+    for stream in {stream for item, stream in item_streams(data, *places) if item in coded}:
+        sizes.extend(av1_sizes(stream))
     return sizes
 
 

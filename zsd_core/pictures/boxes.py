@@ -37,8 +37,8 @@ def item_streams(
         inner: the same of ``idat``, which holds small items.
 
     Raises:
-        IndexError, struct.error: there is no ``iloc``, or the file is damaged: such as items that
-            are longer than the file, all together.
+        IndexError, struct.error: there is no ``iloc``, or the file is damaged: such as different
+            items that are longer than the file, all together.
     """
     if places is None:
         raise IndexError("no box says where the items lie")
@@ -54,6 +54,7 @@ def item_streams(
     version = number(4) >> 24
     sizes = number(2)
     offset, length, base, index = (sizes >> shift & 15 for shift in (12, 8, 4, 0))
+    seen: dict[tuple[tuple[int, int], ...], bytes] = {}
     for _ in range(number(4 if version == 2 else 2)):
         item = number(4 if version == 2 else 2)
         method = number(2) & 15 if version else 0
@@ -65,9 +66,13 @@ def item_streams(
         for _ in range(number(2)):
             number(index if version else 0)
             begin = first + start + number(offset)
-            size = number(length) or last - begin
-            parts.append(data[begin : min(begin + size, last)])
-            left -= len(parts[-1])
-            if not parts[-1] or left < 0:
-                raise IndexError("an item lies outside the file, or two in one place")
-        yield item, b"".join(parts)
+            end = min(begin + (number(length) or last - begin), last)
+            if end <= begin:
+                raise IndexError("an item lies outside the file")
+            parts.append((begin, end))
+        if (place := tuple(parts)) not in seen:  # cells that look alike may lie in one place
+            left -= sum(end - begin for begin, end in place)
+            if left < 0:
+                raise IndexError("items overlap")
+            seen[place] = b"".join(data[begin:end] for begin, end in place)
+        yield item, seen[place]

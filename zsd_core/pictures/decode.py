@@ -1,26 +1,35 @@
-"""Decode an image file once its header has said how large it becomes."""
+"""Decode an image file once its header has said how large it becomes.
+
+One rule for every entry, of the detector and of training: a picture is upright, as its EXIF says
+(of an AVIF, its ``irot`` and ``imir``), and has 8 bits a channel. White is what the file says (the
+``sBIT`` of a PNG, the maximum of a PNM, the depth of an AVIF). Where a channel has 16 bits and the
+file says nothing, white is the largest number of 10, 12, 14 or 16 bits, the least that holds the
+brightest value. Numbers of any other type, such as float32, are an error, because nothing says
+what white is. Alpha is ignored.
+"""
 
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zsd_core.errors import ImageError
-from zsd_core.pictures.avif import is_avif, is_sequence
+from zsd_core.pictures.avif import is_avif, upright
 from zsd_core.pictures.jpeg import jpeg_is_whole
 from zsd_core.pictures.png import png_is_whole
-from zsd_core.pictures.size import FORMATS, largest_part, picture_size, tells_size
+from zsd_core.pictures.size import FORMATS, largest_part, picture_size
+from zsd_core.pictures.tiff import TIFF_HEADS, tiff_without_alpha
+from zsd_core.pictures.white import declared_white, eight_bits
 
-__all__ = ["MAX_PIXELS", "check_size", "decode_pixels", "file_bytes"]
+__all__ = ["MAX_PIXELS", "check_size", "decode_image", "decode_pixels", "file_bytes"]
 
 MAX_PIXELS = 200_000_000  # of a file, by default: 600 MB once decoded
 CURE = "Make it smaller, or allow more: Detector(max_pixels=...), --max-pixels."
-HEIC = tuple(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"))
-FLOATS = (b"PF", b"Pf", b"#?RADIANCE", b"#?RGBE", b"v/1\x01")  # PFM, Radiance HDR, OpenEXR
 
 
 def file_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -58,6 +67,47 @@ def check_size(
         )
 
 
+def decode_image(
+    data: bytes,
+    color: Literal["rgb", "bgr"],
+    where: str,
+    max_pixels: int = MAX_PIXELS,
+    cure: str = CURE,
+) -> NDArray[np.uint8]:
+    """Decode the bytes of an image file to ``(H, W, 3)``, upright, 8 bits a channel.
+
+    Args:
+        data: the whole file.
+        color: channel order of the result.
+        where: what to call the file in a message.
+        max_pixels: largest width times height, asked of the header before anything is decoded. A
+            format whose header is not read here is refused.
+        cure: what to do with a picture that is too large, in a sentence.
+
+    Raises:
+        ImageError: the file is empty, damaged, too large, or no image.
+    """
+    import cv2
+
+    stored = is_avif(data)  # it knows its own white, and its EXIF says nothing of how it is turned
+    flag = cv2.IMREAD_IGNORE_ORIENTATION if stored else cv2.IMREAD_ANYDEPTH
+    image = decode_pixels(data, cv2.IMREAD_COLOR | flag, where, max_pixels, cure)
+    if image.dtype not in (np.uint8, np.uint16):
+        raise ImageError(
+            f"{where}: holds numbers of type {image.dtype}, and nothing says what white is; scale "
+            "them to 0 to 255 and save the picture with 8 bits a channel."
+        )
+    pixels = eight_bits(image, declared_white(data))
+    if stored:
+        try:
+            pixels = upright(pixels, data)
+        except (IndexError, struct.error) as error:
+            raise ImageError(f"{where}: is a damaged AVIF file; copy or save it again.") from error
+    if color == "rgb":
+        cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
+    return pixels
+
+
 def decode_pixels(
     data: bytes, flags: int, where: str, max_pixels: int = MAX_PIXELS, cure: str = CURE
 ) -> NDArray[Any]:
@@ -76,17 +126,28 @@ def decode_pixels(
     """
     import cv2
 
+    from zsd_core.pictures.refused import refusal
+
     if not data:
         raise ImageError(f"{where}: the file is empty.")
     if data[:2] == b"\xff\xd8" and not jpeg_is_whole(data):
         raise ImageError(f"{where}: the JPEG ends early; copy or save it again.")
     if data[:4] == b"\x89PNG" and not png_is_whole(data):
         raise ImageError(f"{where}: the PNG ends early or is damaged; copy or save it again.")
+    if reason := refusal(data):
+        raise ImageError(f"{where}: {reason}")
     size, part = picture_size(data), largest_part(data)
     if size is None or part is None:
-        raise ImageError(f"{where}: {_unread(data)}")
+        raise ImageError(
+            f"{where}: is damaged or ends early: it does not say clearly how large the picture is; "
+            "copy or save it again."
+        )
     check_size(size, max_pixels, where, cure=cure)
     check_size(part, max_pixels, where, " in one of its parts", cure)
+    if data.startswith(TIFF_HEADS):
+        data = tiff_without_alpha(data)
+    elif data[:2] in (b"P2", b"P3"):
+        data += b"\n"  # OpenCV looks for the end of the last number
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
@@ -99,21 +160,3 @@ def decode_pixels(
             f"{image.shape[1]} x {image.shape[0]}."
         )
     return np.asarray(image)
-
-
-def _unread(data: bytes) -> str:
-    if is_avif(data) and is_sequence(data):
-        return "is an AVIF sequence; save one of its pictures, or pass it as a video."
-    if data[4:12] in HEIC:
-        return "is a HEIC picture, which is not read; save it as JPEG."
-    if tells_size(data):
-        return (
-            "is damaged or ends early: it does not say clearly how large the picture is; copy or "
-            "save it again."
-        )
-    if data.startswith(FLOATS):
-        return (
-            "holds numbers of type float32, and nothing says what white is; scale them to 0 to 255 "
-            "and save the picture with 8 bits a channel."
-        )
-    return f"is damaged or not an image of a format that is read: {FORMATS}."

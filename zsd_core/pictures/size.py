@@ -15,9 +15,32 @@ from zsd_core.pictures.jpeg2000 import JPEG_2000_HEADS, jpeg_2000_size
 from zsd_core.pictures.png import png_size
 from zsd_core.pictures.tiff import TIFF_HEADS, tiff_sizes
 
-__all__ = ["FORMATS", "PNM_BLANK", "largest_part", "picture_size", "tells_size"]
+__all__ = [
+    "ENDINGS",
+    "FORMATS",
+    "PNM_BLANK",
+    "SUFFIXES",
+    "SUN_RASTER",
+    "largest_part",
+    "picture_size",
+    "tells_size",
+]
 
-FORMATS = "JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, JPEG 2000, PNM, PAM or Sun raster"
+# Every format that is decoded, and how its files end.
+ENDINGS = {
+    "JPEG": (".jfif", ".jpe", ".jpeg", ".jpg"),
+    "PNG": (".png",),
+    "WebP": (".webp",),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif",),
+    "JPEG 2000": (".j2k", ".jp2"),
+    "PNM": (".pbm", ".pgm", ".pnm", ".ppm"),
+    "Sun raster": (".ras", ".sr"),
+}
+FORMATS = " or ".join(", ".join(ENDINGS).rsplit(", ", 1))
+SUFFIXES = frozenset(suffix for endings in ENDINGS.values() for suffix in endings)
 Size = tuple[int, int]
 # The header ends early, or an offset leads to nowhere.
 DAMAGED = (IndexError, OverflowError, struct.error)
@@ -27,21 +50,17 @@ SHORT_HEADS = (b"\x89PNG", b"\xff\xd8", b"RIFF", b"BM", b"GIF")
 HEADS = (*SHORT_HEADS, SUN_RASTER, *TIFF_HEADS, *JPEG_2000_HEADS)
 PNM_BLANK = rb"(?:\s|#[^\r\n]*[\r\n])*"
 _PNM = re.compile(rb"P[1-6]\s" + PNM_BLANK + rb"(\d{1,9})\s" + PNM_BLANK + rb"(\d{1,9})\s")
-_PAM = re.compile(
-    rb"P7\n(?:(?:#[^\n]*|(?:WIDTH|HEIGHT|DEPTH|MAXVAL) \d{1,9}|TUPLTYPE [A-Z_]+)\n)*?ENDHDR\n"
-)
-_PAM_SIDE = re.compile(rb"^(WIDTH|HEIGHT) (\d+)$", re.MULTILINE)
 
 
 def tells_size(data: bytes) -> bool:
     """Whether a file is of a format whose header tells the size, unless it is damaged."""
-    return data.startswith(HEADS) or re.match(rb"P[1-7]\s", data) is not None or is_avif(data)
+    return data.startswith(HEADS) or re.match(rb"P[1-6]\s", data) is not None or is_avif(data)
 
 
 def picture_size(data: bytes) -> Size | None:
     """Width and height as they are stored; None where the header does not say, or is damaged.
 
-    JPEG, PNG, WebP, BMP, GIF, TIFF, BigTIFF, AVIF, JPEG 2000, PNM, PAM and Sun raster files.
+    JPEG, PNG, WebP, BMP, GIF, TIFF, BigTIFF, AVIF, JPEG 2000, PNM and Sun raster files.
     """
     try:
         size = _size(data)
@@ -88,9 +107,8 @@ def _size(data: bytes) -> Size | None:
         return jpeg_2000_size(data)
     if data.startswith(SUN_RASTER):
         return _pair(">II", data, 4)
-    if found := _PNM.match(data):
-        return int(found[1]), int(found[2])
-    return _pam_size(data)
+    found = _PNM.match(data)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _pair(form: str, data: bytes, at: int) -> Size:
@@ -118,11 +136,3 @@ def _bmp_size(data: bytes) -> Size:
         return _pair("<HH", data, 18)
     width, height = _pair("<ii", data, 18)
     return width, abs(height)  # rows from the top have a negative height
-
-
-def _pam_size(data: bytes) -> Size | None:
-    header = _PAM.match(data)
-    sides = _PAM_SIDE.findall(header[0]) if header else []
-    if sorted(name for name, _ in sides) != [b"HEIGHT", b"WIDTH"]:
-        return None
-    return int(dict(sides)[b"WIDTH"]), int(dict(sides)[b"HEIGHT"])
