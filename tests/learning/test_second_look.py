@@ -94,6 +94,10 @@ def test_kept_maps_are_read_again_and_damaged_ones_are_an_error(
     assert "kept maps" in said and "give training.bfloat16=false" in said
     assert isinstance(has_bfloat16(), bool)
     (output / "last.pt").unlink()
+    monkeypatch.setattr(zsd_core.learning.training.cached, "PIXELS", "as OpenCV gives them")
+    assert run(config, output, "--max-steps", "1") == 0
+    assert "kept maps" not in capsys.readouterr().err
+    (output / "last.pt").unlink()
     (output / "maps.pt").write_bytes(b"no maps")
     assert run(config, output, "--max-steps", "1") == 1
     assert "does not hold kept maps; delete it" in capsys.readouterr().err

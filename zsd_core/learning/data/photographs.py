@@ -18,7 +18,9 @@ from zsd_core.learning.data.dataset import ImageRecord
 from zsd_core.pictures.decode import decode_image, file_bytes
 from zsd_core.pictures.size import picture_size
 
-__all__ = ["read_image", "read_photograph"]
+__all__ = ["PIXELS", "read_image", "read_photograph"]
+
+PIXELS = "upright, 8 bits a channel"  # what is kept of pixels read by another rule is made again
 
 
 def read_image(record: ImageRecord) -> NDArray[np.uint8]:

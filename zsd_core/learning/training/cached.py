@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from zsd_core.commands import Progress
 from zsd_core.errors import DataError
 from zsd_core.learning.checkpoint import save_whole
+from zsd_core.learning.data.photographs import PIXELS
 from zsd_core.learning.experiment import Config, TrainingConfig
 from zsd_core.learning.objective import Objective, Target
 from zsd_core.learning.training.batches import TrainingImages
@@ -318,6 +319,7 @@ class CachedRegions:
 
 
 def _add_images(digest: hashlib._Hash, images: TrainingImages) -> None:
+    digest.update(PIXELS.encode())
     for record in images.records:
         digest.update(f"{record.path} {record.labels}".encode())
         digest.update(np.ascontiguousarray(record.boxes).tobytes() + record.ignore.tobytes())
