@@ -13,7 +13,7 @@ from runtime.bundle import PRECISIONS
 from runtime.redact import hide_credentials
 from runtime.thresholds import ScoreThreshold
 from zsd_core.errors import DataError
-from zsd_core.files import read_file
+from zsd_core.files import read_file, visible
 
 __all__ = ["Parser", "add_detector_arguments", "parse_classes", "parse_threshold"]
 
@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and the message, and exit with status 2."""
-        super().error(hide_credentials(message))
+        super().error(visible(hide_credentials(message)))
 
 
 def add_detector_arguments(add: Callable[..., Any]) -> None:

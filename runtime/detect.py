@@ -32,7 +32,7 @@ from typing import Any
 
 from runtime.arguments import Parser, add_detector_arguments
 from runtime.bundle import open_bundle
-from runtime.console import Stop, introduce, say, tolerate_any_text
+from runtime.console import Stop, introduce, log_to_stderr, say, tolerate_any_text
 from runtime.detect_inputs import Search, Settings
 from runtime.detector import Detector
 from runtime.images import MAX_PIXELS
@@ -48,7 +48,7 @@ __all__ = ["main", "make_folder", "parse"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     tolerate_any_text()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)  # lost cameras, on stderr
+    log_to_stderr(logging.WARNING, "%(message)s")  # lost cameras
     args = parse(argv)
     if args.search is not None:
         return _search(args)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from runtime.images import MAX_PIXELS
 from runtime.reader import Frame, Reader, Shared, SourceState
-from runtime.redact import hide_credentials, printable
+from runtime.redact import shown_place
 from runtime.sources import Place, Source, source_of
 from zsd_core.errors import ConfigError
 
@@ -119,9 +119,9 @@ class Frames:
                 None,
             )
             if name is None:
-                shown = printable(hide_credentials(str(source)))
                 raise ConfigError(
-                    f"{shown}: is none of the sources ({', '.join(readers) or 'none'})."
+                    f"{shown_place(str(source))}: is none of the sources "
+                    f"({', '.join(readers) or 'none'})."
                 )
             reader = readers.pop(name)
             self._shared.turns.remove(reader)

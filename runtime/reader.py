@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.capture import Capture, open_capture
-from runtime.redact import hide_credentials
+from runtime.redact import hide_credentials, shown_place
 from runtime.sources import Kind, Source
 from zsd_core.errors import ImageError
 
@@ -204,7 +204,10 @@ class Reader(threading.Thread):
                 if not self._read_once():
                     return
         except Exception as error:  # else whoever waits for frames would wait for ever
-            text = hide_credentials(f"{type(error).__name__}: {error}")
+            said = str(error)
+            if "://" in self.given:  # its end is known here, whatever it holds
+                said = said.replace(self.given, shown_place(self.given))
+            text = hide_credentials(f"{type(error).__name__}: {said}")
             self._become("failed", f"{self.source.name}: reading failed: {text}")
 
     @property

@@ -10,7 +10,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from runtime.redact import hide_credentials, printable
+from runtime.redact import printable, shown_place
 from zsd_core.errors import ImageError
 
 __all__ = ["IMAGES", "VIDEOS", "Kind", "Place", "Source", "find_sources", "source_of"]
@@ -93,7 +93,7 @@ def source_of(place: Place | Source, name: str | None = None) -> Source:
     if isinstance(place, Source):
         return place if name is None else Source(place.kind, place.place, name)
     text = os.fspath(place) if isinstance(place, os.PathLike) else str(place)
-    shown = printable(hide_credentials(text)) if name is None else name
+    shown = shown_place(text) if name is None else name
     path = _local_path(text)
     if path is None:
         return Source(_address_kind(text), text, shown)
@@ -106,7 +106,7 @@ def source_of(place: Place | Source, name: str | None = None) -> Source:
     if os.path.isdir(path):
         raise ImageError(f"{printable(path)}: is a folder; name the files in it.")
     raise ImageError(
-        f"{printable(hide_credentials(text))}: no such file or folder; a camera is a number, a "
+        f"{shown_place(text)}: no such file or folder; a camera is a number, a "
         "stream an address such as rtsp://host/path."
     )
 
@@ -143,7 +143,8 @@ def find_sources(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
             continue
         source = source_of(argument)
         if path is None:
-            add(source, _stem(urlsplit(argument).path) if source.kind != "live" else "stream")
+            file = urlsplit(source.name).path if source.kind != "live" else "stream"
+            add(source, _stem(file.replace("*", "_")))
         elif source.kind == "live":
             add(source, f"camera{Path(path).name.removeprefix('video')}")
         else:

@@ -9,13 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotate import annotate
 from runtime.detections import Detections
+from runtime.redact import shown_place
 from runtime.serve.config import ServeConfig
 from runtime.serve.pictures import encode
 from runtime.serve.records import describe
@@ -25,6 +25,7 @@ from zsd_core.errors import ImageError, ZsdError
 __all__ = ["Live", "Shown", "open_stream", "play_again", "source_names"]
 
 log = logging.getLogger(__name__)
+LONGEST = 80  # letters of a source's name
 POLL = 0.5  # seconds between two looks at the states of sources
 
 
@@ -252,15 +253,18 @@ def source_names(sources: Sequence[str]) -> dict[str, str]:
 
 
 def _short(source: str) -> str:
-    if "://" in source:
-        parts = urlsplit(source)
-        text = f"{parts.hostname or ''}{parts.path}"
+    source = shown_place(source)
+    if " ! " not in source and "://" in source:
+        place = re.split(r"[?#]", source.partition("://")[2].removeprefix("***@"))[0]
+        text = re.sub(r"^([^/]*?):\d*(?=/|$)", r"\1", place)  # without the port
     elif source.isdecimal():
         text = f"camera-{source}"
+    elif " ! " in source:
+        text = source
     else:
         name = re.split(r"[/\\]", source)[-1]
         text = name.rpartition(".")[0] or name
-    return re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-").lower() or "source"
+    return re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-")[:LONGEST].strip("-").lower() or "source"
 
 
 def _unique(name: str, taken: Iterable[str]) -> str:

@@ -68,6 +68,7 @@ def test_a_pair_is_written_by_its_names():
 
 def test_an_error_of_the_parser_shows_no_password(capsys):
     with pytest.raises(SystemExit):
-        Parser(prog="x").parse_args(["rtsp://admin:secret@cam"])
+        Parser(prog="x").parse_args(["rtsp://admin:secret@cam", "\x1b[31m.mp4"])
     error = capsys.readouterr().err
+    assert "\ufffd[31m.mp4" in error
     assert "rtsp://***@cam" in error and "secret" not in error

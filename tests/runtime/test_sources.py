@@ -164,3 +164,14 @@ def test_a_camera_is_a_number_or_a_device(monkeypatch):
         ("live", "/dev/video3", "camera3"),
     ]
     assert source_of(1).place == "1"
+
+
+def test_no_password_and_no_escape_becomes_a_file_name(tmp_path):
+    (tmp_path / "a\x1b[31m\n.jpg").touch()
+    addresses = [
+        "http://cam/pwd=secret.jpg",
+        "http://cam/x.jpg?pwd=secret",
+        "http://u:p/secret@c/x.jpg",
+    ]
+    names = [source.name for source in find_sources([str(tmp_path), *addresses])[0]]
+    assert names == ["a\ufffd[31m\ufffd", "pwd=___", "x", "x-2"]

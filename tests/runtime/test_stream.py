@@ -336,7 +336,7 @@ def test_an_error_nobody_foresaw_ends_its_source_only(clip, tmp_path, monkeypatc
 
     def fails(place, *rest):
         if "other" in place:
-            raise RuntimeError(f"driver: rtsp://admin:secret@cam {place}")
+            raise RuntimeError(f"driver: rtsp://admin:secret@cam?p=secret {place}")
         return opened(place, *rest)
 
     monkeypatch.setattr(cv2, "VideoCapture", fails)

@@ -115,6 +115,21 @@ def test_short_names_hide_passwords_and_are_unique():
     ]
 
 
+def test_no_password_becomes_part_of_a_name():
+    sources = [
+        "rtsp://cam/stream?user=admin&password=secret",
+        "rtsp://cam/user=admin&password=secret&channel=1",
+        "rtsp://admin:se/secret@cam:554/1",
+        'rtspsrc location=rtsp://cam/1 user-pw="a/secret secret" ! decodebin ! appsink',
+        "rtspsrc location=rtsp://cam/1 user-pw=secret ! " + "queue ! " * 30 + "appsink",
+        "admin:secret@cam/x",
+    ]
+    names = list(source_names(sources))
+    assert "secret" not in str(names) and "admin" not in str(names)
+    assert names[:3] == ["cam-stream", "cam-user-password-channel-1", "cam-1"]
+    assert names[3].startswith("rtspsrc-location-rtsp-cam-1-user-pw") and len(names[4]) <= 80
+
+
 @pytest.mark.parametrize("draw", ["true", "false"])
 def test_a_source_is_an_mjpeg_with_its_detections(live, draw):
     client, stream = live("door.mp4")
