@@ -35,22 +35,26 @@ class Shown:
     Attributes:
         source: name of the source, as addresses have it.
         found: what was found in the frame.
-        record: the frame without its pixels, as JSON has it.
     """
 
     def __init__(
         self, source: str, frame: Any, image: NDArray[np.uint8], found: Detections
     ) -> None:
         self.source, self.found, self._image = source, found, image
-        self.record = {
+        self._captured = float(frame.captured)
+        self._record = {
             "source": source,
             "index": int(frame.index),
             "seconds": round(float(frame.seconds), 3),
-            "age_ms": round((time.time() - float(frame.captured)) * 1e3, 1),
             **describe(found, image.shape[1], image.shape[0]),
         }
         self._lock = threading.Lock()
         self._files: dict[bool, bytes] = {}
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The frame without its pixels, as JSON has it, and its age by now."""
+        return {**self._record, "age_ms": round((time.time() - self._captured) * 1e3, 1)}
 
     def jpeg(self, drawn: bool) -> bytes:
         """The frame as a JPEG, with or without boxes."""
@@ -107,7 +111,10 @@ class Live:
 
     @property
     def sources(self) -> list[dict[str, Any]]:
-        """Name, state ("opening", "running", "lost", "ended", "failed") and error of each."""
+        """Name, state ("opening", "running", "lost", "ended", "failed") and error of each.
+
+        A video that begins again is never "ended".
+        """
         return list(self._last)
 
     def start(self) -> None:
@@ -187,10 +194,13 @@ class Live:
 
     def _look(self, stream: Any) -> None:
         """Tell of states that changed, and begin ended videos again."""
-        states, found = stream.states, []
+        states, found, ended = stream.states, [], []
         for name in self.names:
             if name in states:
                 state, error = states[name].status, states[name].error
+                if self._replay and state == "ended":
+                    ended.append(name)
+                    state = "opening"
             elif name in self._unplayed:
                 state, error = "failed", self._unplayed[name]
             else:  # it begins again
@@ -198,10 +208,9 @@ class Live:
             found.append({"name": name, "state": state, "error": error})
         if found != self._last and stream is self._stream:
             self._tell(found)
-        for source in found:
-            again = source["state"] == "ended" or source["name"] in self._unplayed
-            if again and self._replay and not self._stop.is_set():
-                self._play(stream, source["name"])
+        for name in (*ended, *self._unplayed):
+            if not self._stop.is_set():
+                self._play(stream, name)
 
     def _play(self, stream: Any, name: str) -> None:
         """Begin a video again; one that is gone is looked for again and again."""
