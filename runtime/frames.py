@@ -92,8 +92,12 @@ class Frames:
         if chosen == "auto":
             chosen = "newest" if found.kind == "live" else "all"
         newest = chosen == "newest"
-        reader = Reader(self._shared, found, newest, self._timeout, self._retry, self._max_pixels)
         with self._shared.changed:
+            if name is None and not isinstance(source, Source):
+                found = self._told_apart(found)
+            reader = Reader(
+                self._shared, found, newest, self._timeout, self._retry, self._max_pixels
+            )
             if self._shared.closed:
                 raise ConfigError(f"{found.name}: the stream is closed; make a new one.")
             if found.name in self._shared.readers:
@@ -105,6 +109,14 @@ class Frames:
             self._shared.turns.append(reader)
         reader.start()
         return found.name
+
+    def _told_apart(self, source: Source) -> Source:
+        """A source under another name where only what is hidden tells it from one that is there."""
+        name, number = source.name, 1
+        while (there := self._shared.readers.get(name)) and there.given != source.place:
+            number += 1
+            name = f"{source.name}-{number}"
+        return Source(source.kind, source.place, name)
 
     def remove(self, source: Place) -> None:
         """Remove a source, by its name or as it was given; no frame of it comes any more.

@@ -21,6 +21,7 @@ let live = false;
 let lastSpoken = 0;
 let taught = null; // a class that was just taught, until a picture has been searched for it
 let problems = {}; // of sources that give no frames, by name
+let states = {}; // of sources, by name
 let asked = -1; // version of the classes that the photo was searched for
 
 // ---------------------------------------------------------------- pictures
@@ -93,7 +94,9 @@ async function run(source) {
   };
   const problem = (error) => !signal.aborted && (error ? fail(error) : calm());
   try {
-    await (source === "webcam" ? webcam(show, problem, signal) : watch(source.slice(5), show, problem, signal));
+    const name = source.slice(5);
+    const ended = () => states[name] === "ended";
+    await (source === "webcam" ? webcam(show, problem, signal) : watch(name, show, problem, signal, ended));
   } catch (error) {
     if (signal.aborted) return undefined;
     fail(error);
@@ -272,6 +275,7 @@ function status(kind, text) {
 
 function showSources(sources) {
   problems = Object.fromEntries(sources.map(({ name, error }) => [name, error]));
+  states = Object.fromEntries(sources.map(({ name, state }) => [name, state]));
   for (const { name, state, error } of sources) {
     const source = `live:${name}`;
     let button = [...$("tabs").children].find((tab) => tab.dataset.source === source);
@@ -340,7 +344,8 @@ addEventListener("paste", (event) => {
   if (file) takePhoto(file);
 });
 
-async function start() {
+// Ask what runs here: at the beginning, and again when the service may have begun anew.
+async function learn() {
   try {
     about = await ask("about");
     classes.know(about);
@@ -352,14 +357,21 @@ async function start() {
   } catch (error) {
     fail(error);
   }
+}
+
+async function start() {
+  await learn();
+  let first = true;
   listen(
     { classes: listed, thresholds: (now) => limits.show(now), sources: showSources },
-    () => {
+    async () => {
       classes.forget(); // versions begin anew where the service has begun anew
       asked = -1;
+      if (!first) await learn();
+      first = false;
       status("ready", "Ready");
     },
-    () => status("gone", "The service does not answer"),
+    (error) => status("gone", error.message),
   );
 }
 

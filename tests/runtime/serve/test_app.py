@@ -151,6 +151,9 @@ def test_phrases_are_classes_and_what_looks_misspelt_may_be_meant(serve):
     assert found(client) == ["red", "dented blue pallet"]
     answer = client.post("/classes", json={"classes": ["a bleu one", "yellow"]})
     refused(answer, 422, "did you mean 'a blue one'?")
+    assert answer.json()["meant"] == {"a bleu one": "a blue one"}
+    answer = client.post("/classes", json={"classes": ["red"]})
+    assert answer.status_code == 422 and "meant" not in answer.json()
     client.post("/classes", json={"classes": ["a bleu one", "yellow"], "exact": True})
     assert names(client)[-2:] == ["a bleu one", "yellow"]
     client.put("/classes", json={"classes": {"bleu blue": None, "red": None}, "exact": True})
