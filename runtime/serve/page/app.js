@@ -276,6 +276,10 @@ function status(kind, text) {
 function showSources(sources) {
   problems = Object.fromEntries(sources.map(({ name, error }) => [name, error]));
   states = Object.fromEntries(sources.map(({ name, state }) => [name, state]));
+  for (const tab of [...$("tabs").children]) { // of a service that has begun anew with other sources
+    const { source } = tab.dataset;
+    if (source.startsWith("live:") && !(source.slice(5) in states)) tab.remove();
+  }
   for (const { name, state, error } of sources) {
     const source = `live:${name}`;
     let button = [...$("tabs").children].find((tab) => tab.dataset.source === source);

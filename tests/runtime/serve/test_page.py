@@ -230,9 +230,10 @@ def test_changes_of_others_show_at_once(served, visit):
     tags(page, "blue", "red")
 
 
-def test_a_service_that_begins_anew_is_found_again(served, visit):
-    first = served()
+def test_a_service_that_begins_anew_is_found_again(served, visit, door):
+    first = served(sources=[door])
     page = visit(first.url)
+    page.wait_for_selector("[data-source='live:door']")
     choose(page, BOTH)
     for name in ("yellow", "blue"):
         first.service.service.add([name])
@@ -243,6 +244,7 @@ def test_a_service_that_begins_anew_is_found_again(served, visit):
     page.wait_for_selector("#state[data-state=ready]")
     tags(page, "blue")
     assert page.locator("#chips li").count() == 1
+    page.wait_for_selector("[data-source='live:door']", state="detached")
 
 
 class Unavailable(BaseHTTPRequestHandler):
