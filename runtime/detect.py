@@ -40,6 +40,7 @@ from runtime.results import Lines, keep_inputs
 from runtime.sources import find_sources
 from zsd_core.commands import Steps, command, new_parser
 from zsd_core.errors import ClassError, ConfigError
+from zsd_core.files import visible
 
 __all__ = ["main", "make_folder", "parse"]
 
@@ -174,7 +175,7 @@ def _search(args: argparse.Namespace) -> int:
     found = bundle.vocabulary.search(args.search, also=bundle.seen + bundle.unseen)
     roles = dict.fromkeys(bundle.seen, "  (seen in training)")
     for name in found:
-        print(f"{name}{roles.get(name, '')}", flush=True)
+        print(visible(f"{name}{roles.get(name, '')}"), flush=True)
     if not found:
         raise ClassError(f"no name of {bundle.name!r} resembles {args.search!r}; try another word.")
     return 0

@@ -28,7 +28,7 @@ HARMLESS = frozenset(
     "video videocodec width".split()
 )
 _PLAIN = re.compile(r"[\w.:/+-]*(?:\(\w+\)[\w.:/+-]*)?")  # a value with no room for another name
-_PLACE = re.compile(r"(\w[\w+.-]+:/{1,2})(.*)", re.DOTALL)
+_PLACE = re.compile(r"(?<![\w+.-])([\w+.-]{2,}:/{1,2})(.*)", re.DOTALL)
 _SECRET = re.compile(
     r"pass|pwd|psw|pw$|token|secret|key|auth|sig|cred|user|usr|login|cookie", re.IGNORECASE
 )
@@ -37,10 +37,10 @@ _FILM = re.compile(r"(?:amlst|flv|mp3|mp4|ngrp|raw|sample|smil):")
 # The parts of a message that may hold credentials. A password may hold any character, even "@",
 # "/" or a blank that its owner forgot to escape: it ends at the last "@".
 _PARTS = re.compile(
-    r"""(?P<scheme> (?<![\w+.-]) \w[\w+.-]+:/{1,2})
+    r"""(?P<scheme> (?<![\w+.-]) [\w+.-]{2,}:/{1,2})
             (?P<address> (?:[^\s/?\#@:]*:(?:(?!:/)[^\n])*@)? \S*)
       | (?P<open> (?<!\S)["'(]*) [^\s:@/"'(]+:[^\s/]\S*@
-      | (?P<name> (?<![\w.:-]) \w[\w.:-]*) (?P<equals> \s*=\s*)
+      | (?P<name> (?<![\w.:-]) [\w.:-]+) (?P<equals> \s*=\s*)
             (?P<value> \\?"(?:[^"\\]|\\.)*"? | \\?'(?:[^'\\]|\\.)*'? | (?:\\.|[^\s&;?\#'"\\])*)
     """,
     re.VERBOSE | re.DOTALL,
@@ -84,9 +84,11 @@ def shown_place(place: str) -> str:
 
     Other than in a message, all of the text belongs to the address, blanks and full stops too.
     """
-    address = None if " ! " in place else _PLACE.fullmatch(place.strip())
-    shown = address[1] + _without_secrets(address[2]) if address else hide_credentials(place)
-    return printable(shown)
+    address = None if " ! " in place else _PLACE.search(place)
+    if address is None:
+        return printable(hide_credentials(place))
+    before = hide_credentials(place[: address.start()])  # FFmpeg takes some protocols as ffmpeg:...
+    return printable(before + address[1] + _without_secrets(address[2]))
 
 
 def printable(name: str) -> str:

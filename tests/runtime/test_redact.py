@@ -66,6 +66,7 @@ CAMERAS = [
     "rtsp://admin:12/s3cret@10.0.0.2/1",
     "rtsp:/admin:s3cret@10.0.0.2/1",
     "admin:s3cret@10.0.0.2/1",
+    "--rtsp://admin:s3cret@10.0.0.2/1",
     "ffmpeg:rtsp://admin:s3cret@10.0.0.2/1",
     "http://proxy/?url=rtsp://admin:s3cret@10.0.0.2/1",
     "rtspsrc location=rtsp://10.0.0.2/1 user-id=admin user-pw=s3cret ! decodebin ! appsink",
@@ -88,11 +89,26 @@ def test_no_way_to_give_a_camera_its_password_is_shown(place, around):
     assert hide_credentials(shown) == shown
 
 
-@pytest.mark.parametrize("place", [*CAMERAS, "rtsp://10.0.0.2/1?pwd=a s3cret, or s3cret."])
+@pytest.mark.parametrize(
+    "place",
+    [
+        *CAMERAS,
+        "rtsp://10.0.0.2/1?pwd=a s3cret, or s3cret.",
+        " rtsp://10.0.0.2/1?pwd=a s3cret",
+        "ffmpeg:rtsp://10.0.0.2/1?pwd=a s3cret",
+    ],
+)
 def test_all_of_a_place_belongs_to_its_address(place):
     shown = shown_place(place)
     assert "s3" not in shown and "cret" not in shown and "10.0.0.2" in shown
     assert shown_place(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "text", ["--password=s3cret", "a/s?user=s3cret&pwd=s3cret", "(pw='s 3cret')"]
+)
+def test_a_secret_outside_of_an_address_is_known_by_its_name(text):
+    assert "3cret" not in hide_credentials(text)
 
 
 def test_a_message_stays_readable_around_what_is_hidden():
@@ -111,6 +127,12 @@ def test_a_message_stays_readable_around_what_is_hidden():
         "=" * 100_000,
         'a="' * 30_000,
         "'a:b" * 30_000,
+        "-." * 50_000,
+        "a.-" * 50_000,
+        "a:/" * 30_000,
+        "a=b@" * 30_000,
+        "a:b@" * 30_000,
+        "rtsp://x?" + "a=,&" * 30_000,
         "a   " * 30_000,
         "rtsp://a." + "." * 100_000 + "b",
     ],
