@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,8 +144,8 @@ def find_sources(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
             continue
         source = source_of(argument)
         if path is None:
-            file = urlsplit(source.name).path if source.kind != "live" else "stream"
-            add(source, _stem(file.replace("*", "_")))
+            file = re.split("[?#]", source.name)[0].replace("*", "_")
+            add(source, "stream" if source.kind == "live" else _stem(file))
         elif source.kind == "live":
             add(source, f"camera{Path(path).name.removeprefix('video')}")
         else:

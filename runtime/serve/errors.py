@@ -8,6 +8,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 
 from zsd_core.errors import BundleError, ClassError, DeviceError, MissingPackageError, ZsdError
+from zsd_core.files import visible
 
 __all__ = ["RequestError", "answer"]
 
@@ -41,8 +42,8 @@ def answer(error: ZsdError) -> JSONResponse:
     else:
         status = next((s for kind, s in STATUS.items() if isinstance(error, kind)), 422)
         headers = {}
-    # A client's own words may stand in the sentence, and they may be no UTF-8.
-    sentence = str(error).encode("utf-8", "backslashreplace").decode()
+    # A client's own words may stand in the sentence; they may be no UTF-8, or color a terminal.
+    sentence = visible(str(error))
     content: dict[str, Any] = {"error": sentence, "type": type(error).__name__}
     if isinstance(error, ClassError) and error.meant:
         content["meant"] = error.meant

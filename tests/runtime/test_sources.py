@@ -171,7 +171,8 @@ def test_no_password_and_no_escape_becomes_a_file_name(tmp_path):
     addresses = [
         "http://cam/pwd=secret.jpg",
         "http://cam/x.jpg?pwd=secret",
-        "http://u:p/secret@c/x.jpg",
+        "http://u:p/secret@c/x.jpg#secret",
+        "http://c/secret:p@[x.jpg",
     ]
     names = [source.name for source in find_sources([str(tmp_path), *addresses])[0]]
-    assert names == ["a\ufffd[31m\ufffd", "pwd=___", "x", "x-2"]
+    assert names == ["a\ufffd[31m\ufffd", "pwd=___", "x", "x-2", "___@[x"]

@@ -349,6 +349,7 @@ addEventListener("paste", (event) => {
 });
 
 // Ask what runs here: at the beginning, and again when the service may have begun anew.
+// Whether it is known then.
 async function learn() {
   try {
     about = await ask("about");
@@ -358,21 +359,23 @@ async function learn() {
     $("teach").title = about.examples ? "" : "This bundle cannot learn from examples.";
     await limits.load();
     classes.show(await ask("classes"));
+    $("alert").hidden = true; // of a service that did not answer
+    return true;
   } catch (error) {
     fail(error);
+    return false;
   }
 }
 
 async function start() {
-  await learn();
-  let first = true;
+  let known = await learn();
   listen(
     { classes: listed, thresholds: (now) => limits.show(now), sources: showSources },
     async () => {
       classes.forget(); // versions begin anew where the service has begun anew
       asked = -1;
-      if (!first) await learn();
-      first = false;
+      if (!known) await learn();
+      known = false;
       status("ready", "Ready");
     },
     (error) => status("gone", error.message),

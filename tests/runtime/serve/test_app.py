@@ -188,6 +188,7 @@ def test_what_is_wrong_with_classes_is_said(client, method, body, status, words)
 def test_broken_json_and_missing_names_are_refused(client):
     refused(client.post("/classes", content=b"{"), 400, "no JSON")
     refused(client.post("/classes", content=b"[" * 9_000), 400, "no JSON")
+    refused(client.get("/x%C2%9B31m%E2%80%AE"), 404, "GET /x\ufffd31m\ufffd here")
     twice = b'{"score_threshold": {"red": 0.2, "green": 0.1, "red": 0.9}}'
     refused(client.patch("/thresholds", content=twice), 400, "the key 'red' stands there twice")
     refused(client.delete("/classes"), 400, "name=")

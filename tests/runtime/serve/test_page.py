@@ -294,6 +294,17 @@ def test_a_page_comes_back_after_a_proxy_has_answered_for_the_service(served, vi
     expect(page.locator("#alert")).to_be_hidden(timeout=WAIT)
 
 
+def test_a_page_that_was_opened_while_the_service_began_comes_to_life(served, visit):
+    page = visit(served().url)
+    page.route("**/about", lambda route: route.fulfill(status=503, body="{}"), times=1)
+    page.reload()
+    page.wait_for_selector("#state[data-state=ready]")
+    expect(page.locator("#about")).to_have_text("colors on a test double", timeout=WAIT)
+    assert page.locator("#alert").is_hidden()
+    choose(page, BOTH)
+    tags(page, "red")
+
+
 @pytest.mark.parametrize("watching", [True, False])
 def test_a_page_whose_token_is_no_longer_valid_asks_for_the_new_one(served, visit, door, watching):
     first = served(sources=[door], loop=True)
