@@ -32,6 +32,8 @@ _PLACE = re.compile(r"(?<![\w+.-])([\w+.-]{2,}:/{1,2})(.*)", re.DOTALL)
 _SECRET = re.compile(
     r"pass|pwd|psw|pw$|token|secret|key|auth|sig|cred|user|usr|login|cookie", re.IGNORECASE
 )
+# The beginning of an address without credentials: with digits alone behind the colon.
+_HOST = re.compile(r"(?:\[[^]]*\]|[\w.-]+)(?::\d{1,5})?/")
 # In a path, such a word stands before the name of a film; any other may be a user's name.
 _FILM = re.compile(r"(?:amlst|flv|mp3|mp4|ngrp|raw|sample|smil):")
 # The parts of a message that may hold credentials. A password may hold any character, even "@",
@@ -84,8 +86,8 @@ def shown_place(place: str) -> str:
 
     Other than in a message, all of the text belongs to the address, blanks and full stops too.
     """
-    address = None if " ! " in place else _PLACE.search(place)
-    if address is None:
+    address = _PLACE.search(place)
+    if address is None or (" ! " in place and place[: address.start()].strip()):
         return printable(hide_credentials(place))
     before = hide_credentials(place[: address.start()])  # FFmpeg takes some protocols as ffmpeg:...
     return printable(before + address[1] + _without_secrets(address[2]))
@@ -103,9 +105,12 @@ def printable(name: str) -> str:
 
 def _without_secrets(address: str) -> str:
     """What follows ``rtsp://``, its credentials hidden."""
-    before, at, rest = address.rpartition("@")
+    path = re.split("[?=]", address)[0]
+    before, at, place = path.rpartition("@")
+    if not _HOST.match(place):  # else an "@" of a value that follows is that value's
+        before, at, place = address.rpartition("@")
     if at and (":" in before or "/" not in before):
-        shown = f"{HIDDEN}@"
+        shown, rest = f"{HIDDEN}@", address[len(before) + 1 :]
     else:
         shown, rest = "", address
     host, *parts = re.split(r"([/?#&;])", rest)
@@ -127,9 +132,9 @@ def _shown_value(part: str) -> str:
     name, equals, _ = part.partition("=")
     if _harmless(part):
         return part
-    if equals and re.fullmatch(r"[\w.-]*", name):
+    if equals and _SECRET.search(name) and re.fullmatch(r"[\w.-]+", name):
         return f"{name}={HIDDEN}"
-    return HIDDEN if part else ""
+    return HIDDEN if part else ""  # what looks like a name may be a token, such as "c2VjcmV0=="
 
 
 def _harmless(pair: str) -> bool:

@@ -156,7 +156,12 @@ def find_sources(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
 def _local_path(text: str) -> str | None:
     """Path of what lies on this machine; None for an address or a pipeline."""
     if text.lower().startswith("file://"):
-        return url2pathname(urlsplit(text).path)
+        try:
+            return url2pathname(urlsplit(text).path)
+        except ValueError:
+            raise ImageError(
+                f"{shown_place(text)}: is malformed; give the path without file://."
+            ) from None
     return None if "://" in text or " ! " in text else text
 
 

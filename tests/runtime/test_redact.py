@@ -10,7 +10,7 @@ from runtime.redact import hide_credentials, printable, shown_place
     ("text", "shown"),
     [
         ("rtsp://u:p@cam/1", "rtsp://***@cam/1"),
-        ("rtsp://u:p@ss@cam:554/1?x=1", "rtsp://***@cam:554/1?x=***"),
+        ("rtsp://u:p@ss@cam:554/1?x=1", "rtsp://***@cam:554/1?***"),
         ("rtsp://u:p/ss?a#b@cam/1", "rtsp://***@cam/1"),
         ("rtsp://u:12/34@cam/1", "rtsp://***@cam/1"),
         ("rtsp://u:p w@cam/1", "rtsp://***@cam/1"),
@@ -54,6 +54,13 @@ CAMERAS = [
     "http://10.0.0.2:88/cgi-bin/CGIStream.cgi?cmd=GetMJStream&usr=admin&pwd=s3cret",  # Foscam
     "http://10.0.0.2/videostream.cgi?rate=0&u=admin&p=s3cret",
     "http://10.0.0.2/image.jpg?s3cret",
+    "http://10.0.0.2/image.jpg?czNjcmV0czNjcmV0==",
+    "rtsp://10.0.0.2:554/czNjcmV0czNjcmV0=/1",
+    "rtsp://10.0.0.2:554/live?password=P@s3cret",
+    "rtsp://admin:s3cret@10.0.0.2:554/live?password=P@s3cret",
+    "http://10.0.0.2/live?p=s3:cret@s3cret",
+    "http://10.0.0.2:80/user=admin&password=P@s3cret&channel=1",
+    "rtsp://[10.0.0.2]:554/live?password=P@s3cret",
     "http://10.0.0.2/live?pw=s3cret&camera=1#s3cret",
     "http://10.0.0.2/live;auth=s3cret;channel=1",
     "https://10.0.0.2/live?access=s3cret/s3cret&t=s3cret?s3cret",
@@ -68,7 +75,7 @@ CAMERAS = [
     "admin:s3cret@10.0.0.2/1",
     "--rtsp://admin:s3cret@10.0.0.2/1",
     "ffmpeg:rtsp://admin:s3cret@10.0.0.2/1",
-    "http://proxy/?url=rtsp://admin:s3cret@10.0.0.2/1",
+    "http://10.0.0.2/?url=rtsp://admin:s3cret@camera/1",
     "rtspsrc location=rtsp://10.0.0.2/1 user-id=admin user-pw=s3cret ! decodebin ! appsink",
     "rtspsrc location=rtsp://admin:s3cret@10.0.0.2/1 latency=0 ! decodebin ! appsink",
     "rtspsrc location=rtsp://10.0.0.2/1 user-pw = s3cret proxy-pw='s3cret s3cret' ! appsink",
@@ -83,7 +90,7 @@ CAMERAS = [
 @pytest.mark.parametrize("around", ["{}", "error: {}: lost", "cannot open '{}'.", "({})"])
 def test_no_way_to_give_a_camera_its_password_is_shown(place, around):
     shown = hide_credentials(around.format(place))
-    for secret in ("s3", "cret", "admin@", "mail.org"):
+    for secret in ("s3", "cret", "czNj", "admin@", "mail.org"):
         assert secret not in shown
     assert "10.0.0.2" in shown
     assert hide_credentials(shown) == shown
@@ -114,7 +121,7 @@ def test_a_secret_outside_of_an_address_is_known_by_its_name(text):
 def test_a_message_stays_readable_around_what_is_hidden():
     text = "rtsp://cam/1?p=a: lost; rtsp://u:p@door:554/2, 'http://cam/x?key=b'. TypeError: seen=1"
     assert hide_credentials(text) == (
-        "rtsp://cam/1?p=***: lost; rtsp://***@door:554/2, 'http://cam/x?key=***'. TypeError: seen=1"
+        "rtsp://cam/1?***: lost; rtsp://***@door:554/2, 'http://cam/x?key=***'. TypeError: seen=1"
     )
 
 

@@ -51,6 +51,7 @@ def test_equal_names_get_a_number(tmp_path):
         ("nothing.jpg", "no such file or folder; a camera is a number"),
         ("file.pdf", r"\.pdf is neither an image"),
         ("plain", "no suffix is neither"),
+        ("file://[clip.mp4", r"file://\[clip.mp4: is malformed; give the path"),
         ("empty", "holds no image"),
     ],
 )
@@ -59,7 +60,7 @@ def test_what_is_not_there_or_of_no_use_is_said(tmp_path, name, message):
     (tmp_path / "file.pdf").touch()
     (tmp_path / "plain").touch()
     with pytest.raises(ImageError, match=message):
-        find_sources([str(tmp_path / name)])
+        find_sources([name if "://" in name else str(tmp_path / name)])
 
 
 def test_neither_a_folder_called_like_an_image_nor_a_hidden_file_is_one(tmp_path):
