@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,7 +13,7 @@ from runtime.bundle import PRECISIONS
 from runtime.redact import hide_credentials
 from runtime.thresholds import ScoreThreshold
 from zsd_core.errors import DataError
-from zsd_core.files import read_file
+from zsd_core.files import read_file, visible
 
 __all__ = ["Parser", "add_detector_arguments", "parse_classes", "parse_threshold"]
 
@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and the message, and exit with status 2."""
-        super().error(hide_credentials(message))
+        super().error(visible(hide_credentials(message)))
 
 
 def add_detector_arguments(add: Callable[..., Any]) -> None:
@@ -86,7 +86,8 @@ def parse_threshold(text: str) -> ScoreThreshold:
     try:
         if "=" in text:
             pairs = [part.rsplit("=", 1) for part in parts]
-            return {name.strip(): float(value) for name, value in pairs}
+            numbered = [(name.strip(), float(value)) for name, value in pairs]
+            return _once(text, numbered)
         if len(parts) == 1:
             return float(text)
         numbers = [float(part) for part in parts]
@@ -102,6 +103,16 @@ def parse_threshold(text: str) -> ScoreThreshold:
     raise argparse.ArgumentTypeError(
         f'{text!r} is not a number such as 0.3, nor "seen=0.4,unseen=0.2", nor "cat=0.3,unseen=0.2"'
     )
+
+
+def _once(text: str, numbered: Sequence[tuple[str, float]]) -> dict[str, float]:
+    """Thresholds by name, none given twice."""
+    found: dict[str, float] = {}
+    for name, number in numbered:
+        if name in found:
+            raise argparse.ArgumentTypeError(f"{text!r} gives {name!r} twice; leave one out")
+        found[name] = number
+    return found
 
 
 def _read_text(path: str) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from runtime.images import MAX_PIXELS, decode_image, read_image
 from runtime.mp4 import presented_seconds
 from runtime.plain_path import plain_path
-from runtime.redact import hide_credentials
+from runtime.redact import hide_credentials, printable, shown_place
 from runtime.sources import Source
 from zsd_core.errors import ImageError
 
@@ -216,7 +216,7 @@ def _why(source: Source, timeout: float) -> str:
     if "://" not in source.place:
         return "is it connected, and free of other programs?"
     try:
-        parts = urlsplit(source.place)
+        parts = urlsplit(shown_place(source.place))  # nothing of a password is taken for a host
         host, port = parts.hostname, parts.port or PORTS.get(parts.scheme.lower())
     except ValueError:
         return "the address is malformed."
@@ -246,7 +246,7 @@ def _read_image(source: Source, timeout: float, max_pixels: int) -> Image:
 
 def _download(source: Source, timeout: float) -> bytes:
     """The bytes behind an address, with its user and password where it asks for them."""
-    from http.client import HTTPException
+    from http.client import HTTPException, InvalidURL
     from urllib import request
     from urllib.error import HTTPError
 
@@ -273,7 +273,13 @@ def _download(source: Source, timeout: float) -> bytes:
     except (HTTPException, OSError, ValueError) as error:
         if isinstance(error, HTTPError):
             error.close()
-        reason = hide_credentials(str(getattr(error, "reason", None) or error))
+        if isinstance(error, (InvalidURL, ValueError)):  # their messages repeat parts of it
+            reason = (
+                "the address is malformed; write a blank as %20, and / ? # of a password as "
+                "%2F %3F %23"
+            )
+        else:  # the server's own words may be in it
+            reason = printable(hide_credentials(str(getattr(error, "reason", None) or error)))
         raise ImageError(f"{source.name}: cannot be fetched: {reason}.") from None
     if len(data) > LARGEST_DOWNLOAD:
         raise ImageError(f"{source.name}: is larger than {LARGEST_DOWNLOAD >> 20} MiB.")

@@ -284,13 +284,17 @@ class ClassTable:
                 f"python -m export.text {self._bundle.path}",
             )
         slips = {name: self._encoder.spelling.correction(name) for name in names}
-        meant = [f"{name!r} (did you mean {right!r}?)" for name, right in slips.items() if right]
+        meant = {name: right for name, right in slips.items() if right}
         if meant:
-            first = next(name for name, right in slips.items() if right)
+            first, said = (
+                next(iter(meant)),
+                (f"{n!r} (did you mean {r!r}?)" for n, r in meant.items()),
+            )
             raise ClassError(
                 f"{len(meant)} class name{'s look' if len(meant) > 1 else ' looks'} misspelt: "
-                f"{', '.join(meant)}. If a name is meant as it stands, give its vector: "
-                f"{{{first!r}: detector.encode([{first!r}])[0]}}."
+                f"{', '.join(said)}. If a name is meant as it stands, give its vector: "
+                f"{{{first!r}: detector.encode([{first!r}])[0]}}.",
+                meant=meant,
             )
         return self._encoder.encode(names)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
@@ -9,7 +10,10 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TextIO
 
-__all__ = ["Stop", "introduce", "say", "tolerate_any_text"]
+from runtime.redact import hide_credentials
+from zsd_core.files import visible
+
+__all__ = ["Stop", "introduce", "log_to_stderr", "say", "tolerate_any_text"]
 
 
 def tolerate_any_text() -> None:
@@ -20,17 +24,37 @@ def tolerate_any_text() -> None:
             reconfigure(errors="backslashreplace")
 
 
-def say(text: str, *, end: str = "\n", file: TextIO | None = None) -> None:
+def log_to_stderr(level: int, form: str) -> None:
+    """Print records of this level and above, tracebacks too, without credentials.
+
+    Args:
+        level: of ``logging``.
+        form: of a record, as ``logging.Formatter`` takes it.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Shown(form))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+class _Shown(logging.Formatter):
+    """Writes records that anybody may read: also those of other packages, which know no secret."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(hide_credentials(super().format(record)))
+
+
+def say(text: str, *, start: str = "", end: str = "\n", file: TextIO | None = None) -> None:
     """Print a line, if anybody reads it: a closed pipe or a full disk does not end the work.
 
     Args:
-        text: the line.
+        text: the line; what it holds cannot move the cursor.
+        start: what stands before it, such as a carriage return.
         end: what follows it.
         file: standard output unless it is given.
     """
     stream = sys.stdout if file is None else file
     try:
-        print(text, end=end, file=stream, flush=True)
+        print(start + visible(text), end=end, file=stream, flush=True)
     except (OSError, ValueError):  # a closed pipe, a full disk; a closed file
         _silence(stream)
 

@@ -32,7 +32,7 @@ from typing import Any
 
 from runtime.arguments import Parser, add_detector_arguments
 from runtime.bundle import open_bundle
-from runtime.console import Stop, introduce, say, tolerate_any_text
+from runtime.console import Stop, introduce, log_to_stderr, say, tolerate_any_text
 from runtime.detect_inputs import Search, Settings
 from runtime.detector import Detector
 from runtime.images import MAX_PIXELS
@@ -40,6 +40,7 @@ from runtime.results import Lines, keep_inputs
 from runtime.sources import find_sources
 from zsd_core.commands import Steps, command, new_parser
 from zsd_core.errors import ClassError, ConfigError
+from zsd_core.files import visible
 
 __all__ = ["main", "make_folder", "parse"]
 
@@ -48,7 +49,7 @@ __all__ = ["main", "make_folder", "parse"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     tolerate_any_text()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)  # lost cameras, on stderr
+    log_to_stderr(logging.WARNING, "%(message)s")  # lost cameras
     args = parse(argv)
     if args.search is not None:
         return _search(args)
@@ -174,7 +175,7 @@ def _search(args: argparse.Namespace) -> int:
     found = bundle.vocabulary.search(args.search, also=bundle.seen + bundle.unseen)
     roles = dict.fromkeys(bundle.seen, "  (seen in training)")
     for name in found:
-        print(f"{name}{roles.get(name, '')}", flush=True)
+        print(visible(f"{name}{roles.get(name, '')}"), flush=True)
     if not found:
         raise ClassError(f"no name of {bundle.name!r} resembles {args.search!r}; try another word.")
     return 0

@@ -16,7 +16,7 @@ from runtime.detector import Detector
 from runtime.frames import Frame, SourceState
 from runtime.images import read_image
 from runtime.recording import VideoWriter, has_h264
-from runtime.redact import hide_credentials, printable
+from runtime.redact import printable, shown_place
 from runtime.results import Lines, StageTimes, explain, write_picture
 from runtime.sources import Source
 from runtime.stream import Stream
@@ -191,7 +191,7 @@ class Search:
         job.objects += len(found)
         written = job.writer.frames
         of = f"/{job.expected(settings.max_frames)}" if job.expected(settings.max_frames) else ""
-        say(f"\r{job.source.name}: frame {written}{of}", end="", file=sys.stderr)
+        say(f"{job.source.name}: frame {written}{of}", start="\r", end="", file=sys.stderr)
         if written == settings.max_frames:  # the file's own count may be an estimate
             job.enough = True
             stream.remove(name)
@@ -247,7 +247,8 @@ class _Job:
 
 def _shown(source: Source) -> str:
     """The path or address of a source, fit to be printed."""
-    return printable(hide_credentials(source.place) if "://" in source.place else source.place)
+    address = "://" in source.place or " ! " in source.place
+    return shown_place(source.place) if address else printable(source.place)
 
 
 def _remarks(state: SourceState) -> list[str]:

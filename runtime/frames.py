@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from runtime.images import MAX_PIXELS
 from runtime.reader import Frame, Reader, Shared, SourceState
-from runtime.redact import hide_credentials, printable
+from runtime.redact import shown_place
 from runtime.sources import Place, Source, source_of
 from zsd_core.errors import ConfigError
 
@@ -92,8 +92,12 @@ class Frames:
         if chosen == "auto":
             chosen = "newest" if found.kind == "live" else "all"
         newest = chosen == "newest"
-        reader = Reader(self._shared, found, newest, self._timeout, self._retry, self._max_pixels)
         with self._shared.changed:
+            if name is None and not isinstance(source, Source):
+                found = self._told_apart(found)
+            reader = Reader(
+                self._shared, found, newest, self._timeout, self._retry, self._max_pixels
+            )
             if self._shared.closed:
                 raise ConfigError(f"{found.name}: the stream is closed; make a new one.")
             if found.name in self._shared.readers:
@@ -105,6 +109,14 @@ class Frames:
             self._shared.turns.append(reader)
         reader.start()
         return found.name
+
+    def _told_apart(self, source: Source) -> Source:
+        """A source under another name where only what is hidden tells it from one that is there."""
+        name, number = source.name, 1
+        while (there := self._shared.readers.get(name)) and there.given != source.place:
+            number += 1
+            name = f"{source.name}-{number}"
+        return Source(source.kind, source.place, name)
 
     def remove(self, source: Place) -> None:
         """Remove a source, by its name or as it was given; no frame of it comes any more.
@@ -119,9 +131,9 @@ class Frames:
                 None,
             )
             if name is None:
-                shown = printable(hide_credentials(str(source)))
                 raise ConfigError(
-                    f"{shown}: is none of the sources ({', '.join(readers) or 'none'})."
+                    f"{shown_place(str(source))}: is none of the sources "
+                    f"({', '.join(readers) or 'none'})."
                 )
             reader = readers.pop(name)
             self._shared.turns.remove(reader)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.capture import Capture, open_capture
-from runtime.redact import hide_credentials
+from runtime.redact import hide_credentials, shown_place
 from runtime.sources import Kind, Source
 from zsd_core.errors import ImageError
 
@@ -173,6 +173,7 @@ class Reader(threading.Thread):
         self._given_out = self._dropped = self._skipped = self._losses = 0
         self._rate, self._count = 0.0, None if source.kind != "image" else 1
         self._error: str | None = None
+        self._told: str | None = None  # the loss that the log tells of
         self._since = time.time()
         self._pause = retry[0] if retry else 0.0
         self._index, self._first = 0, 0.0
@@ -204,7 +205,10 @@ class Reader(threading.Thread):
                 if not self._read_once():
                     return
         except Exception as error:  # else whoever waits for frames would wait for ever
-            text = hide_credentials(f"{type(error).__name__}: {error}")
+            said = str(error)
+            if "://" in self.given:  # its end is known here, whatever it holds
+                said = said.replace(self.given, shown_place(self.given))
+            text = hide_credentials(f"{type(error).__name__}: {said}")
             self._become("failed", f"{self.source.name}: reading failed: {text}")
 
     @property
@@ -218,6 +222,7 @@ class Reader(threading.Thread):
             capture = open_capture(self.source, self._timeout, self._max_pixels)
         except ImageError as error:
             return self._lost(str(error)) if live else self._become("failed", str(error))
+        start = time.monotonic()
         try:
             frames = self._pump(capture)
         finally:
@@ -225,7 +230,8 @@ class Reader(threading.Thread):
         if self._over:
             return False
         if live:
-            if frames and self._retry:
+            # One that is lost again at once is left alone for longer and longer, too.
+            if frames and self._retry and time.monotonic() - start >= self._pause:
                 self._pause = self._retry[0]
             return self._lost(f"{self.source.name}: sends no more frames")
         if not frames:
@@ -250,6 +256,9 @@ class Reader(threading.Thread):
                 self._rate, self._count = capture.rate, capture.count
                 self._first = self._first or now
                 self._become("running")
+                if self._told is not None:
+                    log.warning("%s: sends frames again", self.source.name)
+                    self._told = None
             if live:
                 seconds = now - self._first
             elif self.newest:  # a file as though it was a camera: at its own pace
@@ -283,7 +292,9 @@ class Reader(threading.Thread):
             self._dropped += len(self.waiting)
             self.waiting.clear()  # nothing older than the loss comes after it
         pause, self._pause = self._pause, min(2 * self._pause, self._retry[1])
-        log.warning("%s; next attempt in %.3g s", error.rstrip("."), pause)
+        level = logging.DEBUG if error == self._told else logging.WARNING  # attempts go on for ever
+        log.log(level, "%s; next attempt in %.3g s", error.rstrip("."), pause)
+        self._told = error
         self._become("lost", error)
         self._wait(pause)
         return not self._over

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from runtime.redact import hide_credentials, printable
+from runtime.redact import printable, shown_place
 from zsd_core.errors import ImageError
 from zsd_core.pictures.size import SUFFIXES
 
@@ -71,7 +72,7 @@ def source_of(place: Place | Source, name: str | None = None) -> Source:
     if isinstance(place, Source):
         return place if name is None else Source(place.kind, place.place, name)
     text = os.fspath(place) if isinstance(place, os.PathLike) else str(place)
-    shown = printable(hide_credentials(text)) if name is None else name
+    shown = shown_place(text) if name is None else name
     path = _local_path(text)
     if path is None:
         return Source(_address_kind(text), text, shown)
@@ -84,7 +85,7 @@ def source_of(place: Place | Source, name: str | None = None) -> Source:
     if os.path.isdir(path):
         raise ImageError(f"{printable(path)}: is a folder; name the files in it.")
     raise ImageError(
-        f"{printable(hide_credentials(text))}: no such file or folder; a camera is a number, a "
+        f"{shown_place(text)}: no such file or folder; a camera is a number, a "
         "stream an address such as rtsp://host/path."
     )
 
@@ -121,7 +122,8 @@ def find_sources(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
             continue
         source = source_of(argument)
         if path is None:
-            add(source, _stem(urlsplit(argument).path) if source.kind != "live" else "stream")
+            file = re.split("[?#]", source.name)[0].replace("*", "_")
+            add(source, "stream" if source.kind == "live" else _stem(file))
         elif source.kind == "live":
             add(source, f"camera{Path(path).name.removeprefix('video')}")
         else:
@@ -132,7 +134,12 @@ def find_sources(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
 def _local_path(text: str) -> str | None:
     """Path of what lies on this machine; None for an address or a pipeline."""
     if text.lower().startswith("file://"):
-        return url2pathname(urlsplit(text).path)
+        try:
+            return url2pathname(urlsplit(text).path)
+        except ValueError:
+            raise ImageError(
+                f"{shown_place(text)}: is malformed; give the path without file://."
+            ) from None
     return None if "://" in text or " ! " in text else text
 
 

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple, NoReturn, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +91,7 @@ class Stream:
         self._process = os.getpid()
         self._pace = _Pace(max_batch)
         self._found: deque[_Found] = deque()  # searched, and not yet handed out
-        self._tracks: dict[str, Tracks] = {}
+        self._tracks = WeakKeyDictionary[Any, Tracks]()  # by what reads the source
         if tracker is not None:
             Tracks(tracker)  # what is wrong with it shows before anything is opened
         self._frames = Frames(
@@ -141,7 +142,7 @@ class Stream:
         """
         check_process(self._process, "Stream")
         while (found := self._next()) is not None:
-            yield found.frame, self._tracked(found.frame, found.detections)
+            yield found.frame, self._tracked(found)
 
     def _next(self) -> _Found | None:
         """The next frame with what was found in it; None at the end."""
@@ -197,12 +198,13 @@ class Stream:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _tracked(self, frame: Frame, found: Detections) -> Detections:
+    def _tracked(self, found: _Found) -> Detections:
+        """With numbers of tracks; those of a source that was added again begin anew."""
         if self._tracker is None:
-            return found
-        if frame.source not in self._tracks:
-            self._tracks[frame.source] = Tracks(self._tracker)
-        return self._tracks[frame.source].follow(frame, found)
+            return found.detections
+        if found.reader not in self._tracks:
+            self._tracks[found.reader] = Tracks(self._tracker)
+        return self._tracks[found.reader].follow(found.frame, found.detections)
 
 
 class _Found(NamedTuple):

@@ -29,7 +29,8 @@ class Limits:
 
     Attributes:
         by_role: score threshold of "seen" and "unseen" classes.
-        by_class: score threshold of single classes, by folded name; wins over ``by_role``.
+        by_class: score threshold of single classes, by folded name; wins over ``by_role``. Never of
+            a class called "seen" or "unseen": these names are the roles'.
         nms_threshold: IoU above which the worse of two boxes of one class is dropped.
         max_detections: most detections of an image.
     """
@@ -89,6 +90,12 @@ class Limits:
                         "given twice (case and blanks do not count)" if folded else "no class name"
                     )
                     raise ConfigError(f"score_threshold: {shown(name)} is {why}.")
+                if folded in ROLES and name != folded:
+                    raise ConfigError(
+                        f"score_threshold: {shown(name)} is no name of a threshold: that of all "
+                        f"{folded} classes is called {folded!r}, and a class called so has no "
+                        "other; give the class another name."
+                    )
                 if name in ROLES:
                     by_role[name] = _share(f"score_threshold[{shown(name)}]", value)
                     continue

@@ -16,8 +16,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NoReturn
 
 from zsd_core.errors import ZsdError, require
+from zsd_core.files import visible
 
 __all__ = ["Progress", "Steps", "command", "new_parser", "print_error"]
 
@@ -53,11 +55,18 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
 
 def print_error(error: Exception) -> None:
     """Print an error as a sentence on standard error."""
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {visible(str(error))}", file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors repeat a file's name as a terminal can show it."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(visible(message))
 
 
 def new_parser(
-    module: str, text: str | None, kind: type[argparse.ArgumentParser] = argparse.ArgumentParser
+    module: str, text: str | None, kind: type[argparse.ArgumentParser] = _Parser
 ) -> argparse.ArgumentParser:
     """Make the parser of a command.
 
@@ -107,7 +116,7 @@ class Progress:
 
     def note(self, line: str) -> None:
         """Print a line above the bar."""
-        self._bar.write(line, file=sys.stderr)
+        self._bar.write(visible(line), file=sys.stderr)
 
 
 class Steps:
@@ -120,7 +129,9 @@ class Steps:
     def __call__(self, title: str) -> Iterator[None]:
         """Announce a step, run the body, print how long it took."""
         self.done += 1
-        print(f"[{self.done}/{self.total}] {title} ...", end=" ", file=sys.stderr, flush=True)
+        print(
+            f"[{self.done}/{self.total}] {visible(title)} ...", end=" ", file=sys.stderr, flush=True
+        )
         started = time.perf_counter()
         try:
             yield

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from types import ModuleType
 from typing import Protocol
@@ -54,7 +54,15 @@ class DataError(ZsdError, ValueError):
 
 
 class ClassError(ZsdError, KeyError):
-    """A class name is unknown, repeated or missing a vector."""
+    """A class name is unknown, repeated or missing a vector.
+
+    Attributes:
+        meant: likelier spellings of names that look misspelt, by the name.
+    """
+
+    def __init__(self, *args: object, meant: Mapping[str, str] | None = None) -> None:
+        super().__init__(*args)
+        self.meant = dict(meant or {})
 
     def __str__(self) -> str:  # KeyError would print the repr of the sentence
         return str(self.args[0]) if self.args else ""

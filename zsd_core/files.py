@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 
 from zsd_core.errors import ConfigError, DataError, ZsdError, require
 
-__all__ = ["parse_json", "parse_yaml", "prepare_files", "read_file", "read_npz", "shown"]
+__all__ = [
+    "parse_json",
+    "parse_yaml",
+    "prepare_files",
+    "read_file",
+    "read_npz",
+    "shown",
+    "visible",
+]
 
 DEEPEST = 100  # levels of a strict JSON text
 HEADER = 1 << 14  # bytes of an array's header, which are parsed; numpy takes 10,000
@@ -30,6 +38,11 @@ INTEGER = re.compile(r"[-+]?(?:0b[01_]+|0[0-7_]+|0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)
 FRACTION = re.compile(
     r"(?:[-+]?[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?$"
     r"|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
+)
+# Control characters but for a line's end and a tabulator; those that reorder letters; further line
+# ends; halves of characters.
+_UNSEEN = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 NO_NAME = "its name holds a character that no file's name can hold"  # NUL, half of a character
 
@@ -254,3 +267,8 @@ def shown(value: object) -> str:
     except (RecursionError, ValueError):  # an integer of more digits than Python writes
         return f"a value of type {type(value).__name__} that is too large to show"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def visible(text: str) -> str:
+    """A text for a terminal: U+FFFD stands for what could change what is there already."""
+    return _UNSEEN.sub("\ufffd", text)

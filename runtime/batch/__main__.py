@@ -34,7 +34,7 @@ from runtime.batch.inputs import Listing, list_images
 from runtime.batch.progress import Countdown
 from runtime.batch.shards import search_shard
 from runtime.bundle import Bundle
-from runtime.console import introduce
+from runtime.console import introduce, say
 from runtime.detector import Detector
 from runtime.images import MAX_PIXELS
 from zsd_core.commands import Steps, command, new_parser
@@ -111,7 +111,7 @@ def _run(args: argparse.Namespace) -> int:
     with step("list the images"):
         listing = list_images(args.inputs, args.column)
     for note in listing.notes:
-        print(f"      {note}", file=sys.stderr)
+        say(f"      {note}", file=sys.stderr)
     options = _detector_options(args)
     with step("open the bundle"):
         detector = Detector(**options)

@@ -35,7 +35,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.arguments import Parser, add_detector_arguments
-from runtime.console import introduce
+from runtime.console import introduce, log_to_stderr
 from runtime.detector import Detector
 from runtime.serve.config import ServeConfig
 from zsd_core.commands import Steps, command
@@ -53,10 +53,8 @@ GRACE = 0.5  # seconds that threads have to end after the service
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the service until it is stopped; return the exit status."""
     args, step = parse(argv), Steps(2)
-    logging.basicConfig(
-        level=logging.INFO if args.verbose else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
+    level = logging.INFO if args.verbose else logging.WARNING
+    log_to_stderr(level, "%(levelname)s %(name)s: %(message)s")
     require("uvicorn", "serve")
     from runtime.serve.server import run
 

@@ -283,7 +283,8 @@ class Application:
     async def get_live(self, request: Request) -> Response:
         """A source as MJPEG."""
         draw = read_flag(request, "draw", True)
-        return mjpeg(self._subscribe(request.path_params["source"]), draw)
+        source = request.path_params["source"]
+        return mjpeg(self._subscribe(source, "sources"), source, draw)
 
     async def get_events(self, request: Request) -> Response:
         """Detections, classes and sources as they change."""

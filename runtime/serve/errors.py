@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from starlette.responses import JSONResponse
 
-from zsd_core.errors import BundleError, DeviceError, MissingPackageError, ZsdError
+from zsd_core.errors import BundleError, ClassError, DeviceError, MissingPackageError, ZsdError
+from zsd_core.files import visible
 
 __all__ = ["RequestError", "answer"]
 
@@ -32,6 +34,7 @@ class RequestError(ZsdError, ValueError):
 def answer(error: ZsdError) -> JSONResponse:
     """The answer to a request that met an error: ``{"error": sentence, "type": its class}``.
 
+    Where class names look misspelt, ``"meant"`` holds a likelier spelling of each.
     A request that was understood but cannot be done is 422.
     """
     if isinstance(error, RequestError):
@@ -39,8 +42,9 @@ def answer(error: ZsdError) -> JSONResponse:
     else:
         status = next((s for kind, s in STATUS.items() if isinstance(error, kind)), 422)
         headers = {}
-    # A client's own words may stand in the sentence, and they may be no UTF-8.
-    sentence = str(error).encode("utf-8", "backslashreplace").decode()
-    return JSONResponse(
-        {"error": sentence, "type": type(error).__name__}, status_code=status, headers=headers
-    )
+    # A client's own words may stand in the sentence; they may be no UTF-8, or color a terminal.
+    sentence = visible(str(error))
+    content: dict[str, Any] = {"error": sentence, "type": type(error).__name__}
+    if isinstance(error, ClassError) and error.meant:
+        content["meant"] = error.meant
+    return JSONResponse(content, status_code=status, headers=headers)

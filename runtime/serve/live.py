@@ -9,13 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.annotate import annotate
 from runtime.detections import Detections
+from runtime.redact import shown_place
 from runtime.serve.config import ServeConfig
 from runtime.serve.pictures import encode
 from runtime.serve.records import describe
@@ -25,6 +25,7 @@ from zsd_core.errors import ImageError, ZsdError
 __all__ = ["Live", "Shown", "open_stream", "play_again", "source_names"]
 
 log = logging.getLogger(__name__)
+LONGEST = 80  # letters of a source's name
 POLL = 0.5  # seconds between two looks at the states of sources
 
 
@@ -34,22 +35,26 @@ class Shown:
     Attributes:
         source: name of the source, as addresses have it.
         found: what was found in the frame.
-        record: the frame without its pixels, as JSON has it.
     """
 
     def __init__(
         self, source: str, frame: Any, image: NDArray[np.uint8], found: Detections
     ) -> None:
         self.source, self.found, self._image = source, found, image
-        self.record = {
+        self._captured = float(frame.captured)
+        self._record = {
             "source": source,
             "index": int(frame.index),
             "seconds": round(float(frame.seconds), 3),
-            "age_ms": round((time.time() - float(frame.captured)) * 1e3, 1),
             **describe(found, image.shape[1], image.shape[0]),
         }
         self._lock = threading.Lock()
         self._files: dict[bool, bytes] = {}
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The frame without its pixels, as JSON has it, and its age by now."""
+        return {**self._record, "age_ms": round((time.time() - self._captured) * 1e3, 1)}
 
     def jpeg(self, drawn: bool) -> bytes:
         """The frame as a JPEG, with or without boxes."""
@@ -106,7 +111,10 @@ class Live:
 
     @property
     def sources(self) -> list[dict[str, Any]]:
-        """Name, state ("opening", "running", "lost", "ended", "failed") and error of each."""
+        """Name, state ("opening", "running", "lost", "ended", "failed") and error of each.
+
+        A video that begins again is never "ended".
+        """
         return list(self._last)
 
     def start(self) -> None:
@@ -186,10 +194,13 @@ class Live:
 
     def _look(self, stream: Any) -> None:
         """Tell of states that changed, and begin ended videos again."""
-        states, found = stream.states, []
+        states, found, ended = stream.states, [], []
         for name in self.names:
             if name in states:
                 state, error = states[name].status, states[name].error
+                if self._replay and state == "ended":
+                    ended.append(name)
+                    state = "opening"
             elif name in self._unplayed:
                 state, error = "failed", self._unplayed[name]
             else:  # it begins again
@@ -197,10 +208,9 @@ class Live:
             found.append({"name": name, "state": state, "error": error})
         if found != self._last and stream is self._stream:
             self._tell(found)
-        for source in found:
-            again = source["state"] == "ended" or source["name"] in self._unplayed
-            if again and self._replay and not self._stop.is_set():
-                self._play(stream, source["name"])
+        for name in (*ended, *self._unplayed):
+            if not self._stop.is_set():
+                self._play(stream, name)
 
     def _play(self, stream: Any, name: str) -> None:
         """Begin a video again; one that is gone is looked for again and again."""
@@ -252,15 +262,18 @@ def source_names(sources: Sequence[str]) -> dict[str, str]:
 
 
 def _short(source: str) -> str:
-    if "://" in source:
-        parts = urlsplit(source)
-        text = f"{parts.hostname or ''}{parts.path}"
+    source = shown_place(source)
+    if " ! " not in source and "://" in source:
+        place = re.split(r"[?#]", source.partition("://")[2].removeprefix("***@"))[0]
+        text = re.sub(r"^([^/]*?):\d*(?=/|$)", r"\1", place)  # without the port
     elif source.isdecimal():
         text = f"camera-{source}"
+    elif " ! " in source:
+        text = source
     else:
         name = re.split(r"[/\\]", source)[-1]
         text = name.rpartition(".")[0] or name
-    return re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-").lower() or "source"
+    return re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-")[:LONGEST].strip("-").lower() or "source"
 
 
 def _unique(name: str, taken: Iterable[str]) -> str:

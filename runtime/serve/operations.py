@@ -280,7 +280,11 @@ SCHEMAS = {
         limits=_map(NUMBER),
     ),
     "Status": _object(status=TEXT),
-    "Error": _object(error={**TEXT, "description": "where, what and the fix"}, type=TEXT),
+    "Error": _object(
+        error={**TEXT, "description": "where, what and the fix"},
+        type=TEXT,
+        meant={**_map(TEXT), "description": "likelier spellings of names that look misspelt"},
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,7 +71,7 @@ async def read_fields(request: Request, known: tuple[str, ...]) -> dict[str, Any
                 "send the classes in several requests.",
             )
     try:
-        fields = json.loads(body)
+        fields = json.loads(body, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise RequestError(400, f"the body is no JSON: {error}.") from error
     if not isinstance(fields, dict):
@@ -84,6 +85,15 @@ async def read_fields(request: Request, known: tuple[str, ...]) -> dict[str, Any
         )
         raise RequestError(400, join_first(sentences, len(strange)))
     return fields
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, none of whose keys stands there twice: which one was meant?"""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"the key {shown(name)} stands there twice")
+    return found
 
 
 def read_choice(fields: Mapping[str, Any], name: str) -> bool:

@@ -17,17 +17,35 @@ __all__ = ["mjpeg", "server_sent_events"]
 
 log = logging.getLogger(__name__)
 STALLED = 20.0  # seconds after which a viewer that takes no bytes is let go
-HEARTBEAT = 10.0  # seconds without news after which a stream of events says that it lives
+HEARTBEAT = 10.0  # seconds without news after which a stream shows that it lives
+WAITING = b"X-Source: waiting\r\n"  # a header of the first part, while there is no frame
 
 
-def mjpeg(viewer: Subscription, draw: bool) -> Response:
-    """Frames as ``multipart/x-mixed-replace``, with their boxes in the picture or not."""
+def mjpeg(viewer: Subscription, source: str, draw: bool) -> Response:
+    """Frames as ``multipart/x-mixed-replace``, with their boxes in the picture or not.
+
+    A source that is silent has its last frame sent again, so that no proxy takes the answer for
+    dead. The answer ends after the last frame of a video that has ended.
+
+    Args:
+        viewer: of the source's frames and of "sources".
+        source: its name.
+        draw: whether boxes are drawn.
+    """
 
     async def parts() -> AsyncIterator[bytes]:
+        last: Shown | None = None
+        ended = False
         yield b"--frame\r\n"
-        async for news in viewer.items():
+        async for news in viewer.items(HEARTBEAT):
+            if news is None and ended:  # frames may still be searched when the reading has ended
+                return
+            if news is not None and news[0] == "sources":
+                ended = {"name": source, "state": "ended", "error": None} in news[1]
+                continue
             if news is not None:
-                yield await anyio.to_thread.run_sync(news[1].part, draw)
+                last = news[1]
+            yield await anyio.to_thread.run_sync(last.part, draw) if last else WAITING
 
     return _Stream(viewer, parts(), "multipart/x-mixed-replace; boundary=frame")
 

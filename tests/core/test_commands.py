@@ -36,9 +36,10 @@ def ending(error: BaseException) -> int:
     [
         (ConfigError("size is 0, must be above 0."), 1, "error: size is 0, must be above 0.\n"),
         (OSError("no space left"), 1, "error: no space left\n"),
+        (ConfigError("\x1b[31m.jpg"), 1, "error: \ufffd[31m.jpg\n"),
         (KeyboardInterrupt(), 130, "stopped\n"),
     ],
-    ids=["ours", "system", "Ctrl-C"],
+    ids=["ours", "system", "escape", "Ctrl-C"],
 )
 def test_a_command_ends_with_a_status_and_a_sentence(capsys, error, status, said):
     assert ending(error) == status
@@ -112,3 +113,15 @@ def test_a_bar_does_not_ask_for_torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'contrastzsd\[report\]'"):
         Progress("work", 1)
+
+
+def test_the_errors_of_a_parser_cannot_color_the_terminal(capsys):
+    with pytest.raises(SystemExit):
+        new_parser("package.module", "Summary.").parse_args(["\x1b[31m"])
+    assert capsys.readouterr().err.endswith("unrecognized arguments: \ufffd[31m\n")
+
+
+def test_a_step_cannot_color_the_terminal(capsys):
+    with Steps(1)("read \x1b[31m.jpg"):
+        pass
+    assert "read \ufffd[31m.jpg" in capsys.readouterr().err

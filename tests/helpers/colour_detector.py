@@ -170,7 +170,8 @@ class ColourDetector:
                     right = name.replace(word, near[0])
                     raise ClassError(
                         f"1 class name looks misspelt: {name!r} (did you mean {right!r}?). If a "
-                        "name is meant as it stands, give its vector."
+                        "name is meant as it stands, give its vector.",
+                        meant={name: right},
                     )
             return self._phrase(name)
         if fold_name(name) not in known:

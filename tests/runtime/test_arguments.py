@@ -66,8 +66,15 @@ def test_a_pair_is_written_by_its_names():
     assert parse_threshold("seen=0, unseen=1") == {"seen": 0, "unseen": 1}
 
 
+@pytest.mark.parametrize("text", ["seen=0.1,seen=0.2", "cat=0.1, cat =0.1"])
+def test_a_threshold_is_given_once(text):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"gives '(seen|cat)' twice"):
+        parse_threshold(text)
+
+
 def test_an_error_of_the_parser_shows_no_password(capsys):
     with pytest.raises(SystemExit):
-        Parser(prog="x").parse_args(["rtsp://admin:secret@cam"])
+        Parser(prog="x").parse_args(["rtsp://admin:secret@cam", "\x1b[31m.mp4"])
     error = capsys.readouterr().err
+    assert "\ufffd[31m.mp4" in error
     assert "rtsp://***@cam" in error and "secret" not in error

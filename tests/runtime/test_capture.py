@@ -147,6 +147,8 @@ def test_a_network_file_that_hangs_is_not_tried_to_its_announced_end(monkeypatch
         (Source("live", "rtsp://u:p@no-host.invalid/x", "door"), "its host is not known"),
         (Source("live", "udx://127.0.0.1/x", "door"), "is the address right"),
         (Source("live", "rtsp://[::1/x", "door"), "is malformed"),
+        (Source("live", "rtsp://u:12/34@127.0.0.1:1/x", "door"), "port 1 cannot be reached"),
+        (Source("live", "rtsp://u:se/34@127.0.0.1:1/x", "door"), "port 1 cannot be reached"),
     ],
 )
 def test_what_cannot_be_opened_says_what_to_try(source, message):
@@ -203,6 +205,15 @@ def test_an_image_that_cannot_be_fetched_says_why(web, path, message):
     with pytest.raises(ImageError, match=f"cannot be fetched: {message}") as error:
         open_capture(source, 5)
     assert "wrong" not in str(error.value)
+
+
+@pytest.mark.parametrize("address", ["http://u:wr/ong@{}/x.jpg", "http://{}/a x.jpg?p=wr ong"])
+def test_a_malformed_address_is_not_repeated(web, address):
+    source = source_of(address.format(web))
+    assert source.kind == "image"
+    with pytest.raises(ImageError, match="the address is malformed; write a blank as %20") as error:
+        open_capture(source, 5)
+    assert "wr" not in str(error.value).partition("malformed")[0] and "ong" not in str(error.value)
 
 
 def test_the_address_of_a_video_is_a_file_with_an_end(web):

@@ -1,13 +1,14 @@
 """Printing that ends nothing, and signals that end well."""
 
 import io
+import logging
 import signal
 import sys
 import threading
 
 import pytest
 
-from runtime.console import Stop, say, tolerate_any_text
+from runtime.console import Stop, log_to_stderr, say, tolerate_any_text
 
 
 class Full(io.StringIO):
@@ -29,6 +30,24 @@ def test_what_a_terminal_cannot_show_is_escaped(monkeypatch):
     print("straße \udce9")
     stream.flush()
     assert stream.buffer.getvalue() == b"stra\\xdfe \\udce9\n"
+
+
+def test_a_line_cannot_color_the_terminal(capsys):
+    say("a\x1b[31m\rb.mp4\nc", start="\r")
+    assert capsys.readouterr().out == "\ra\ufffd[31m\ufffdb.mp4\nc\n"
+
+
+def test_a_record_shows_no_password_and_no_escape(capsys, monkeypatch):
+    monkeypatch.setattr(logging, "root", logging.RootLogger(logging.WARNING))
+    monkeypatch.setattr(logging.Logger, "root", logging.root)
+    log_to_stderr(logging.WARNING, "%(levelname)s %(message)s")
+    try:
+        raise RuntimeError("rtsp://cam/1?p=secret")
+    except RuntimeError:
+        logging.root.exception("\x1b[31m%s", "http://u:secret@cam/")
+    error = capsys.readouterr().err
+    assert error.startswith("ERROR \ufffd[31mhttp://***@cam/\nTraceback")
+    assert "RuntimeError: rtsp://cam/1?***" in error and "secret" not in error
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -52,6 +52,7 @@ def test_equal_names_get_a_number(tmp_path):
         ("nothing.jpg", "no such file or folder; a camera is a number"),
         ("file.pdf", r"\.pdf is neither an image"),
         ("plain", "no suffix is neither"),
+        ("file://[clip.mp4", r"file://\[clip.mp4: is malformed; give the path"),
         ("empty", "holds no image"),
     ],
 )
@@ -60,7 +61,7 @@ def test_what_is_not_there_or_of_no_use_is_said(tmp_path, name, message):
     (tmp_path / "file.pdf").touch()
     (tmp_path / "plain").touch()
     with pytest.raises(ImageError, match=message):
-        find_sources([str(tmp_path / name)])
+        find_sources([name if "://" in name else str(tmp_path / name)])
 
 
 def test_neither_a_folder_called_like_an_image_nor_a_hidden_file_is_one(tmp_path):
@@ -176,3 +177,15 @@ def test_a_camera_is_a_number_or_a_device(monkeypatch):
         ("live", "/dev/video3", "camera3"),
     ]
     assert source_of(1).place == "1"
+
+
+def test_no_password_and_no_escape_becomes_a_file_name(tmp_path):
+    (tmp_path / "a\x1b[31m\n.jpg").touch()
+    addresses = [
+        "http://cam/pwd=secret.jpg",
+        "http://cam/x.jpg?pwd=secret",
+        "http://u:p/secret@c/x.jpg#secret",
+        "http://c/secret:p@[x.jpg",
+    ]
+    names = [source.name for source in find_sources([str(tmp_path), *addresses])[0]]
+    assert names == ["a\ufffd[31m\ufffd", "pwd=___", "x", "x-2", "___@[x"]

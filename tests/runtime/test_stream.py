@@ -225,6 +225,11 @@ def test_names_are_given_or_the_addresses_without_credentials(clip):
             stream.add(clip, name="door")
         name = stream.add("rtsp://admin:secret@127.0.0.1:9/1")
         assert name == "rtsp://***@127.0.0.1:9/1"
+        other = "rtsp://admin:other@127.0.0.1:9/1"
+        assert stream.add(other) == "rtsp://***@127.0.0.1:9/1-2"
+        with pytest.raises(ConfigError, match="is one of the sources already"):
+            stream.add(other)
+        stream.remove(other)
         stream.remove("rtsp://admin:secret@127.0.0.1:9/1")  # as it was given, too
         with pytest.raises(ConfigError, match=r"rtsp://\*\*\*@x: is none of the sources \(door\)"):
             stream.remove("rtsp://admin:secret@x")
@@ -336,7 +341,7 @@ def test_an_error_nobody_foresaw_ends_its_source_only(clip, tmp_path, monkeypatc
 
     def fails(place, *rest):
         if "other" in place:
-            raise RuntimeError(f"driver: rtsp://admin:secret@cam {place}")
+            raise RuntimeError(f"driver: rtsp://admin:secret@cam?p=secret {place}")
         return opened(place, *rest)
 
     monkeypatch.setattr(cv2, "VideoCapture", fails)

@@ -199,6 +199,7 @@ def test_all_misspelt_names_are_reported_and_can_be_forced(detector):
     assert text.startswith("2 class names look misspelt: 'zebar' (did you mean 'zebra'?)")
     assert "'a forklfit' (did you mean 'a forklift'?)" in text and "qwrtz" not in text
     assert "{'zebar': detector.encode(['zebar'])[0]}" in text
+    assert caught.value.meant == {"zebar": "zebra", "a forklfit": "a forklift"}
     assert detector.classes == before
     detector.add_classes({"zebar": detector.encode(["zebar"])[0], "qwrtz": None})
     assert detector.classes[-2:] == ("zebar", "qwrtz")

@@ -133,6 +133,9 @@ def test_nms_threshold_is_a_share():
         ({5: 0.1}, "5 is no class name"),
         ({" ": 0.1}, "' ' is no class name"),
         ({"cup": 0.1, "CUP": 0.2}, "'CUP' is given twice"),
+        ({"Seen": 0.1}, "'Seen' is no name of a threshold: that of all seen classes"),
+        ({" unseen": 0.1}, "' unseen' is no name of a threshold"),
+        ({"SEEN": None}, "'SEEN' is no name of a threshold"),
     ],
 )
 def test_a_class_is_a_name_that_comes_once(score, message):

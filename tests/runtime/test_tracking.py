@@ -1,6 +1,8 @@
 """Tracks: numbers of the same object, with detector doubles that find what a test has drawn."""
 
 import dataclasses
+import gc
+import time
 
 import numpy as np
 import pytest
@@ -190,3 +192,19 @@ def test_a_camera_that_skips_frames_keeps_its_track(tmp_path, detector):
     ) as stream:
         ids = [int(found.track_ids[0]) for _, found in stream]
     assert len(set(ids) - {-1}) == 1
+
+
+def test_the_tracks_of_a_source_that_is_gone_are_gone_too(tmp_path):
+    path = write_pictures(tmp_path / "a.mp4", [np.full((40, 60, 3), 255, np.uint8)] * 3)
+    with Stream(faint, tracker=Numbers, endless=True) as stream:
+        frames, ids = iter(stream), []
+        for name in ("a", "b", "a", "c"):
+            stream.add(path, name=name)
+            ids.append(next(frames)[1].track_ids.tolist())
+            stream.remove(name)
+        assert ids == [[0]] * 4
+        end = time.monotonic() + 10
+        while len(stream._tracks) > 1 and time.monotonic() < end:  # threads may still be ending
+            time.sleep(0.01)
+            gc.collect()
+        assert len(stream._tracks) <= 1  # of the frame in hand

@@ -1,10 +1,39 @@
 // Requests to the service. Every failure is an Error whose message is a sentence to show.
 
+const FIRST_PAUSE = 1000, LONGEST_PAUSE = 15000; // milliseconds before another attempt
+
 export class Refused extends Error {
-  constructor(message, status = 0, wait = 0) {
+  constructor(message, { status = 0, wait = 0, meant = {} } = {}) {
     super(message);
     this.status = status;
     this.wait = wait; // seconds, where the service asks for them
+    this.meant = meant; // likelier spellings of names, by the name
+  }
+}
+
+// What an answer that is no success says; without a valid token, the page that asks for it comes.
+async function refusal(response) {
+  if (response.status === 401) location.reload();
+  const answer = await response.json().catch(() => ({}));
+  return new Refused(sentence(answer.error || `The service answers ${response.status}.`), {
+    status: response.status,
+    wait: Number(response.headers.get("Retry-After")) || 0,
+    meant: answer.meant,
+  });
+}
+
+// Pauses between attempts: each twice as long as the last, until one has worked.
+export class Pauses {
+  #next = FIRST_PAUSE;
+
+  next(least = 0) {
+    const now = this.#next;
+    this.#next = Math.min(2 * now, LONGEST_PAUSE);
+    return Math.max(now, least);
+  }
+
+  worked() {
+    this.#next = FIRST_PAUSE;
   }
 }
 
@@ -19,14 +48,13 @@ export async function ask(path, { method = "GET", json, body, signal } = {}) {
     if (error.name === "AbortError") throw error;
     throw new Refused("The service does not answer; is it still running?");
   }
-  if (response.status === 401) location.reload(); // the page that asks for the token
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) {
-    const wait = Number(response.headers.get("Retry-After")) || 0;
-    throw new Refused(sentence(answer.error || `The service answers ${response.status}.`),
-      response.status, wait);
+  if (!response.ok) throw await refusal(response);
+  try {
+    return await response.json();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refused("The answer broke off or is no JSON; does a proxy answer for the service?");
   }
-  return answer;
 }
 
 export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
@@ -34,11 +62,7 @@ export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 // Frames of a live source: an MJPEG whose parts carry their detections in the header X-Frame.
 export async function* frames(source, signal) {
   const response = await fetch(`live/${encodeURIComponent(source)}?draw=false`, { signal });
-  if (!response.ok) {
-    const answer = await response.json().catch(() => ({}));
-    throw new Refused(sentence(answer.error || `The service answers ${response.status}.`),
-      response.status, 1);
-  }
+  if (!response.ok) throw await refusal(response);
   const reader = response.body.getReader();
   const text = new TextDecoder();
   let held = new Uint8Array(0);
@@ -75,15 +99,36 @@ function headEnd(bytes) {
   return -1;
 }
 
-// Calls on[name](value) for every server-sent event; reconnects by itself.
+// Calls on[name](value) for every server-sent event, and lost(error) when there are none for now.
+// A browser connects again after a break, but gives up after an answer such as 502 or 503.
 export function listen(on, opened, lost) {
-  const events = new EventSource("events?frames=false");
-  for (const [name, handle] of Object.entries(on)) {
-    events.addEventListener(name, (event) => handle(JSON.parse(event.data)));
+  const pauses = new Pauses();
+  const open = () => {
+    const events = new EventSource("events?frames=false");
+    for (const [name, handle] of Object.entries(on)) {
+      events.addEventListener(name, (event) => handle(JSON.parse(event.data)));
+    }
+    events.onopen = () => {
+      pauses.worked();
+      opened();
+    };
+    events.onerror = async () => {
+      const closed = events.readyState === EventSource.CLOSED;
+      if (closed) setTimeout(open, pauses.next());
+      lost(closed ? await whyNoEvents() : new Refused("The service does not answer"));
+    };
+  };
+  open();
+}
+
+// An EventSource does not say what was answered; where the token is no longer valid, this asks for it.
+async function whyNoEvents() {
+  try {
+    await ask("about");
+    return new Refused("The service sends no news");
+  } catch {
+    return new Refused("The service does not answer");
   }
-  events.onopen = opened;
-  events.onerror = lost;
-  return events;
 }
 
 export const percent = (score) => {

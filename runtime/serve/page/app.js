@@ -21,6 +21,7 @@ let live = false;
 let lastSpoken = 0;
 let taught = null; // a class that was just taught, until a picture has been searched for it
 let problems = {}; // of sources that give no frames, by name
+let states = {}; // of sources, by name
 let asked = -1; // version of the classes that the photo was searched for
 
 // ---------------------------------------------------------------- pictures
@@ -93,7 +94,9 @@ async function run(source) {
   };
   const problem = (error) => !signal.aborted && (error ? fail(error) : calm());
   try {
-    await (source === "webcam" ? webcam(show, problem, signal) : watch(source.slice(5), show, problem, signal));
+    const name = source.slice(5);
+    const ended = () => states[name] === "ended";
+    await (source === "webcam" ? webcam(show, problem, signal) : watch(name, show, problem, signal, ended));
   } catch (error) {
     if (signal.aborted) return undefined;
     fail(error);
@@ -272,6 +275,11 @@ function status(kind, text) {
 
 function showSources(sources) {
   problems = Object.fromEntries(sources.map(({ name, error }) => [name, error]));
+  states = Object.fromEntries(sources.map(({ name, state }) => [name, state]));
+  for (const tab of [...$("tabs").children]) { // of a service that has begun anew with other sources
+    const { source } = tab.dataset;
+    if (source.startsWith("live:") && !(source.slice(5) in states)) tab.remove();
+  }
   for (const { name, state, error } of sources) {
     const source = `live:${name}`;
     let button = [...$("tabs").children].find((tab) => tab.dataset.source === source);
@@ -340,7 +348,9 @@ addEventListener("paste", (event) => {
   if (file) takePhoto(file);
 });
 
-async function start() {
+// Ask what runs here: at the beginning, and again when the service may have begun anew.
+// Whether it is known then.
+async function learn() {
   try {
     about = await ask("about");
     classes.know(about);
@@ -349,17 +359,26 @@ async function start() {
     $("teach").title = about.examples ? "" : "This bundle cannot learn from examples.";
     await limits.load();
     classes.show(await ask("classes"));
+    $("alert").hidden = true; // of a service that did not answer
+    return true;
   } catch (error) {
     fail(error);
+    return false;
   }
+}
+
+async function start() {
+  let known = await learn();
   listen(
     { classes: listed, thresholds: (now) => limits.show(now), sources: showSources },
-    () => {
+    async () => {
       classes.forget(); // versions begin anew where the service has begun anew
       asked = -1;
+      if (!known) await learn();
+      known = false;
       status("ready", "Ready");
     },
-    () => status("gone", "The service does not answer"),
+    (error) => status("gone", error.message),
   );
 }
 

@@ -21,9 +21,9 @@ export class Classes {
     this.input.addEventListener("blur", () => setTimeout(() => this.#suggest([]), 150));
     $("add").addEventListener("submit", (event) => {
       event.preventDefault();
-      this.add(this.input.value);
+      this.add(this.input.value.split(","));
     });
-    $("only").addEventListener("click", () => this.add(this.input.value, { only: true }));
+    $("only").addEventListener("click", () => this.add(this.input.value.split(","), { only: true }));
     $("reset").addEventListener("click", () => this.#change("PUT", { classes: null }));
     $("more-chips").addEventListener("click", () => {
       this.open = !this.open;
@@ -64,9 +64,9 @@ export class Classes {
     }
   }
 
-  // Add names from a text with commas; only: remove all others. asItIs: misspelt or not.
-  async add(text, { only = false, asItIs = false } = {}) {
-    let names = text.split(",").map((name) => name.trim().replace(/\s+/g, " ")).filter(Boolean);
+  // Add names; only: remove all others. asItIs: misspelt or not.
+  async add(names, { only = false, asItIs = false } = {}) {
+    names = [...new Set(names.map((name) => name.trim().replace(/\s+/g, " ")).filter(Boolean))];
     this.input.focus({ preventScroll: true });
     if (!names.length) return;
     this.#suggest([]);
@@ -129,14 +129,13 @@ export class Classes {
 
   // Where any phrase is a class, the service refuses what looks misspelt and says what was meant.
   #slips(error, names, only) {
-    const meant = new Map([...error.message.matchAll(/'([^']+)' \(did you mean '([^']+)'\?\)/g)]
-      .map(([, name, right]) => [name, right]));
+    const meant = new Map(Object.entries(error.meant || {}));
     if (!meant.size) return false;
     const mended = names.map((name) => meant.get(name) || name);
     this.#misspelt(`“${[...meant.keys()].join("”, “")}” looks misspelt. `,
       [[mended.join(", "), mended]], only);
     const asItIs = element("button", { type: "button",
-      onclick: () => this.add(names.join(","), { only, asItIs: true }) }, "Keep it as it is");
+      onclick: () => this.add(names, { only, asItIs: true }) }, "Keep it as it is");
     $("hint").lastElementChild.append(asItIs);
     return true;
   }
@@ -161,7 +160,7 @@ export class Classes {
       text,
       choices.length ? "Did you mean:" : "Try another word for it.",
       element("div", {}, ...choices.map(([label, names]) => element("button", { type: "button",
-        onclick: () => this.add(names.join(", "), { only }) }, label))));
+        onclick: () => this.add(names, { only }) }, label))));
   }
 
   // A remark, which is no problem.
@@ -246,7 +245,7 @@ export class Classes {
 
   #take(name) {
     const before = this.input.value.split(",").slice(0, -1);
-    this.add([...before, name].join(","));
+    this.add([...before, name]); // a name of the vocabulary may hold a comma
   }
 
   #key(event) {

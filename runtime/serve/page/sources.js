@@ -1,6 +1,6 @@
 // Where pictures come from: a photo, the webcam, a source that the service watches.
 
-import { ask, frames, Refused } from "./api.js";
+import { ask, frames, Pauses, Refused } from "./api.js";
 
 const PATIENCE = 4; // attempts
 const WEBCAM_EDGE = 960; // pixels, longer side of what is sent
@@ -82,21 +82,26 @@ export async function webcam(show, problem, signal) {
   }
 }
 
-// Show a source's frames until the signal; comes back after a break.
-export async function watch(source, show, problem, signal) {
+// Show a source's frames until the signal, or until it has ended; comes back after a break.
+export async function watch(source, show, problem, signal, ended) {
+  const pauses = new Pauses();
   while (!signal.aborted) {
+    let wait = 0;
     try {
       for await (const { record, jpeg } of frames(source, signal)) {
         if (signal.aborted) return;
         show(await createImageBitmap(jpeg), record);
         problem(null);
+        pauses.worked();
       }
+      if (ended()) return;
     } catch (error) {
       if (signal.aborted) return;
       problem(error instanceof Refused ? error : new Refused("The stream was interrupted."));
       if (error.status === 404) return;
+      wait = 1000 * (error.wait || 0);
     }
-    await pause(1500, signal);
+    await pause(pauses.next(wait), signal);
   }
 }
 

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import cv2
 import pytest
 
 pytest.importorskip("starlette")
@@ -16,7 +17,7 @@ pytest.importorskip("prometheus_client")
 pytest.importorskip("uvicorn")
 pytest.importorskip("httpx2")
 
-from colour_detector import ColourDetector
+from colour_detector import ColourDetector, picture
 from page_visits import CHROMIUM, DESK, QUIET, WAIT, Served
 from starlette.testclient import TestClient
 
@@ -114,6 +115,20 @@ def served():
     yield make
     for one in running:
         one.stop()
+
+
+@pytest.fixture
+def door(tmp_path):
+    """A video of two seconds, "door", of a red and two odd boxes."""
+    path = tmp_path / "door.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (640, 480))
+    odd = picture(
+        640, 480, red=(40, 60, 200, 220), odd=(300, 300, 400, 400), odd2=(480, 80, 600, 200)
+    )
+    for _ in range(20):
+        writer.write(odd)
+    writer.release()
+    return str(path)
 
 
 @pytest.fixture(scope="package")

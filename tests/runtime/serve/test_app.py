@@ -151,6 +151,9 @@ def test_phrases_are_classes_and_what_looks_misspelt_may_be_meant(serve):
     assert found(client) == ["red", "dented blue pallet"]
     answer = client.post("/classes", json={"classes": ["a bleu one", "yellow"]})
     refused(answer, 422, "did you mean 'a blue one'?")
+    assert answer.json()["meant"] == {"a bleu one": "a blue one"}
+    answer = client.post("/classes", json={"classes": ["red"]})
+    assert answer.status_code == 422 and "meant" not in answer.json()
     client.post("/classes", json={"classes": ["a bleu one", "yellow"], "exact": True})
     assert names(client)[-2:] == ["a bleu one", "yellow"]
     client.put("/classes", json={"classes": {"bleu blue": None, "red": None}, "exact": True})
@@ -185,6 +188,9 @@ def test_what_is_wrong_with_classes_is_said(client, method, body, status, words)
 def test_broken_json_and_missing_names_are_refused(client):
     refused(client.post("/classes", content=b"{"), 400, "no JSON")
     refused(client.post("/classes", content=b"[" * 9_000), 400, "no JSON")
+    refused(client.get("/x%C2%9B31m%E2%80%AE"), 404, "GET /x\ufffd31m\ufffd here")
+    twice = b'{"score_threshold": {"red": 0.2, "green": 0.1, "red": 0.9}}'
+    refused(client.patch("/thresholds", content=twice), 400, "the key 'red' stands there twice")
     refused(client.delete("/classes"), 400, "name=")
     refused(client.delete("/classes?name=cat"), 422, "'cat'", "not active")
 

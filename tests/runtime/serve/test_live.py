@@ -115,6 +115,21 @@ def test_short_names_hide_passwords_and_are_unique():
     ]
 
 
+def test_no_password_becomes_part_of_a_name():
+    sources = [
+        "rtsp://cam/stream?user=admin&password=secret",
+        "rtsp://cam/user=admin&password=secret&channel=1",
+        "rtsp://admin:se/secret@cam:554/1",
+        'rtspsrc location=rtsp://cam/1 user-pw="a/secret secret" ! decodebin ! appsink',
+        "rtspsrc location=rtsp://cam/1 user-pw=secret ! " + "queue ! " * 30 + "appsink",
+        "admin:secret@cam/x",
+    ]
+    names = list(source_names(sources))
+    assert "secret" not in str(names) and "admin" not in str(names)
+    assert names[:3] == ["cam-stream", "cam-user-password-channel-1", "cam-1"]
+    assert names[3].startswith("rtspsrc-location-rtsp-cam-1-user-pw") and len(names[4]) <= 80
+
+
 @pytest.mark.parametrize("draw", ["true", "false"])
 def test_a_source_is_an_mjpeg_with_its_detections(live, draw):
     client, stream = live("door.mp4")
@@ -301,6 +316,32 @@ def test_a_video_that_ends_says_so_and_its_last_frame_stays(serve, video):
     later(client.app.state.service.stop)
     with client.stream("GET", "/live/door") as answer:
         assert next(parts(answer))[0]["source"] == "door"
+
+
+def test_the_picture_of_a_video_that_has_ended_ends_too(serve, video, monkeypatch):
+    monkeypatch.setattr("runtime.serve.streams.HEARTBEAT", 0.2)
+    client = serve(ColourDetector(), sources=[str(video)])
+    with client.stream("GET", "/live/door") as answer:
+        records = [record for record, _ in parts(answer)]  # comes to an end by itself
+    assert records[-1]["index"] == 11
+    with client.stream("GET", "/live/door") as answer:
+        (again,) = [record for record, _ in parts(answer)]
+    assert again["index"] == 11 and again["age_ms"] > records[-1]["age_ms"]
+    assert client.app.state.service.hub.viewers == 0
+
+
+def test_a_silent_source_is_told_from_a_dead_connection(live, monkeypatch):
+    monkeypatch.setattr("runtime.serve.streams.HEARTBEAT", 0.1)
+    client, stream = live("rtsp://cam/1")
+    timer = later(lambda: stream.show(IMAGE, index=3), 0.5)
+    stopper = later(client.app.state.service.stop, 1.5)
+    with client.stream("GET", "/live/cam-1") as answer:
+        text = b"".join(answer.iter_raw())
+    timer.join(), stopper.join()
+    head = text.partition(b"\r\n\r\n")[0].split(b"\r\n")
+    assert head[:3] == [b"--frame", b"X-Source: waiting", b"X-Source: waiting"]
+    assert head[-1].startswith(b'X-Frame: {"source": "cam-1", "index": 3')
+    assert text.count(b'"index": 3') > 2  # the last frame again and again
 
 
 def test_a_source_that_is_not_there_is_an_error_at_once(serve):

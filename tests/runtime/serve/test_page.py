@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from urllib.parse import urlsplit
 
-import cv2
 import pytest
 from colour_detector import ColourDetector, picture, png
 from page_visits import DESK, PHONE, WAIT, choose, drag, needs_chromium, place, tags
@@ -119,6 +117,11 @@ def test_phrases_and_their_slips(served, visit):
     assert "“bleu pallet” looks misspelt" in page.locator("#hint").inner_text()
     page.locator("#hint button", has_text="Keep it").click()
     page.wait_for_selector("#chips li[data-name='bleu pallet']")
+    page.fill("#word", "a driver's bleu pallet")
+    page.press("#word", "Enter")
+    expect(page.locator("#hint")).to_contain_text("“a driver's bleu pallet” looks", timeout=WAIT)
+    page.locator("#hint button", has_text="a driver's blue pallet").click()
+    page.wait_for_selector('#chips li[data-name="a driver\'s blue pallet"]')
     page.fill("#word", "a bleu one")
     page.press("#word", "Enter")
     page.locator("#hint button", has_text="a blue one").click()
@@ -222,28 +225,24 @@ def test_changes_of_others_show_at_once(served, visit):
     tags(page, "blue", "red")
 
 
-def test_a_service_that_begins_anew_is_found_again(served, visit):
-    first = served()
-    page = visit(first.url)
+def test_no_name_is_read_as_html(served, visit):
+    evil = "<img src=x onerror=alert(1)>'\""
+    running = served(ColourDetector(phrases=True))
+    running.service.service.add({f"{evil} blue": None})
+    page = visit(running.url)
     choose(page, BOTH)
-    for name in ("yellow", "blue"):
-        first.service.service.add([name])
-    tags(page, "blue", "red")
-    first.stop()
-    page.wait_for_selector("#state[data-state=gone]")
-    served(ColourDetector(classes=["blue"]), port=urlsplit(first.url).port)
-    page.wait_for_selector("#state[data-state=ready]")
-    tags(page, "blue")
-    assert page.locator("#chips li").count() == 1
+    tags(page, evil.split(" ")[0], "red")
+    assert evil in page.locator("#found").inner_text() + page.locator("#chips").inner_text()
+    page.fill("#word", f"{evil} bleu")
+    page.press("#word", "Enter")
+    page.wait_for_selector("#hint:not([hidden])")
+    assert f"“{evil} bleu” looks misspelt" in page.locator("#hint").inner_text()
+    page.locator("#hint button", has_text=f"{evil} blue").wait_for()
+    assert page.locator("img").count() == 0
 
 
-def test_a_source_is_watched_and_teaches(served, visit, tmp_path):
-    path = tmp_path / "door.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (640, 480))
-    for _ in range(20):
-        writer.write(ODD)
-    writer.release()
-    page = visit(served(sources=[str(path)], loop=True).url)
+def test_a_source_is_watched_and_teaches(served, visit, door):
+    page = visit(served(sources=[door], loop=True).url)
     page.click("[data-source='live:door']")
     tags(page, "red")
     assert "ms old" in page.locator("#total").inner_text()
