@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -35,6 +36,7 @@ from runtime.serve.page_files import PAGE, PAGE_HEADERS, PageFiles
 from runtime.serve.pictures import decode, encode
 from runtime.serve.records import describe
 from runtime.serve.requests import (
+    JSON_BYTES,
     read_body,
     read_box,
     read_choice,
@@ -45,7 +47,7 @@ from runtime.serve.requests import (
 )
 from runtime.serve.service import Service
 from runtime.serve.streams import mjpeg, server_sent_events
-from runtime.serve.workers import Workers
+from runtime.serve.workers import Place, Workers
 from runtime.sources import source_of
 from zsd_core.errors import ZsdError
 
@@ -55,6 +57,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 CHANGES, CHANGING = 8, 2  # of classes and thresholds: with their bodies in memory, and worked on
 SEARCHES, SEARCHING = 64, 2  # of names, which wait and are worked on
+SLOWEST = 4 * 2**10  # bytes a second of a body, in the mean of half the time of a request
 
 
 def build(detector: Any, config: ServeConfig, sources: Sequence[str] = ()) -> Starlette:
@@ -95,7 +98,7 @@ class Application:
     def __init__(self, detector: Any, config: ServeConfig, sources: Sequence[str] = ()) -> None:
         self.config, self.hub = config, Hub(config.viewers)
         self.service = Service(detector, self.hub.send)
-        self.workers = Workers(config.workers, config.queue)
+        self.workers = Workers(config.workers, config.queue, largest=config.body_bytes)
         self.metrics = Metrics(
             depth=lambda: self.workers.taken,
             version=lambda: detector.class_set_version,
@@ -103,7 +106,7 @@ class Application:
         )
         self.status = "starting"
         # Changes take turns anyway; what they prepare, and the search of names, need no more.
-        self.changes = Workers(CHANGING, CHANGES, "change")
+        self.changes = Workers(CHANGING, CHANGES, "change", JSON_BYTES)
         self.searches = Workers(SEARCHING, SEARCHES, "search")
         self._reading: set[anyio.CancelScope] = set()  # of bodies that are on their way
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -162,7 +165,8 @@ class Application:
         async def endpoint(request: Request) -> Response:
             request.scope["zsd.route"] = operation.path
             try:
-                with anyio.fail_after(self.config.timeout):
+                with anyio.fail_after(self.config.timeout) as limit:
+                    request.state.limit = limit
                     return await handler(request)
             except ZsdError as error:
                 return answer(error)
@@ -190,7 +194,7 @@ class Application:
         """Search the body for the classes."""
         form = wanted_format(request.headers.get("accept", ""))
         with self.workers.place() as place:
-            body = await self._picture(request)
+            body = await self._picture(request, place)
 
             def work() -> tuple[Any, dict[str, Any], bytes]:
                 image = decode(body, self.config.pixels)
@@ -217,7 +221,7 @@ class Application:
     async def put_classes(self, request: Request) -> Response:
         """Replace the classes."""
         with self.changes.place() as place:
-            fields = await self._fields(request, "classes", "mode", "exact")
+            fields = await self._fields(request, place, "classes", "mode", "exact")
             mode, exact = fields.get("mode"), read_choice(fields, "exact")
             if "classes" in fields:
                 work = partial(self.service.replace, fields["classes"], mode, exact)
@@ -230,7 +234,7 @@ class Application:
     async def post_classes(self, request: Request) -> Response:
         """Add classes."""
         with self.changes.place() as place:
-            fields = await self._fields(request, "classes", "exact")
+            fields = await self._fields(request, place, "classes", "exact")
             classes, exact = fields.get("classes"), read_choice(fields, "exact")
             if classes is None:
                 raise RequestError(400, "the body names no classes.")
@@ -249,7 +253,7 @@ class Application:
         name, box = request.query_params.get("name", ""), request.query_params.get("box")
         place_of_object = read_box(box)
         with self.workers.place() as place:
-            body = await self._picture(request)
+            body = await self._picture(request, place)
 
             def work(change: Change) -> dict[str, Any]:
                 image = decode(body, self.config.pixels)
@@ -265,7 +269,7 @@ class Application:
         """Change some limits."""
         with self.changes.place() as place:
             fields = await self._fields(
-                request, "score_threshold", "nms_threshold", "max_detections"
+                request, place, "score_threshold", "nms_threshold", "max_detections"
             )
             work = partial(self.service.set_thresholds, fields)
             return JSONResponse(await place.change(work))
@@ -321,25 +325,46 @@ class Application:
         """The page."""
         return FileResponse(PAGE / "index.html", headers=PAGE_HEADERS)
 
-    async def _picture(self, request: Request) -> bytes:
-        """The body, which must come within half the time that the request has."""
-        return await self._in_time(read_body(request, self.config.body_bytes))
+    async def _picture(self, request: Request, place: Place) -> bytes:
+        read = partial(read_body, request, self.config.body_bytes)
+        return await self._in_time(request, place, read)
 
-    async def _fields(self, request: Request, *known: str) -> dict[str, Any]:
-        return await self._in_time(read_fields(request, known))
+    async def _fields(self, request: Request, place: Place, *known: str) -> dict[str, Any]:
+        return await self._in_time(request, place, partial(read_fields, request, known))
 
-    async def _in_time(self, reading: Awaitable[T]) -> T:
-        seconds = self.config.timeout / 2
+    async def _in_time(
+        self,
+        request: Request,
+        place: Place,
+        read: Callable[[Callable[[int], None]], Awaitable[T]],
+    ) -> T:
+        """Read a body, however long that takes, unless it comes too slowly.
+
+        The time for the answer runs from the end of the body.
+        """
+        seconds, limit, waited_for = self.config.timeout / 2, request.state.limit, 0
+
+        def came(size: int) -> None:
+            nonlocal waited_for
+            place.hold(size)
+            waited_for += size
+            if waited_for >= SLOWEST * seconds:
+                waited_for, scope.deadline = 0, anyio.current_time() + seconds
+
+        limit.deadline = math.inf
         with anyio.move_on_after(seconds) as scope:
             self._reading.add(scope)
             try:
-                return await reading
+                return await read(came)
             finally:
                 self._reading.discard(scope)
+                limit.deadline = anyio.current_time() + self.config.timeout
         if self.status == "stopping":
             raise _stopping()
         raise RequestError(
-            408, f"the body did not come within {seconds:g} s.", {"Connection": "close"}
+            408,
+            f"less than {SLOWEST / 2**10:g} KiB a second of the body came for {seconds:g} s.",
+            {"Connection": "close"},
         )
 
     def _subscribe(self, source: str | None, *topics: str, frames: bool = True) -> Subscription:

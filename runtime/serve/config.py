@@ -31,12 +31,13 @@ class ServeConfig:
     """Limits of one service.
 
     Attributes:
-        queue: most pictures that are being sent, waiting or searched at a time; more are refused
-            with 503 and a ``Retry-After``.
+        queue: most pictures that wait or are searched at a time; more are refused with 503 and a
+            ``Retry-After``. The bodies of all pictures, also of those that are still coming, hold
+            at most ``queue`` times ``body_bytes`` of memory.
         workers: pictures searched at the same time.
         body_bytes: largest body of a request.
         pixels: largest picture, width times height; asked of its header, before it is decoded.
-        timeout: seconds from a request's first byte to its answer.
+        timeout: seconds from the end of a request's body to its answer.
         viewers: most open streams (``/live`` and ``/events``).
         token: bearer token that every request but ``/health`` and ``/ready`` must carry; None asks
             for none.

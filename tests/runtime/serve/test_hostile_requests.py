@@ -101,6 +101,22 @@ def test_a_length_of_many_digits_is_too_long(serve):
     assert answer.status_code == 413
 
 
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [
+        ({"Content-Encoding": "gzip"}, "the body is compressed ('gzip'); send it without"),
+        ({"Content-Type": "multipart/form-data; boundary=x"}, "curl --data-binary @photo.jpg"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/detect", "/classes", "/classes/examples?name=x"])
+def test_a_body_in_a_wrapping_is_refused_in_a_sentence(serve, path, headers, words):
+    client = serve()
+    answer = client.post(path, content=RED, headers=headers)
+    assert answer.status_code == 415 and words in answer.json()["error"]
+    plain = {"Content-Encoding": "identity", "Content-Type": "application/x-www-form-urlencoded"}
+    assert client.post("/detect", content=RED, headers=plain).status_code == 200
+
+
 def test_the_decoder_has_the_limit_of_the_service_too(monkeypatch):
     monkeypatch.setattr(pictures, "picture_size", lambda data: (1, 1))  # a header that lies
     with pytest.raises(ImageError, match="320 x 240 pixels, more than 1,000"):
