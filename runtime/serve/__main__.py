@@ -38,7 +38,7 @@ from pathlib import Path
 from runtime.arguments import Parser, add_detector_arguments
 from runtime.console import introduce
 from runtime.detector import Detector
-from runtime.serve.config import ServeConfig, host_name
+from runtime.serve.config import ServeConfig
 from zsd_core.commands import Steps, command
 from zsd_core.errors import ConfigError, require
 
@@ -187,12 +187,13 @@ def _token(path: Path | None) -> str | None:
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
-    name = host_name(host)
+    """Whether only this machine reaches an address, however it is written."""
     try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):  # nobody can listen there, which is said then
+        return False
+    addresses = (ip_address(str(where[0]).partition("%")[0]) for *_, where in found)
+    return all((getattr(a, "ipv4_mapped", None) or a).is_loopback for a in addresses)
 
 
 def _open_detector(args: argparse.Namespace) -> Detector:
