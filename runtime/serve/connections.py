@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import Any
 
 import h11
@@ -61,7 +62,9 @@ def connections(
             self.conn: _Parser = _Parser(h11.SERVER)
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(_Transport(transport, self))  # type: ignore[arg-type]
+            # Not one through the other: what a client sent would stay until both are collected.
+            patient = _Transport(transport, weakref.proxy(self))
+            super().connection_made(patient)  # type: ignore[arg-type]
             self._look()
             oldest = next(iter(waiting), self)
             if len(self.connections) >= most and oldest is not self:
@@ -134,6 +137,8 @@ def connections(
         def linger(self) -> None:
             """Let the client send on until it ends, but not for long."""
             self._rest()
+            if self.cycle is not None:
+                self.cycle.body.clear()
             waiting[self] = None
             self._late = self.loop.call_later(stalled_seconds, self._drop)
 

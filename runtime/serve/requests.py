@@ -54,23 +54,27 @@ async def read_body(request: Request, most: int, came: Callable[[int], None]) ->
         raise RequestError(
             415, f"the body is compressed ({shown(coding)}); send it without Content-Encoding."
         )
-    too_long = RequestError(
-        413, f"the body has more than {most / 2**20:.3g} MiB, the most that is taken."
-    )
     declared = request.headers.get("content-length", "")
     digits = len(str(most))  # a client may write more than Python makes a number of
     if declared.isdecimal() and (len(declared.lstrip("0")) > digits or int(declared) > most):
-        raise too_long
+        raise _too_long(most)
     body = bytearray()
     try:
         async for part in request.stream():
             came(len(part))
             body += part
             if len(body) > most:
-                raise too_long
+                raise _too_long(most)
     except ClientDisconnect as error:
         raise RequestError(400, "the request ended before its body was whole.") from error
     return bytes(body)
+
+
+def _too_long(most: int) -> RequestError:
+    """The refusal, of which no variable beside the body knows: both would stay until collected."""
+    return RequestError(
+        413, f"the body has more than {most / 2**20:.3g} MiB, the most that is taken."
+    )
 
 
 async def read_fields(

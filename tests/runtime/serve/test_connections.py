@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
 import time
+import weakref
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -186,6 +188,24 @@ def test_the_rest_of_a_body_that_was_answered_is_not_waited_for():
                 client.sendall(b"x")
                 time.sleep(0.05)
         assert 0.3 < time.monotonic() - start < 10
+
+
+def test_what_a_client_sent_is_freed_with_its_connection():
+    """In a cycle of references it would stay until that is collected."""
+    gc.disable()
+    try:
+        with serving() as connect:
+            state, client = connect.server.server_state, connect(SIZED % (b"", 2 << 20))
+            client.sendall(bytes(1 << 20))
+            assert all_of(client).endswith(b"ok")
+            held = [weakref.ref(one) for one in state.connections]
+            client.close()
+            end = time.monotonic() + 20
+            while any(one() is not None for one in held) and time.monotonic() < end:
+                time.sleep(0.01)
+            assert [one() for one in held] == [None]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("path", [b"read", b"", b"big"])
