@@ -42,8 +42,8 @@ def connections(
     Args:
         most: connections at a time, those that wait among them.
         head_seconds: that one may wait.
-        stalled_seconds: in which a client must take 64 KiB of an answer that waits for it, and send
-            the rest of a body that was answered before.
+        stalled_seconds: in which a client must take 64 KiB of an answer that waits for it, or send
+            as much of a body that was answered before.
         unsent_bytes: of all answers that wait for their clients; where they are more, the client
             that has kept its answer waiting longest is let go.
     """
@@ -76,11 +76,11 @@ def connections(
             self._taken()
 
         def data_received(self, data: bytes) -> None:
+            self._came += len(data)
             for start in range(0, len(data), PIECE):
                 if self.transport.is_closing():  # it was answered: nobody reads the rest
                     return
                 super().data_received(data[start : start + PIECE])
-            self._came += len(data)
             self._look()
 
         def on_response_complete(self) -> None:
@@ -135,12 +135,23 @@ def connections(
                 super().timeout_keep_alive_handler()
 
         def linger(self) -> None:
-            """Let the client send on until it ends, but not for long."""
+            """Let the client send on until it ends, while it does."""
             self._rest()
             if self.cycle is not None:
                 self.cycle.body.clear()
             waiting[self] = None
-            self._late = self.loop.call_later(stalled_seconds, self._drop)
+            self._hear_on()
+
+        def _hear_on(self) -> None:
+            self._came = 0
+            self._late = self.loop.call_later(stalled_seconds, self._hear)
+
+        def _hear(self) -> None:
+            """Drop a connection that sends too little of the rest of its body."""
+            if self._came < LEAST_TAKEN:
+                self._drop()
+            else:
+                self._hear_on()
 
         def _look(self) -> None:
             """Note whether this connection waits for a request, or for its body."""

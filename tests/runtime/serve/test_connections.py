@@ -178,6 +178,15 @@ def test_an_answer_before_the_end_of_a_body_reaches_who_reads_it_afterwards():
             assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b"ok")
 
 
+def test_a_body_that_was_answered_may_come_slowly():
+    with serving(stalled_seconds=0.5) as connect:
+        client, begin = connect(SIZED % (b"", 40 << 17)), time.monotonic()
+        for _ in range(40):
+            client.sendall(bytes(1 << 17))
+            time.sleep(0.05)
+        assert all_of(client).endswith(b"ok") and time.monotonic() - begin > 1.5
+
+
 def test_the_rest_of_a_body_that_was_answered_is_not_waited_for():
     with serving(stalled_seconds=0.5) as connect:
         client = connect(SIZED % (b"", 20 << 20))
