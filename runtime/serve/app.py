@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 from starlette.applications import Starlette
@@ -22,6 +21,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from runtime.annotate import annotate
+from runtime.serve.bodies import Bodies, stopping
 from runtime.serve.changes import Change
 from runtime.serve.config import ServeConfig
 from runtime.serve.errors import RequestError, answer
@@ -54,10 +54,8 @@ from zsd_core.errors import ZsdError
 __all__ = ["Application", "build"]
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 CHANGES, CHANGING = 8, 2  # of classes and thresholds: with their bodies in memory, and worked on
 SEARCHES, SEARCHING = 64, 2  # of names, which wait and are worked on
-SLOWEST = 4 * 2**10  # bytes a second of a body, in the mean of half the time of a request
 
 
 def build(detector: Any, config: ServeConfig, sources: Sequence[str] = ()) -> Starlette:
@@ -108,7 +106,7 @@ class Application:
         # Changes take turns anyway; what they prepare, and the search of names, need no more.
         self.changes = Workers(CHANGING, CHANGES, "change", JSON_BYTES)
         self.searches = Workers(SEARCHING, SEARCHES, "search")
-        self._reading: set[anyio.CancelScope] = set()  # of bodies that are on their way
+        self._bodies = Bodies(config.timeout)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._warm = threading.Thread(target=self._warm_up, name="warm-up")
         named = source_names(sources)
@@ -144,8 +142,7 @@ class Application:
     def _end_waiting(self) -> None:
         """End streams, and requests whose bodies have not come."""
         self.hub.stop()
-        for scope in tuple(self._reading):
-            scope.cancel()
+        self._bodies.stop()
 
     def close(self, timeout: float = 0.3) -> bool:
         """Stop; return whether everything has ended within the seconds given."""
@@ -165,8 +162,7 @@ class Application:
         async def endpoint(request: Request) -> Response:
             request.scope["zsd.route"] = operation.path
             try:
-                with anyio.fail_after(self.config.timeout) as limit:
-                    request.state.limit = limit
+                with self._bodies.in_time(request):
                     return await handler(request)
             except ZsdError as error:
                 return answer(error)
@@ -181,7 +177,7 @@ class Application:
             except asyncio.CancelledError:
                 if self.status != "stopping":
                     raise
-                return answer(_stopping())  # cancelled, since it took longer than the end may
+                return answer(stopping())  # cancelled, since it took longer than the end may
             except Exception:
                 log.exception("%s %s failed", operation.method, operation.path)
                 return answer(
@@ -326,46 +322,12 @@ class Application:
         return FileResponse(PAGE / "index.html", headers=PAGE_HEADERS)
 
     async def _picture(self, request: Request, place: Place) -> bytes:
-        read = partial(read_body, request, self.config.body_bytes)
-        return await self._in_time(request, place, read)
+        return await self._bodies.read(
+            request, place, partial(read_body, request, self.config.body_bytes)
+        )
 
     async def _fields(self, request: Request, place: Place, *known: str) -> dict[str, Any]:
-        return await self._in_time(request, place, partial(read_fields, request, known))
-
-    async def _in_time(
-        self,
-        request: Request,
-        place: Place,
-        read: Callable[[Callable[[int], None]], Awaitable[T]],
-    ) -> T:
-        """Read a body, however long that takes, unless it comes too slowly.
-
-        The time for the answer runs from the end of the body.
-        """
-        seconds, limit, waited_for = self.config.timeout / 2, request.state.limit, 0
-
-        def came(size: int) -> None:
-            nonlocal waited_for
-            place.hold(size)
-            waited_for += size
-            if waited_for >= SLOWEST * seconds:
-                waited_for, scope.deadline = 0, anyio.current_time() + seconds
-
-        limit.deadline = math.inf
-        with anyio.move_on_after(seconds) as scope:
-            self._reading.add(scope)
-            try:
-                return await read(came)
-            finally:
-                self._reading.discard(scope)
-                limit.deadline = anyio.current_time() + self.config.timeout
-        if self.status == "stopping":
-            raise _stopping()
-        raise RequestError(
-            408,
-            f"less than {SLOWEST / 2**10:g} KiB a second of the body came for {seconds:g} s.",
-            {"Connection": "close"},
-        )
+        return await self._bodies.read(request, place, partial(read_fields, request, known))
 
     def _subscribe(self, source: str | None, *topics: str, frames: bool = True) -> Subscription:
         if source is not None and source not in self.live.names:
@@ -394,10 +356,6 @@ class Application:
             self.status = "ready"
             notify("READY=1")
             log.info("ready after %.1f s", time.perf_counter() - start)
-
-
-def _stopping() -> RequestError:
-    return RequestError(503, "the service is stopping.", {"Retry-After": "5"})
 
 
 async def _not_here(request: Request, error: Exception) -> Response:

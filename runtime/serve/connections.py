@@ -107,8 +107,8 @@ def connections(
                 self.cycle.message_event.set()
             self.transport.close()
 
-        def _should_upgrade(self) -> bool:
-            return False  # neither websockets nor h2c: the request is answered as it stands
+        def _get_upgrade(self) -> bytes | None:
+            return None  # neither websockets nor h2c: the request is answered as it stands
 
         def shutdown(self) -> None:
             if self.transport.is_closing():
@@ -138,7 +138,7 @@ def connections(
             """Let the client send on until it ends, while it does."""
             self._rest()
             if self.cycle is not None:
-                self.cycle.body.clear()
+                self.cycle.body = bytearray()
             waiting[self] = None
             self._hear_on()
 
