@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import random
-import re
 import signal
 import socket
 import statistics
@@ -22,9 +21,6 @@ import numpy as np
 import pytest
 from colour_detector import jpeg, png
 from rtsp import RtspServer, SilentServer, read_clock
-
-from runtime.serve.__main__ import configured, parse
-from zsd_core.errors import ConfigError
 
 ROOT_MODULE = [sys.executable, "-m", "runtime.serve"]
 TOKEN = "a-token-of-twenty-characters"
@@ -251,47 +247,6 @@ def test_what_cannot_start_is_an_error_of_one_line(bundle_path, arguments, words
     assert result.returncode == 1 and result.stdout == ""
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ") and words in last and "Traceback" not in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "token", "words"),
-    [
-        ([], "", "CONTRASTZSD_TOKEN is blank, so anybody would be let in"),
-        ([], " " * 20, "CONTRASTZSD_TOKEN is blank"),
-        ([], "short", "16 printable"),
-        (["--token-file", os.devnull], None, f"--token-file {os.devnull} is blank"),
-        (["--token-file", os.devnull], TOKEN, f"--token-file {os.devnull} is blank"),
-        (["--token-file", __file__], TOKEN, "hold different tokens; leave one out"),
-        (["--host", ""], None, "--host is blank, which would listen on every address"),
-        (["--allow-host", ""], None, "'' is no name or address"),
-    ],
-)
-def test_a_protection_that_is_blank_is_no_open_door(monkeypatch, arguments, token, words):
-    monkeypatch.delenv("CONTRASTZSD_TOKEN", raising=False)
-    if token is not None:
-        monkeypatch.setenv("CONTRASTZSD_TOKEN", token)
-    with pytest.raises(ConfigError, match=re.escape(words)):
-        configured(parse(arguments))
-
-
-@pytest.mark.parametrize(
-    ("host", "any_name"),
-    [
-        ("127.0.0.1", False),
-        ("127.0.0.2", False),
-        ("LocalHost", False),
-        ("0:0:0:0:0:0:0:1", False),
-        ("127.1", False),
-        ("::ffff:127.0.0.1", False),
-        ("nowhere.invalid", True),
-        ("::", True),
-        ("0.0.0.0", True),
-        ("192.0.2.1", True),
-    ],
-)
-def test_every_address_of_the_loopback_takes_its_names_only(monkeypatch, host, any_name):
-    monkeypatch.delenv("CONTRASTZSD_TOKEN", raising=False)
-    assert (configured(parse(["--host", host])).hosts == ()) is any_name
 
 
 def test_a_port_that_is_taken_is_named(start, bundle_path):
