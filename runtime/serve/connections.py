@@ -262,9 +262,16 @@ class _Transport:
         """Close, now or when the client has sent the rest of its body."""
         first, self._closing = not self._closing, True
         unread = self._protocol.conn.their_state in (h11.SEND_BODY, h11.ERROR)
-        if first and unread and not self._transport.is_closing():
-            self._transport.write_eof()
+        if first and unread and not self._transport.is_closing() and self._ended():
             self._transport.resume_reading()
             self._protocol.linger()
         else:
             self._transport.close()
+
+    def _ended(self) -> bool:
+        """Say that the answer ends here; whether the client is still there to hear it."""
+        try:
+            self._transport.write_eof()
+        except OSError:  # it has reset the connection
+            return False
+        return True

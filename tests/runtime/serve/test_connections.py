@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import socket
 import threading
 import time
 import weakref
 from contextlib import contextmanager, suppress
+from unittest.mock import Mock
 
+import h11
 import pytest
 import uvicorn
 
-from runtime.serve.connections import connections
+from runtime.serve.connections import _Transport, connections
 
 BIG = b"x" * (8 << 20)  # more than sockets hold
 
@@ -197,6 +200,15 @@ def test_the_rest_of_a_body_that_was_answered_is_not_waited_for():
                 client.sendall(b"x")
                 time.sleep(0.05)
         assert 0.3 < time.monotonic() - start < 10
+
+
+def test_a_client_that_is_gone_before_its_answer_ends_is_not_waited_for():
+    gone, protocol = Mock(), Mock()
+    gone.is_closing.return_value, protocol.conn.their_state = False, h11.SEND_BODY
+    gone.write_eof.side_effect = OSError(errno.ENOTCONN, "not connected")
+    _Transport(gone, protocol).close()
+    gone.close.assert_called_once_with()
+    protocol.linger.assert_not_called()
 
 
 def test_what_a_client_sent_is_freed_with_its_connection():
