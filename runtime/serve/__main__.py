@@ -32,6 +32,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from runtime.arguments import Parser, add_detector_arguments
@@ -41,10 +42,9 @@ from runtime.serve.config import ServeConfig
 from zsd_core.commands import Steps, command
 from zsd_core.errors import ConfigError, require
 
-__all__ = ["main", "parse"]
+__all__ = ["configured", "main", "parse"]
 
 TOKEN = "CONTRASTZSD_TOKEN"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MIB = 2**20
 GRACE = 0.5  # seconds that threads have to end after the service
 
@@ -58,13 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     require("uvicorn", "serve")
     from runtime.serve.server import run
 
-    config = _config(args)
+    config = configured(args)
     with step("open the bundle"):
         detector = _open_detector(args)
     introduce(detector)
     with step("listen"):
         listener = _listen(args.host, args.port)
-    if config.token is None and args.host not in LOOPBACK:
+    if config.token is None and not _is_loopback(args.host):
         print(
             "warning: whoever reaches this address can see the pictures and change the classes;"
             f" give a token ({TOKEN} or --token-file).",
@@ -110,7 +110,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="NAME",
-        help="a name that browsers may call this service by; repeat for several",
+        help="a name or address that browsers may call this service by, such as that of a proxy "
+        "before it; repeat for several",
     )
     much = parser.add_argument_group("how much")
     add = much.add_argument
@@ -128,11 +129,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_intermixed_args(argv)
 
 
-def _config(args: argparse.Namespace) -> ServeConfig:
+def configured(args: argparse.Namespace) -> ServeConfig:
     """Limits and secrets from the command line and the environment."""
-    hosts = tuple(name.lower() for name in args.allow_host)
-    if args.host in LOOPBACK:
-        hosts = (*ServeConfig().hosts, *hosts)
+    if not args.host.strip():
+        raise ConfigError(
+            "--host is blank, which would listen on every address; write 0.0.0.0 if you mean that."
+        )
+    hosts = tuple(args.allow_host)
+    if _is_loopback(args.host):
+        hosts = (*ServeConfig().hosts, args.host, *hosts)
     return ServeConfig(
         queue=args.queue,
         workers=args.workers,
@@ -155,13 +160,38 @@ def _whole(option: str, number: float, unit: int) -> int:
 
 
 def _token(path: Path | None) -> str | None:
-    if path is None:
-        return os.environ.get(TOKEN) or None
+    """The token of the file or of the environment; None where neither is given.
+
+    Raises:
+        ConfigError: one is given but blank, the file cannot be read, or the two differ.
+    """
+    given = {f"the environment variable {TOKEN}": os.environ.get(TOKEN)}
+    if path is not None:
+        try:
+            given[f"--token-file {path}"] = path.read_text(encoding="utf-8-sig")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"--token-file {path}: cannot be read: {reason}.") from error
+    tokens = {where: token.strip() for where, token in given.items() if token is not None}
+    for where, token in tokens.items():
+        if not token:
+            raise ConfigError(
+                f"{where} is blank, so anybody would be let in; write a token there, or leave it "
+                "out to serve without one."
+            )
+    if len(set(tokens.values())) > 1:
+        raise ConfigError(f"{' and '.join(tokens)} hold different tokens; leave one out.")
+    return next(iter(tokens.values()), None)
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address, however it is written."""
     try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"--token-file {path}: cannot be read: {reason}.") from error
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):  # nobody can listen there, which is said then
+        return False
+    addresses = (ip_address(str(where[0]).partition("%")[0]) for *_, where in found)
+    return all((getattr(a, "ipv4_mapped", None) or a).is_loopback for a in addresses)
 
 
 def _open_detector(args: argparse.Namespace) -> Detector:

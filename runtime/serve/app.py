@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 from starlette.applications import Starlette
@@ -21,6 +21,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from runtime.annotate import annotate
+from runtime.serve.bodies import Bodies, stopping
 from runtime.serve.changes import Change
 from runtime.serve.config import ServeConfig
 from runtime.serve.errors import RequestError, answer
@@ -35,6 +36,7 @@ from runtime.serve.page_files import PAGE, PAGE_HEADERS, PageFiles
 from runtime.serve.pictures import decode, encode
 from runtime.serve.records import describe
 from runtime.serve.requests import (
+    JSON_BYTES,
     read_body,
     read_box,
     read_choice,
@@ -45,14 +47,13 @@ from runtime.serve.requests import (
 )
 from runtime.serve.service import Service
 from runtime.serve.streams import mjpeg, server_sent_events
-from runtime.serve.workers import Workers
+from runtime.serve.workers import Place, Workers
 from runtime.sources import source_of
 from zsd_core.errors import ZsdError
 
 __all__ = ["Application", "build"]
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 CHANGES, CHANGING = 8, 2  # of classes and thresholds: with their bodies in memory, and worked on
 SEARCHES, SEARCHING = 64, 2  # of names, which wait and are worked on
 
@@ -95,7 +96,7 @@ class Application:
     def __init__(self, detector: Any, config: ServeConfig, sources: Sequence[str] = ()) -> None:
         self.config, self.hub = config, Hub(config.viewers)
         self.service = Service(detector, self.hub.send)
-        self.workers = Workers(config.workers, config.queue)
+        self.workers = Workers(config.workers, config.queue, largest=config.body_bytes)
         self.metrics = Metrics(
             depth=lambda: self.workers.taken,
             version=lambda: detector.class_set_version,
@@ -103,9 +104,9 @@ class Application:
         )
         self.status = "starting"
         # Changes take turns anyway; what they prepare, and the search of names, need no more.
-        self.changes = Workers(CHANGING, CHANGES, "change")
+        self.changes = Workers(CHANGING, CHANGES, "change", JSON_BYTES)
         self.searches = Workers(SEARCHING, SEARCHES, "search")
-        self._reading: set[anyio.CancelScope] = set()  # of bodies that are on their way
+        self._bodies = Bodies(config.timeout)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._warm = threading.Thread(target=self._warm_up, name="warm-up")
         named = source_names(sources)
@@ -141,8 +142,7 @@ class Application:
     def _end_waiting(self) -> None:
         """End streams, and requests whose bodies have not come."""
         self.hub.stop()
-        for scope in tuple(self._reading):
-            scope.cancel()
+        self._bodies.stop()
 
     def close(self, timeout: float = 0.3) -> bool:
         """Stop; return whether everything has ended within the seconds given."""
@@ -162,7 +162,7 @@ class Application:
         async def endpoint(request: Request) -> Response:
             request.scope["zsd.route"] = operation.path
             try:
-                with anyio.fail_after(self.config.timeout):
+                with self._bodies.in_time(request):
                     return await handler(request)
             except ZsdError as error:
                 return answer(error)
@@ -177,7 +177,7 @@ class Application:
             except asyncio.CancelledError:
                 if self.status != "stopping":
                     raise
-                return answer(_stopping())  # cancelled, since it took longer than the end may
+                return answer(stopping())  # cancelled, since it took longer than the end may
             except Exception:
                 log.exception("%s %s failed", operation.method, operation.path)
                 return answer(
@@ -190,7 +190,7 @@ class Application:
         """Search the body for the classes."""
         form = wanted_format(request.headers.get("accept", ""))
         with self.workers.place() as place:
-            body = await self._picture(request)
+            body = await self._picture(request, place)
 
             def work() -> tuple[Any, dict[str, Any], bytes]:
                 image = decode(body, self.config.pixels)
@@ -217,7 +217,7 @@ class Application:
     async def put_classes(self, request: Request) -> Response:
         """Replace the classes."""
         with self.changes.place() as place:
-            fields = await self._fields(request, "classes", "mode", "exact")
+            fields = await self._fields(request, place, "classes", "mode", "exact")
             mode, exact = fields.get("mode"), read_choice(fields, "exact")
             if "classes" in fields:
                 work = partial(self.service.replace, fields["classes"], mode, exact)
@@ -230,7 +230,7 @@ class Application:
     async def post_classes(self, request: Request) -> Response:
         """Add classes."""
         with self.changes.place() as place:
-            fields = await self._fields(request, "classes", "exact")
+            fields = await self._fields(request, place, "classes", "exact")
             classes, exact = fields.get("classes"), read_choice(fields, "exact")
             if classes is None:
                 raise RequestError(400, "the body names no classes.")
@@ -249,7 +249,7 @@ class Application:
         name, box = request.query_params.get("name", ""), request.query_params.get("box")
         place_of_object = read_box(box)
         with self.workers.place() as place:
-            body = await self._picture(request)
+            body = await self._picture(request, place)
 
             def work(change: Change) -> dict[str, Any]:
                 image = decode(body, self.config.pixels)
@@ -265,7 +265,7 @@ class Application:
         """Change some limits."""
         with self.changes.place() as place:
             fields = await self._fields(
-                request, "score_threshold", "nms_threshold", "max_detections"
+                request, place, "score_threshold", "nms_threshold", "max_detections"
             )
             work = partial(self.service.set_thresholds, fields)
             return JSONResponse(await place.change(work))
@@ -322,26 +322,13 @@ class Application:
         """The page."""
         return FileResponse(PAGE / "index.html", headers=PAGE_HEADERS)
 
-    async def _picture(self, request: Request) -> bytes:
-        """The body, which must come within half the time that the request has."""
-        return await self._in_time(read_body(request, self.config.body_bytes))
-
-    async def _fields(self, request: Request, *known: str) -> dict[str, Any]:
-        return await self._in_time(read_fields(request, known))
-
-    async def _in_time(self, reading: Awaitable[T]) -> T:
-        seconds = self.config.timeout / 2
-        with anyio.move_on_after(seconds) as scope:
-            self._reading.add(scope)
-            try:
-                return await reading
-            finally:
-                self._reading.discard(scope)
-        if self.status == "stopping":
-            raise _stopping()
-        raise RequestError(
-            408, f"the body did not come within {seconds:g} s.", {"Connection": "close"}
+    async def _picture(self, request: Request, place: Place) -> bytes:
+        return await self._bodies.read(
+            request, place, partial(read_body, request, self.config.body_bytes)
         )
+
+    async def _fields(self, request: Request, place: Place, *known: str) -> dict[str, Any]:
+        return await self._bodies.read(request, place, partial(read_fields, request, known))
 
     def _subscribe(self, source: str | None, *topics: str, frames: bool = True) -> Subscription:
         if source is not None and source not in self.live.names:
@@ -370,10 +357,6 @@ class Application:
             self.status = "ready"
             notify("READY=1")
             log.info("ready after %.1f s", time.perf_counter() - start)
-
-
-def _stopping() -> RequestError:
-    return RequestError(503, "the service is stopping.", {"Retry-After": "5"})
 
 
 async def _not_here(request: Request, error: Exception) -> Response:

@@ -14,35 +14,36 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from runtime.serve.config import host_name
 from runtime.serve.errors import RequestError, answer
 
 __all__ = ["Guard"]
 
 OPEN = ("/health", "/ready")  # what watches over the service needs no secret
-COOKIE = "contrastzsd"
-LONGEST_FORM = 4096  # bytes
+LONGEST_FORM = 4096  # bytes, which every connection may hold
 FORM_SECONDS = 10.0  # in which a form must have come
-MOST_SIGNING_IN = 16  # at a time, since they have shown no token yet
 SAFE = ("GET", "HEAD", "OPTIONS")
+PORTS = {"http": ":80", "https": ":443"}  # that a browser leaves out
 
 
 class Guard:
     """Refuse requests without the token, for another host, or sent by another site's page.
 
     A browser asks for the token once, on a page of its own, and keeps a cookie that scripts cannot
-    read and other sites cannot use.
+    read and other sites cannot use. A browser sends a host's cookies to all its ports, so the name
+    of the cookie says which token it stands for. All addresses in the answers are relative: a proxy
+    may put the service below a path.
 
     Args:
         app: what is guarded.
         token: None lets everyone in.
-        hosts: names that ``Host`` may carry, without the port; empty takes any.
+        hosts: names that ``Host`` may carry, as ``host_name`` spells them; empty takes any.
     """
 
     def __init__(self, app: ASGIApp, token: str | None, hosts: Sequence[str]) -> None:
         self._app, self._token, self._hosts = app, token, tuple(hosts)
-        self._signing_in = 0
-        secret = (token or "").encode()
-        self._cookie = hmac.new(secret, b"contrastzsd session", hashlib.sha256).hexdigest()
+        self._cookie = self._made("contrastzsd session")
+        self._cookie_name = f"contrastzsd-{self._made('contrastzsd cookie')[:8]}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer for the application, or pass the request on."""
@@ -60,25 +61,30 @@ class Guard:
 
     async def _refusal(self, request: Request) -> Response | None:
         # Of the scope: request.url is made with the Host header, which is the client's to choose.
-        headers, path = request.headers, request.scope["path"]
+        headers, path = request.headers, _path(request.scope)
+        if path in OPEN:
+            return None
         host = headers.get("host", "")
-        if self._hosts and _name(host).lower() not in self._hosts:
+        if self._hosts and host_name(host) not in self._hosts:
             raise RequestError(
                 421,
                 f"this service answers for {', '.join(self._hosts)}, not for {host!r}; start it "
                 "with --host or --allow-host to have it answer for another name.",
             )
-        origin = headers.get("origin")
-        if request.method not in SAFE and origin and _netloc(origin) != host:
-            raise RequestError(403, f"a page of {origin} may not change this service.")
-        if self._token is None or path in OPEN:
+        if request.method not in SAFE and _is_from_elsewhere(headers, host):
+            raise RequestError(
+                403,
+                f"a page of {headers.get('origin')} may not change this service, which is called "
+                f"{host!r} here; a proxy must leave the Host header as it is.",
+            )
+        if self._token is None:
             return None
         if path == "/session" and request.method == "POST":
             return await self._sign_in(request)
-        if self._knows(headers, request.cookies.get(COOKIE, "")):
+        if self._knows(headers, request.cookies.get(self._cookie_name, "")):
             return None
         if request.method == "GET" and "text/html" in headers.get("accept", ""):
-            return _sign_in_page()
+            return _sign_in_page(path)
         raise RequestError(
             401,
             "this service needs its token; send the header Authorization: Bearer TOKEN.",
@@ -94,12 +100,11 @@ class Guard:
     def _right(self, token: str) -> bool:
         return hmac.compare_digest(token.encode(), (self._token or "").encode())
 
+    def _made(self, what: str) -> str:
+        """A text that only the token gives."""
+        return hmac.new((self._token or "").encode(), what.encode(), hashlib.sha256).hexdigest()
+
     async def _sign_in(self, request: Request) -> Response:
-        if self._signing_in >= MOST_SIGNING_IN:
-            raise RequestError(
-                503, f"{MOST_SIGNING_IN} others are signing in; try again.", {"Retry-After": "1"}
-            )
-        self._signing_in += 1
         try:
             with anyio.fail_after(FORM_SECONDS):
                 body = await _form(request)
@@ -107,18 +112,18 @@ class Guard:
             raise RequestError(
                 408, f"the form did not come within {FORM_SECONDS:g} s.", {"Connection": "close"}
             ) from error
-        finally:
-            self._signing_in -= 1
         given = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
         if not self._right(given.strip()):
-            return _sign_in_page("This is not the service's token.")
-        response = RedirectResponse("/", status_code=303)
+            return _sign_in_page("/session", "This is not the service's token.")
+        response = RedirectResponse("./", status_code=303)
+        https = request.headers.get("origin", "").startswith("https://")  # whatever the proxy says
         response.set_cookie(
-            COOKIE,
+            self._cookie_name,
             self._cookie,
+            path=None,  # where the browser sees this service
             httponly=True,
             samesite="strict",
-            secure=request.scope["scheme"] == "https",
+            secure=https or request.scope["scheme"] == "https",
         )
         return response
 
@@ -136,10 +141,12 @@ async def _form(request: Request) -> bytes:
     return body
 
 
-def _sign_in_page(problem: str = "") -> HTMLResponse:
+def _sign_in_page(path: str, problem: str = "") -> HTMLResponse:
+    """The page that asks for the token, shown at a path of this service."""
     page = (Path(__file__).parent / "page" / "sign-in.html").read_text(encoding="utf-8")
+    action = "../" * (path.count("/") - 1) + "session"
     return HTMLResponse(
-        page.replace("{{problem}}", problem),
+        page.replace("{{problem}}", problem).replace("{{action}}", action),
         status_code=401,
         headers={
             "WWW-Authenticate": "Bearer",
@@ -150,16 +157,24 @@ def _sign_in_page(problem: str = "") -> HTMLResponse:
     )
 
 
-def _netloc(origin: str) -> str | None:
-    """Host and port of an origin; None of what is no address."""
+def _path(scope: Scope) -> str:
+    """The path below the one at which the application is mounted, as the router sees it."""
+    path: str = scope["path"]
+    below = path.removeprefix(scope.get("root_path", ""))
+    return below if below.startswith("/") else path
+
+
+def _is_from_elsewhere(headers: Headers, host: str) -> bool:
+    """Whether a browser sends a request for a page of another site."""
+    site = headers.get("sec-fetch-site")  # which pages cannot set; only safe origins send it
+    if site is not None:
+        return site not in ("same-origin", "none")
+    origin = headers.get("origin")
+    if not origin:
+        return False
     try:
-        return urlsplit(origin).netloc
-    except ValueError:
-        return None
-
-
-def _name(host: str) -> str:
-    """The host without its port; an IPv6 address keeps its brackets."""
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.rpartition(":")[0] if ":" in host else host
+        parts = urlsplit(origin)
+    except ValueError:  # it is no address
+        return True
+    port = PORTS.get(parts.scheme, "")
+    return not parts.netloc or parts.netloc.removesuffix(port) != host.lower().removesuffix(port)

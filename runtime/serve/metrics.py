@@ -22,7 +22,7 @@ class Metrics:
     """Counters of one service, in a registry of their own.
 
     Args:
-        depth: pictures that are being sent, waiting or searched.
+        depth: pictures that wait or are searched.
         version: of the class set.
         viewers: open streams.
     """
@@ -73,7 +73,7 @@ class Metrics:
             registry=self.registry,
         )
         for name, text, value in (
-            ("queue_depth", "Pictures that are being sent, waiting or searched.", depth),
+            ("queue_depth", "Pictures that wait or are searched.", depth),
             ("class_set_version", "Rises with every change of the classes.", version),
             ("viewers", "Open streams.", viewers),
         ):

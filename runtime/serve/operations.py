@@ -18,9 +18,9 @@ ERRORS = {
     400: "The request is malformed.",
     404: "There is no such source.",
     406: "No format that the request accepts.",
-    408: "The body did not come in time.",
+    408: "The body came too slowly.",
     413: "The body or the picture is too large.",
-    415: "The body is no picture of a known format.",
+    415: "The body is no picture of a known format, is compressed, or is a form.",
     422: "Understood, but it cannot be done; the sentence says why.",
     503: "Too much to do, or not ready; Retry-After says when to try again.",
     504: "The answer was not ready in time.",
@@ -56,7 +56,7 @@ def _reference(name: str) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
 
 
-CHANGE_ERRORS = (400, 408, 413, 422, 503, 504)  # of a request whose body is JSON
+CHANGE_ERRORS = (400, 408, 413, 415, 422, 503, 504)  # of a request whose body is JSON
 CLASS_LIST = _reference("ClassList")
 OPERATIONS = (
     Operation(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -14,6 +14,7 @@ from zsd_core.errors import did_you_mean, join_first
 from zsd_core.files import shown
 
 __all__ = [
+    "JSON_BYTES",
     "read_body",
     "read_box",
     "read_choice",
@@ -31,38 +32,62 @@ LONGEST = 100  # characters of a field that is compared with the known ones
 FORMATS = {"application/json": "json", "image/jpeg": ".jpg", "image/png": ".png"}
 
 
-async def read_body(request: Request, most: int) -> bytes:
+async def read_body(request: Request, most: int, came: Callable[[int], None]) -> bytes:
     """The whole body.
 
+    Args:
+        request: whose body.
+        most: bytes.
+        came: called with the bytes of every part.
+
     Raises:
-        RequestError: it is longer than ``most`` bytes (413), or ends early (400).
+        RequestError: it is longer than ``most`` bytes (413), ends early (400), or is compressed or
+            a form (415).
     """
-    too_long = RequestError(
-        413, f"the body has more than {most / 2**20:.3g} MiB, the most that is taken."
-    )
+    if request.headers.get("content-type", "").strip().lower().startswith("multipart/"):
+        raise RequestError(
+            415,
+            "the body is a form; send the bytes themselves: curl --data-binary @photo.jpg instead "
+            "of curl -F.",
+        )
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        raise RequestError(
+            415, f"the body is compressed ({shown(coding)}); send it without Content-Encoding."
+        )
     declared = request.headers.get("content-length", "")
     digits = len(str(most))  # a client may write more than Python makes a number of
     if declared.isdecimal() and (len(declared.lstrip("0")) > digits or int(declared) > most):
-        raise too_long
+        raise _too_long(most)
     body = bytearray()
     try:
         async for part in request.stream():
+            came(len(part))
             body += part
             if len(body) > most:
-                raise too_long
+                raise _too_long(most)
     except ClientDisconnect as error:
         raise RequestError(400, "the request ended before its body was whole.") from error
     return bytes(body)
 
 
-async def read_fields(request: Request, known: tuple[str, ...]) -> dict[str, Any]:
-    """The fields of a JSON object.
+def _too_long(most: int) -> RequestError:
+    """The refusal, of which no variable beside the body knows: both would stay until collected."""
+    return RequestError(
+        413, f"the body has more than {most / 2**20:.3g} MiB, the most that is taken."
+    )
+
+
+async def read_fields(
+    request: Request, known: tuple[str, ...], came: Callable[[int], None]
+) -> dict[str, Any]:
+    """The fields of a JSON object; ``came`` as in ``read_body``.
 
     Raises:
         RequestError: the body is too large or holds too many values (413), is no JSON object, or
             has a field that is not known (400).
     """
-    body = await read_body(request, JSON_BYTES)
+    body = await read_body(request, JSON_BYTES, came)
     for byte, most in MOST_OF.items():
         if body.count(byte) > most:
             raise RequestError(

@@ -25,46 +25,52 @@ WEIGHT = 0.2  # of the newest picture in the running mean of seconds a picture
 class Workers:
     """Threads that search pictures or change classes, and the places before them.
 
-    A request takes a place before its body is read, so that bodies in memory are bounded too. The
-    place is free again when the request has its answer and its work has really ended: work that a
-    time-out left behind still counts.
+    A request takes a place once its body has come, so that clients that send nothing, or send
+    slowly, keep no place from others. Bodies have a bound of their own: the bytes of all that are
+    on their way, that wait or are worked on. Both are free again when the request has its answer
+    and its work has really ended: work that a time-out left behind still counts.
 
     Args:
         threads: requests worked on at the same time.
-        places: most requests that are being sent, waiting or worked on.
+        places: most requests that wait or are worked on.
         name: of the threads.
+        largest: bytes of one body; all together hold at most as many as ``places`` of this size.
     """
 
-    def __init__(self, threads: int, places: int, name: str = "detect") -> None:
+    def __init__(self, threads: int, places: int, name: str = "detect", largest: int = 0) -> None:
         self.places, self.taken = places, 0
+        self.bytes, self.held = places * largest, 0
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._seconds = 0.0
 
     @contextmanager
     def place(self) -> Iterator[Place]:
-        """A place for one request.
+        """What one request holds, until it ends.
 
         Raises:
-            RequestError: every place is taken (503); ``Retry-After`` estimates when one is free.
+            RequestError: every place is taken (503), so that its body need not come.
         """
-        if self.taken >= self.places:
-            wait = max(1, math.ceil(self.taken * self._seconds / self._threads))
-            raise RequestError(
-                503,
-                f"all {self.places} places are taken; try again in {wait} s.",
-                {"Retry-After": str(wait)},
-            )
+        self.look()
         place = Place(self)
-        self.taken += 1
         try:
             yield place
         finally:
             place.leave()
 
-    def free(self) -> None:
-        """Give one place back; called in the event loop."""
-        self.taken -= 1
+    def look(self) -> None:
+        """See whether a place is free.
+
+        Raises:
+            RequestError: none is (503); ``Retry-After`` estimates when.
+        """
+        if self.taken >= self.places:
+            raise self.busy(f"all {self.places} places are taken")
+
+    def busy(self, why: str) -> RequestError:
+        """The refusal of a request, for now."""
+        wait = max(1, math.ceil(self.taken * self._seconds / self._threads))
+        return RequestError(503, f"{why}; try again in {wait} s.", {"Retry-After": str(wait)})
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
         """Let a thread do it."""
@@ -84,23 +90,37 @@ class Workers:
 
 
 class Place:
-    """One request's right to send its body and to have it worked on."""
+    """One request's body, and its right to have it worked on."""
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
+        self._taken = self._held = 0
         self._future: Future[object] | None = None
 
+    def hold(self, size: int) -> None:
+        """Count bytes of the body, which have come.
+
+        Raises:
+            RequestError: all bodies together would be too many (503).
+        """
+        if self._workers.held + size > self._workers.bytes:
+            mib = self._workers.bytes / 2**20
+            raise self._workers.busy(f"the bodies of others fill the {mib:.3g} MiB for them")
+        self._workers.held += size
+        self._held += size
+
     async def run(self, work: Callable[[], T]) -> T:
-        """Wait for a thread to do it; cancelled while it waits, it is never done."""
-        future = self._workers.submit(work)
-        self._future = future  # type: ignore[assignment]
-        return await asyncio.wrap_future(future)
+        """Wait for a thread to do it; cancelled while it waits, it is never done.
+
+        Raises:
+            RequestError: every place is taken (503).
+        """
+        return await asyncio.wrap_future(self._begin(work))
 
     async def change(self, work: Callable[[Change], T]) -> T:
         """As ``run`` for a change: cancelled, it is never made, or it is waited for."""
         change = Change()
-        future = self._workers.submit(partial(work, change))
-        self._future = future  # type: ignore[assignment]
+        future = self._begin(partial(work, change))
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -110,15 +130,28 @@ class Place:
                 made = await asyncio.wrap_future(future)
             return made
 
+    def _begin(self, work: Callable[[], T]) -> Future[T]:
+        self._workers.look()
+        self._workers.taken += 1
+        self._taken = 1
+        future = self._workers.submit(work)
+        self._future = future  # type: ignore[assignment]
+        return future
+
     def leave(self) -> None:
-        """Free the place, now or when its work has ended."""
+        """Free all that this holds, now or when its work has ended."""
         if self._future is None:
-            self._workers.free()
+            self._free()
             return
         loop = asyncio.get_running_loop()
 
         def ended(_: Future[object]) -> None:
             with suppress(RuntimeError):  # the loop is closed: nobody counts any more
-                loop.call_soon_threadsafe(self._workers.free)
+                loop.call_soon_threadsafe(self._free)
 
         self._future.add_done_callback(ended)
+
+    def _free(self) -> None:
+        """Called in the event loop."""
+        self._workers.taken -= self._taken
+        self._workers.held -= self._held

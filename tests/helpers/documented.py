@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-SHELL, OTHER = ("sh", "bash"), ("cmake", "cpp", "ini", "json", "mermaid", "text")
+SHELL, OTHER = ("sh", "bash"), ("cmake", "cpp", "ini", "json", "mermaid", "nginx", "text")
 
 
 class Item(NamedTuple):

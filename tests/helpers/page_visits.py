@@ -8,11 +8,11 @@ import threading
 import time
 
 import pytest
-import uvicorn
 from colour_detector import ColourDetector, png
 
 from runtime.serve import create_app
 from runtime.serve.config import ServeConfig
+from runtime.serve.server import Server, settings
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
@@ -30,13 +30,12 @@ class Served:
 
     def __init__(self, detector=None, sources=(), port=0, **config) -> None:
         self.detector = detector or ColourDetector()
-        app = create_app(self.detector, ServeConfig(**config), sources)
+        limits = ServeConfig(**config)
+        app = create_app(self.detector, limits, sources)
         self.service = app.state.service
         listener = socket.create_server(("127.0.0.1", port))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        self._server = uvicorn.Server(
-            uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1)
-        )
+        self._server = Server(settings(app, limits), self.service)
         self._thread = threading.Thread(target=self._server.run, args=([listener],))
         self._thread.start()
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import gc
 import socket
 import threading
 import time
-from contextlib import contextmanager
+import weakref
+from contextlib import contextmanager, suppress
+from unittest.mock import Mock
 
+import h11
 import pytest
 import uvicorn
 
-from runtime.serve.connections import connections
+from runtime.serve.connections import _Transport, connections
 
 BIG = b"x" * (8 << 20)  # more than sockets hold
 
@@ -21,6 +26,10 @@ async def app(scope, receive, send):
         return
     if scope["path"] == "/slow":
         await asyncio.sleep(1)
+    while scope["path"] == "/read":
+        message = await receive()
+        if not message.get("more_body"):
+            break
     body = BIG if scope["path"] == "/big" else b"ok"
     headers = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -55,6 +64,8 @@ def serving(most=1000, keep_alive=30, **seconds):
 
 
 GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
+CHUNKED = b"POST /%b HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
+SIZED = b"POST /%b HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n"
 
 
 def is_closed(client):
@@ -67,6 +78,14 @@ def is_closed(client):
     except TimeoutError:
         return False
     return True
+
+
+def all_of(client, most=1 << 30):
+    """What comes until the end of a connection, or until it is more."""
+    held = b""
+    while len(held) <= most and (piece := client.recv(1 << 20)):
+        held += piece
+    return held
 
 
 def answered(client):
@@ -82,9 +101,6 @@ def answered(client):
         pytest.param(b"", id="nothing"),
         pytest.param(GET[:20], id="half a head"),
         pytest.param(GET + GET[:20], id="half a second head"),
-        pytest.param(
-            b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 99\r\n\r\nx", id="half a body"
-        ),
     ],
 )
 def test_a_connection_without_a_whole_head_is_closed(sent):
@@ -152,3 +168,159 @@ def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(keep_alive, head_s
             taken += len(client.recv(1 << 18))
             time.sleep(0.05)
         assert time.monotonic() - start > 1.5
+
+
+def test_an_answer_before_the_end_of_a_body_reaches_who_reads_it_afterwards():
+    """Closed at once, the connection would be reset: the client gets a broken pipe, no answer."""
+    for close in (b"", b"Connection: close\r\n"):
+        with serving() as connect:
+            client = connect(SIZED.replace(b"Host", close + b"Host") % (b"", 20 << 20))
+            for _ in range(20):
+                client.sendall(bytes(1 << 20))
+            answer = all_of(client)
+            assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b"ok")
+
+
+def test_a_body_that_was_answered_may_come_slowly():
+    with serving(stalled_seconds=0.5) as connect:
+        client, begin = connect(SIZED % (b"", 40 << 17)), time.monotonic()
+        for _ in range(40):
+            client.sendall(bytes(1 << 17))
+            time.sleep(0.05)
+        assert all_of(client).endswith(b"ok") and time.monotonic() - begin > 1.5
+
+
+def test_the_rest_of_a_body_that_was_answered_is_not_waited_for():
+    with serving(stalled_seconds=0.5) as connect:
+        client = connect(SIZED % (b"", 20 << 20))
+        assert all_of(client).endswith(b"ok")
+        start = time.monotonic()
+        with pytest.raises(ConnectionError):
+            while time.monotonic() < start + 20:
+                client.sendall(b"x")
+                time.sleep(0.05)
+        assert 0.3 < time.monotonic() - start < 10
+
+
+def test_a_client_that_is_gone_before_its_answer_ends_is_not_waited_for():
+    gone, protocol = Mock(), Mock()
+    gone.is_closing.return_value, protocol.conn.their_state = False, h11.SEND_BODY
+    gone.write_eof.side_effect = OSError(errno.ENOTCONN, "not connected")
+    _Transport(gone, protocol).close()
+    gone.close.assert_called_once_with()
+    protocol.linger.assert_not_called()
+
+
+def test_what_a_client_sent_is_freed_with_its_connection():
+    """In a cycle of references it would stay until that is collected."""
+    gc.disable()
+    try:
+        with serving() as connect:
+            state, client = connect.server.server_state, connect(SIZED % (b"", 2 << 20))
+            client.sendall(bytes(1 << 20))
+            assert all_of(client).endswith(b"ok")
+            held = [weakref.ref(one) for one in state.connections]
+            client.close()
+            end = time.monotonic() + 20
+            while any(one() is not None for one in held) and time.monotonic() < end:
+                time.sleep(0.01)
+            assert [one() for one in held] == [None]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("path", [b"read", b"", b"big"])
+def test_a_body_in_tiny_chunks_is_refused(path, caplog):
+    """Each takes microseconds to parse: a megabyte of them kept everybody waiting for seconds."""
+    with serving() as connect:
+        client = connect(CHUNKED % path)
+        if path:
+            time.sleep(0.2)  # the answer is under way
+        with suppress(ConnectionError):
+            for _ in range(20):
+                client.sendall(b"1\r\nx\r\n" * 10_000)
+        with suppress(ConnectionError):
+            answer = all_of(client)
+        if path == b"read":
+            assert answer.startswith(b"HTTP/1.1 400") and b"less than 256 bytes each" in answer
+            assert b'"type":"RequestError"' in answer
+        assert answered(connect(GET))
+    assert not [record for record in caplog.records if record.name == "asyncio"]
+
+
+@pytest.mark.parametrize(("chunk", "count"), [(b"3\r\nabc\r\n", 900), (b"100\r\n%b\r\n", 9000)])
+def test_a_body_in_chunks_of_some_size_is_taken(chunk, count):
+    body = chunk % (b"x" * 256) if b"%" in chunk else chunk
+    with serving() as connect:
+        assert answered(connect(CHUNKED % b"read" + body * count + b"0\r\n\r\n"))
+
+
+def test_a_body_with_two_lengths_is_refused():
+    both = CHUNKED.replace(b"Host", b"Content-Length: 3\r\nHost") % b"read"
+    with serving() as connect:
+        answer = all_of(connect(both + b"0\r\n\r\n" + GET))
+        assert answer.startswith(b"HTTP/1.1 400") and answer.count(b"HTTP/1.1") == 1
+        assert b"a Content-Length and a Transfer-Encoding" in answer
+
+
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01 hello\r\n\r\n", GET[:-2] + b"a:b\r\n" * 50_000])
+def test_what_is_no_request_is_refused_in_a_sentence(sent):
+    with serving() as connect:
+        client = connect()
+        with suppress(ConnectionError):
+            client.sendall(sent)
+        answer = all_of(client)
+        assert (
+            answer.startswith(b"HTTP/1.1 400") and b'"error":"this is no HTTP request."' in answer
+        )
+
+
+@pytest.mark.parametrize("path", [b"read", b"big"])
+def test_garbage_in_a_body_ends_the_connection_only(path, caplog):
+    with serving() as connect:
+        client = connect(CHUNKED % path)
+        time.sleep(0.2)
+        client.sendall(b"garbage\r\n")
+        assert is_closed(client)
+        assert answered(connect(GET))
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_a_body_that_does_not_come_makes_room():
+    with serving(most=20, head_seconds=60) as connect:
+        idle = [connect(SIZED % (b"read", 9)) for _ in range(60)]
+        assert answered(connect(GET))
+        assert is_closed(idle[0])
+
+
+def test_a_body_that_comes_makes_no_room():
+    with serving(most=20, head_seconds=60) as connect:
+        client = connect(SIZED % (b"read", 30 << 17))
+        for _ in range(30):
+            client.sendall(bytes(1 << 17))
+            time.sleep(0.02)
+            idle = [connect() for _ in range(5)]
+        assert answered(client)
+        assert idle
+
+
+def test_an_upgrade_that_is_not_spoken_is_answered_as_it_stands(caplog):
+    with serving() as connect:
+        for protocol in (b"h2c", b"websocket"):
+            head = b"Connection: Upgrade\r\nUpgrade: %b\r\nHost" % protocol
+            assert answered(connect(GET.replace(b"Host", head)))
+    assert not caplog.records
+
+
+def test_answers_that_nobody_takes_have_one_bound():
+    most = 2 * len(BIG)
+    with serving(unsent_bytes=most) as connect:
+        clients = [connect(GET.replace(b"/ ", b"/big ", 1)) for _ in range(12)]
+        state, end = connect.server.server_state, time.monotonic() + 20
+        while state.total_requests < len(clients) and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        held = [one.transport for one in state.connections]
+        assert 2 <= len(held) < len(clients)
+        assert sum(one.get_write_buffer_size() for one in held) <= most
+        assert len(all_of(clients[-1], len(BIG))) > len(BIG)

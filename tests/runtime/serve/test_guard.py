@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urljoin
 
 import anyio
 import pytest
 from colour_detector import picture, png
 from coroutines import run_apart
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 import runtime.serve.guard
@@ -61,12 +65,54 @@ def test_a_browser_signs_in_once(serve):
     assert wrong.status_code == 401 and "not the service's token" in wrong.text
     assert not client.cookies
     right = client.post("/session", data={"token": TOKEN}, follow_redirects=False)
-    assert right.status_code == 303 and right.headers["location"] == "/"
+    assert right.status_code == 303 and right.headers["location"] == "./"
     cookie = right.headers["set-cookie"]
     assert "HttpOnly" in cookie and "SameSite=strict" in cookie and TOKEN not in cookie
+    assert "Secure" not in cookie
     assert client.get("/classes").status_code == 200
     client.cookies.clear()
     assert client.get("/classes").status_code == 401
+
+
+def test_two_services_on_one_host_keep_their_sign_ins(serve):
+    """A browser sends the cookies of one port to the others."""
+    one, other = serve(token=TOKEN), serve(token=TOKEN[::-1])
+    one.post("/session", data={"token": TOKEN}, follow_redirects=False)
+    other.post("/session", data={"token": TOKEN[::-1]}, follow_redirects=False)
+    one.cookies.update(other.cookies)
+    assert one.get("/classes").status_code == 200
+
+
+def test_behind_a_proxy_with_https_the_cookie_is_for_https(serve):
+    headers = {"Origin": "https://cam.example.org", "Host": "cam.example.org"}
+    answer = serve(token=TOKEN).post(
+        "/session", data={"token": TOKEN}, headers=headers, follow_redirects=False
+    )
+    assert answer.status_code == 303 and "Secure" in answer.headers["set-cookie"]
+
+
+@pytest.mark.parametrize("path", ["/", "/classes", "/live/door", "/static/x/y"])
+@pytest.mark.parametrize("below", ["", "/cameras/zsd"])
+@pytest.mark.parametrize("strips", [True, False])
+def test_a_browser_signs_in_below_any_path(serve, path, below, strips):
+    """Whether the proxy strips the path, or the application is mounted there."""
+    app = serve(token=TOKEN).app
+    app = app if strips else Starlette(routes=[Mount(below, app)])
+    client, inside = TestClient(app), "" if strips else below
+    page = client.get(inside + path, headers={"Accept": "text/html"})
+    assert page.status_code == 401
+    action = page.text.partition('action="')[2].partition('"')[0]
+    assert urljoin(f"http://host{below}{path}", action) == f"http://host{below}/session"
+    answer = client.post(f"{inside}/session", data={"token": TOKEN}, follow_redirects=False)
+    assert answer.status_code == 303
+    assert urljoin(f"http://host{below}/session", answer.headers["location"]) == (
+        f"http://host{below}/"
+    )
+    assert "path=" not in answer.headers["set-cookie"].lower()  # below the form, not the host
+    assert client.get(f"{inside}/classes").status_code == 200
+    client.cookies.clear()
+    assert client.get(f"{inside}/health").status_code == 200
+    assert client.get(f"{inside}/classes").status_code == 401
 
 
 def test_a_form_without_end_is_refused(serve):
@@ -82,34 +128,34 @@ def test_an_origin_that_is_no_address_is_another_site(serve, token, origin):
     assert answer.status_code == 403 and "may not change" in answer.json()["error"]
 
 
-def test_a_form_that_does_not_come_ends(monkeypatch):
+def test_forms_that_do_not_come_end_and_keep_nobody_out(monkeypatch):
     monkeypatch.setattr(runtime.serve.guard, "FORM_SECONDS", 0.2)
-    monkeypatch.setattr(runtime.serve.guard, "MOST_SIGNING_IN", 2)
 
     async def main():
         guard = Guard(None, TOKEN, ())
         statuses = []
 
-        async def sign_in():
+        async def sign_in(body=None):
             sent = []
-            asked = asyncio.Event()
 
             async def receive():
-                await asked.wait()
+                if body is None:
+                    await asyncio.Event().wait()
+                return {"type": "http.request", "body": body}
 
             async def send(message):
                 sent.append(message)
 
             scope = {"type": "http", "method": "POST", "path": "/session", "headers": []}
-            await guard(scope, receive, send)
+            await guard({**scope, "scheme": "http"}, receive, send)
             statuses.append(sent[0]["status"])
 
         async with anyio.create_task_group() as tasks:
-            for _ in range(3):
+            for _ in range(200):
                 tasks.start_soon(sign_in)
-        assert statuses == [503, 408, 408]
-        await sign_in()
-        assert statuses[-1] == 408  # places are free again
+            await anyio.sleep(0.05)
+            await sign_in(f"token={TOKEN}".encode())
+        assert statuses == [303] + [408] * 200
 
     run_apart(main)
 
@@ -124,10 +170,35 @@ def test_there_are_no_websockets(serve):
 def test_pages_of_other_sites_cannot_change_anything(client):
     answer = client.post("/classes", json={"classes": ["blue"]}, headers={"Origin": "http://evil"})
     assert answer.status_code == 403 and "http://evil" in answer.json()["error"]
-    same = client.post(
-        "/classes", json={"classes": ["blue"]}, headers={"Origin": "http://testserver"}
-    )
-    assert same.status_code == 200
+    assert "Host header" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "http://testserver"}, 200),
+        ({"Origin": "http://testserver", "Host": "TestServer:80"}, 200),
+        ({"Origin": "https://cam.example", "Host": "cam.example:443"}, 200),
+        ({"Origin": "http://cam.example:8080", "Host": "cam.example"}, 403),
+        ({"Origin": "https://cam.example", "Host": "127.0.0.1:8000"}, 403),
+        ({"Origin": "null", "Host": ""}, 403),
+        # A proxy changed Host, but the browser knows better; no page can set this header.
+        (
+            {
+                "Origin": "https://cam.example",
+                "Host": "127.0.0.1:8000",
+                "Sec-Fetch-Site": "same-origin",
+            },
+            200,
+        ),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Origin": "http://testserver", "Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "http://testserver", "Sec-Fetch-Site": "cross-site"}, 403),
+    ],
+)
+def test_a_page_of_this_site_may_change_it_also_behind_a_proxy(client, headers, status):
+    answer = client.patch("/thresholds", json={"max_detections": 5}, headers=headers)
+    assert answer.status_code == status, answer.text
 
 
 @pytest.mark.parametrize(
@@ -144,6 +215,28 @@ def test_only_this_hosts_names_are_answered(serve, host, status):
     client = serve(hosts=ServeConfig().hosts)
     answer = client.get("/classes", headers={"Host": host})
     assert answer.status_code == status, answer.text
+    for probe in ("/health", "/ready"):  # of a balancer, which asks an address
+        assert client.get(probe, headers={"Host": host}).status_code != 421
+
+
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [
+        ("Cam.Example.org", "cam.example.org"),
+        ("cam.example.org:8443", "cam.example.org:8000"),
+        ("cam.example.org.", "cam.example.org"),
+        ("cam.example.org", "CAM.example.org.:80"),
+        (" my_service ", "my_service:8000"),
+        ("2001:DB8:0:0::1", "[2001:db8::1]:8000"),
+        ("[2001:db8::1]:8000", "[2001:DB8::0:1]"),
+        ("192.0.2.7:80", "192.0.2.7"),
+        ("fe80::1%eth0", "[fe80::1%eth0]:8000"),
+    ],
+)
+def test_a_name_may_be_written_in_every_way(serve, given, host):
+    client = serve(hosts=(given,))
+    assert client.get("/classes", headers={"Host": host}).status_code == 200
+    assert client.get("/classes", headers={"Host": f"x{host}"}).status_code == 421
 
 
 def test_the_page_loads_nothing_from_elsewhere(client):
@@ -175,6 +268,17 @@ def test_the_page_loads_nothing_from_elsewhere(client):
         ({"workers": 20}, "queue 16"),
         ({"token": "short"}, "16 printable"),
         ({"token": "ä" * 20}, "printable ASCII"),
+        ({"token": " " * 20}, "no blank at either end"),
+        ({"token": TOKEN + "\n"}, "printable ASCII"),
+        ({"token": ""}, "16 printable"),
+        ({"hosts": ("",)}, "'' is no name"),
+        ({"hosts": (" ",)}, "' ' is no name"),
+        ({"hosts": ("*",)}, "no name or address"),
+        ({"hosts": (".",)}, "no name or address"),
+        ({"hosts": ("https://cam.example.org/",)}, "without http://"),
+        ({"hosts": ("a b",)}, "no name or address"),
+        ({"hosts": ("bücher.example",)}, "xn--"),
+        ({"hosts": "localhost"}, "tuple of names"),
     ],
 )
 def test_a_configuration_that_cannot_work_is_refused(change, words):

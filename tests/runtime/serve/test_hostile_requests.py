@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 
 import pytest
 from colour_detector import picture, png
+from coroutines import run_apart
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.requests import Request
 
 from runtime.serve import pictures
+from runtime.serve.errors import RequestError
 from runtime.serve.operations import OPERATIONS
+from runtime.serve.requests import read_body
 from zsd_core.errors import ImageError
 
 WIDTH = 8  # of the tiny bundle's vectors
@@ -99,6 +105,43 @@ def test_a_length_of_many_digits_is_too_long(serve):
     client = serve()
     answer = client.post("/classes", content=b"{}", headers={"Content-Length": DIGITS})
     assert answer.status_code == 413
+
+
+def test_a_body_that_is_too_long_is_freed_at_once():
+    """In a cycle of references it would stay until that is collected."""
+
+    async def receive():
+        return {"type": "http.request", "body": bytes(2**20), "more_body": True}
+
+    async def main():
+        with pytest.raises(RequestError, match="more than 8 MiB"):
+            await read_body(Request({"type": "http", "headers": []}, receive), 2**23, int)
+        assert tracemalloc.get_traced_memory()[0] < 2**22
+
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        run_apart(main)
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [
+        ({"Content-Encoding": "gzip"}, "the body is compressed ('gzip'); send it without"),
+        ({"Content-Type": "multipart/form-data; boundary=x"}, "curl --data-binary @photo.jpg"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/detect", "/classes", "/classes/examples?name=x"])
+def test_a_body_in_a_wrapping_is_refused_in_a_sentence(serve, path, headers, words):
+    client = serve()
+    answer = client.post(path, content=RED, headers=headers)
+    assert answer.status_code == 415 and words in answer.json()["error"]
+    plain = {"Content-Encoding": "identity", "Content-Type": "application/x-www-form-urlencoded"}
+    assert client.post("/detect", content=RED, headers=plain).status_code == 200
 
 
 def test_the_decoder_has_the_limit_of_the_service_too(monkeypatch):

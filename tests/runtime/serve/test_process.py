@@ -223,8 +223,8 @@ def test_the_token_comes_from_the_environment_or_a_file(start, tmp_path):
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     assert ask(process.url, "GET", "/classes", headers=bearer)[0] == 200
     secret = tmp_path / "token"
-    secret.write_text(TOKEN + "\n")
-    process = start("--token-file", secret)
+    secret.write_text(f"\ufeff{TOKEN}\n", encoding="utf-8")  # as editors on Windows write it
+    process = start("--token-file", secret, env={"CONTRASTZSD_TOKEN": TOKEN})  # the same
     assert ask(process.url, "GET", "/classes", headers=bearer)[0] == 200
     with open(f"/proc/{process.process.pid}/cmdline") as file:
         assert TOKEN not in file.read()
