@@ -271,7 +271,7 @@ class ClassTable:
         """
         place = self._unseen.get(folded, -1)
         if place < 0:
-            row = self._bundle.vocabulary.rows.get(folded, -1)
+            row = self._bundle.vocabulary.row(folded)
             place = row if row < 0 else len(self._unseen) + row
         return place
 
