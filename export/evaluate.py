@@ -33,7 +33,7 @@ from runtime.bundle import open_bundle
 from zsd_core.commands import command, new_parser
 from zsd_core.errors import ConfigError
 from zsd_core.evaluate import add_arguments
-from zsd_core.files import prepare_files
+from zsd_core.files import prepare_files, read_text
 from zsd_core.learning.data.read import read_dataset
 from zsd_core.learning.data.splits import load_split
 
@@ -141,10 +141,7 @@ def names_of(words: Sequence[str]) -> list[str]:
         if not word.endswith(".txt"):
             names.append(word)
             continue
-        try:
-            lines = Path(word).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"names {word} cannot be read: {error}") from error
+        lines = read_text(Path(word), "names", ConfigError).split("\n")
         names += [line.strip() for line in lines if line.strip()]
     return names
 

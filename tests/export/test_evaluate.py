@@ -271,7 +271,7 @@ def test_what_cannot_be_evaluated_is_a_sentence(bundle_path, data, tmp_path, cap
     assert export_evaluate.main(without_split(bundle_path, data, "--also", "Cat")) == 1
     assert "'Cat' of --also is a category" in capsys.readouterr().err
     assert export_evaluate.main(without_split(bundle_path, data, "--also", "no.txt")) == 1
-    assert "no.txt cannot be read" in capsys.readouterr().err
+    assert "cannot read names no.txt: No such file" in capsys.readouterr().err
     page = tmp_path / "page.md"
     page.write_text("no place")
     assert export_evaluate.main(without_split(bundle_path, data, "--markdown", str(page))) == 1

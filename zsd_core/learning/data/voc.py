@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from zsd_core.errors import DataError, did_you_mean
-from zsd_core.files import read_file, shown
+from zsd_core.files import read_file, read_text, shown
 from zsd_core.learning.data.dataset import Dataset, ImageRecord, image_record, require_files
 
 __all__ = ["read_voc"]
@@ -35,10 +35,7 @@ def read_voc(
         DataError: a missing or malformed file, a box that is not valid, or an unknown class.
     """
     path, folder = Path(image_set), Path(images)
-    try:
-        lines = read_file(path, "image set").decode().splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not an image set, one image id a line: {error}") from error
+    lines = read_text(path, "image set").split("\n")
     names = [line.split()[0] for line in lines if line.strip()]
     if twice := next((name for name, count in Counter(names).items() if count > 1), None):
         raise DataError(f"{path}: image {shown(twice)} stands there twice.")
