@@ -104,6 +104,48 @@ def test_a_photograph_without_a_mark_is_not_difficult(devkit):
         assert not read_voc(*devkit(text)).images[0].difficult.any()
 
 
+@pytest.mark.parametrize(
+    ("mark", "difficult"),
+    [("False", False), ("0.0", False), ("true", True), ("1.0", True), (" 1 ", True)],
+)
+def test_difficult_may_be_a_boolean_or_a_float(devkit, mark, difficult):
+    (image,) = read_voc(*devkit(xml(thing(difficult=mark)))).images
+    assert image.difficult.tolist() == [difficult]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpeg", ".JPG"])
+def test_photographs_may_have_another_suffix(devkit, suffix):
+    image_set, folder = devkit(xml())
+    (folder / "000005.jpg").rename(folder / f"000005{suffix}")
+    assert read_voc(image_set, folder).images[0].path == folder / f"000005{suffix}"
+    (folder / "000005.jpg").touch()  # VOC's own comes first
+    assert read_voc(image_set, folder).images[0].path == folder / "000005.jpg"
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("a.jpg", "a"),
+        ("a.jpg", "a.jpg"),
+        ("2008.5", "2008.5"),
+        ("a 1", "a 1"),
+        ("a  -1", "a"),
+        ('"my photo"', "my photo"),
+        ('"my photo" 0', "my photo"),
+        ("my photo.png", "my photo"),
+        ("sub/a", "sub/a"),
+    ],
+)
+def test_a_line_of_an_image_set_is_an_id_or_the_name_of_a_file(tmp_path, line, name):
+    for folder, file in (("JPEGImages", f"{name}.jpg"), ("Annotations", f"{name}.xml")):
+        path = tmp_path / folder / file
+        path.parent.mkdir(parents=True)
+        path.write_text(xml())
+    (tmp_path / "train.txt").write_text(f"{line}\n")
+    (image,) = read_voc(tmp_path / "train.txt", tmp_path / "JPEGImages").images
+    assert (image.id, image.path) == (name, tmp_path / "JPEGImages" / f"{name}.jpg")
+
+
 def test_a_long_image_set_with_a_repeated_photograph_takes_linear_time(tmp_path):
     """20,000 lines took eight seconds: every line was counted in all of them."""
     path = tmp_path / "train.txt"
