@@ -16,6 +16,8 @@ from zsd_core.files import read_text
 
 __all__ = ["Parser", "add_detector_arguments", "parse_classes", "parse_threshold"]
 
+OTHERS = (".json", ".xml", ".yaml", ".yml")  # files of which each line would be a class
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors show no password of an address."""
@@ -71,6 +73,10 @@ def parse_classes(text: str) -> list[str]:
     """
     if text.startswith("@"):
         parts = [line for line in _read_text(text[1:]).split("\n") if _unquoted(line)]
+        if text.lower().endswith(OTHERS) or (parts and parts[0].lstrip()[0] in "[{"):
+            raise argparse.ArgumentTypeError(
+                f"{text[1:]} is no list of names, one per line; write them into a .txt file"
+            )
         if len(parts) == 1 and "#" not in parts[0]:
             parts = _split(parts[0])
     else:

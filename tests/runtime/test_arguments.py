@@ -53,6 +53,21 @@ def test_a_file_of_a_single_line_is_read_as_the_command_line_is(tmp_path, text, 
     assert parse_classes(f"@{tmp_path / 'classes.txt'}") == names
 
 
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("data.yaml", "nc: 2\nnames: [cat, dog]\n"),
+        ("classes.JSON", "cat\n"),
+        ("classes.txt", '["cat", "dog"]\n'),
+        ("classes.txt", '\n  {\n"cat": 1}'),
+    ],
+)
+def test_a_file_that_is_no_list_of_names_is_refused(tmp_path, file, text):
+    (tmp_path / file).write_text(text)
+    with pytest.raises(argparse.ArgumentTypeError, match="is no list of names, one per line"):
+        parse_classes(f"@{tmp_path / file}")
+
+
 @pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 300])
 def test_a_name_that_no_file_has_is_an_error_of_the_command_line(name):
     with pytest.raises(argparse.ArgumentTypeError, match="cannot read class names"):
