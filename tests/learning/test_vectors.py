@@ -136,8 +136,9 @@ def test_tables_as_spreadsheets_save_them(tmp_path, text):
 
 def test_a_quoted_name_may_hold_a_comma_and_a_file_of_names_a_mark(tmp_path):
     path, names = tmp_path / "a.csv", tmp_path / "names.txt"
-    path.write_text('"salt, pepper",3,4\n')
-    assert load_vectors(path, ["salt, pepper"]).names == ("salt, pepper",)
+    for name in ("salt, pepper", "bow; arrow"):
+        path.write_text(f'"{name}",3,4\n')
+        assert load_vectors(path, [name]).names == (name,)
     np.savetxt(path, np.eye(2))  # between blanks
     names.write_text("\ufeffcat\r\n\r\nsalt, pepper", encoding="utf-8")
     table = load_vectors(f"{path}::{names}", ["salt, pepper", "cat"])

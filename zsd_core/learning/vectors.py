@@ -219,7 +219,9 @@ def _csv(path: Path, names_file: Path | None) -> _Known:
 def _cells(text: str) -> list[list[str]]:
     """Cells of a table, without blank rows and a header; numbers with a point."""
     lines = [line for line in text.split("\n") if line.strip(" ,;\t")]
-    separator = next((mark for mark in ";\t," if lines and mark in lines[0]), " ")
+    first = lines[0] if lines else ""
+    separator = max(";\t,", key=first.count)  # of equals the first: numbers may hold a comma
+    separator = separator if separator in first else " "
     rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
     if separator != ",":  # a spreadsheet in a country that writes 0,5
         rows = [[row[0], *(cell.replace(",", ".") for cell in row[1:])] for row in rows]
