@@ -47,7 +47,7 @@ from zsd_core.config import (
     ScoringConfig,
 )
 from zsd_core.errors import DataError, require
-from zsd_core.files import read_text
+from zsd_core.files import read_lines, read_text
 from zsd_core.options import from_mapping
 
 if TYPE_CHECKING:
@@ -266,8 +266,7 @@ def read_names(path: Path) -> list[str]:
     Raises:
         DataError: the file cannot be read, or a name is there twice.
     """
-    lines = [line.strip() for line in read_text(path, "names").split("\n")]
-    names = [line for line in lines if line and not line.startswith("#")]
+    names = read_lines(path, "names")
     for index, name in enumerate(names):
         if name in names[:index]:
             raise DataError(f"names {path}: {name!r} is there twice.")

@@ -25,6 +25,7 @@ __all__ = [
     "parse_yaml",
     "prepare_files",
     "read_file",
+    "read_lines",
     "read_npz",
     "read_text",
     "shown",
@@ -102,6 +103,15 @@ def read_file(path: Path, what: str, kind: type[ZsdError] = DataError) -> bytes:
 def read_text(path: Path, what: str, kind: type[ZsdError] = DataError) -> str:
     """The text of a file that a stranger may have named; see ``read_file`` and ``decode_text``."""
     return decode_text(read_file(path, what, kind), f"{what} {_named(path)}", kind)
+
+
+def read_lines(path: Path, what: str, kind: type[ZsdError] = DataError) -> list[str]:
+    """Lines of a list that a stranger may have written, trimmed; see ``read_text``.
+
+    Blank lines and those that begin with "#" are left out.
+    """
+    lines = map(str.strip, read_text(path, what, kind).split("\n"))
+    return [line for line in lines if line and line[0] != "#"]
 
 
 def decode_text(data: bytes, where: str, kind: type[ZsdError] = DataError) -> str:

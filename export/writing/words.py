@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from runtime.archive import MANIFEST
 from runtime.manifest import VOCABULARY
 from zsd_core.errors import DataError
-from zsd_core.files import parse_json, read_npz, read_text
+from zsd_core.files import parse_json, read_lines, read_npz
 from zsd_core.learning.vectors import stored_names
 from zsd_core.semantics import fold_name
 
@@ -101,8 +101,7 @@ def _encoded(path: Path, made: Mapping[str, Any]) -> tuple[list[str], NDArray[np
             f"of kind {made.get('kind', 'unknown')!r}, which cannot be computed here; give a .npz "
             "or .safetensors file with vectors of the same kind."
         )
-    lines = [line.strip() for line in read_text(path, "vocabulary").split("\n")]
-    names = [line for line in lines if line and not line.startswith("#")]
+    names = read_lines(path, "vocabulary")
     return names, encode_names(names, template=str(made.get("template", TEMPLATE)))
 
 

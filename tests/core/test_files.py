@@ -17,6 +17,7 @@ from zsd_core.files import (
     parse_yaml,
     prepare_files,
     read_file,
+    read_lines,
     read_npz,
     read_text,
     shown,
@@ -117,6 +118,13 @@ def test_text_is_read_as_editors_save_it(tmp_path, encoding):
     path = tmp_path / "a.txt"
     path.write_bytes("café\r\ncup\rcat\n".encode(encoding))
     assert read_text(path, "names") == "café\ncup\ncat\n"
+
+
+def test_lists_have_comments_and_blank_lines(tmp_path):
+    (tmp_path / "a.txt").write_text("# ours\n\n fire truck \r\nC# book\n")
+    assert read_lines(tmp_path / "a.txt", "names") == ["fire truck", "C# book"]
+    with pytest.raises(ConfigError, match=r"cannot read names \S+none\.txt: No such file"):
+        read_lines(tmp_path / "none.txt", "names", ConfigError)
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from zsd_core.errors import ClassError, DataError, did_you_mean
-from zsd_core.files import read_npz, read_text, shown
+from zsd_core.files import read_lines, read_npz, read_text, shown
 from zsd_core.learning.data.splits import VOC_TO_COCO
 from zsd_core.learning.word_vectors import read_words
 from zsd_core.semantics import float32, fold_name, unit_rows
@@ -201,8 +201,7 @@ def _csv(path: Path, names_file: Path | None) -> _Known:
     if names_file is None:
         names, cells = [row[0].strip() for row in cells], [row[1:] for row in cells]
     else:
-        lines = read_text(names_file, "class names").split("\n")
-        names = [line.strip() for line in lines if line.strip()]
+        names = read_lines(names_file, "class names")
     if len({len(row) for row in cells}) > 1:
         raise DataError(f"{path}: its rows have different numbers of columns.")
     table = float32(cells)
