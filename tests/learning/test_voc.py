@@ -146,6 +146,20 @@ def test_a_line_of_an_image_set_is_an_id_or_the_name_of_a_file(tmp_path, line, n
     assert (image.id, image.path) == (name, tmp_path / "JPEGImages" / f"{name}.jpg")
 
 
+def test_what_is_no_suffix_of_a_photograph_stays_in_the_id(devkit):
+    with pytest.raises(DataError, match=r"cannot read annotation .*000005\.v2\.xml"):
+        read_voc(*devkit(xml(), "000005.v2\n"))
+
+
+def test_annotations_may_lie_among_the_photographs(devkit, tmp_path):
+    image_set, folder = devkit(xml(thing()))
+    (tmp_path / "Annotations" / "000005.xml").rename(folder / "000005.xml")
+    with pytest.raises(DataError, match=r"cannot read annotation .*Annotations/000005\.xml"):
+        read_voc(image_set, folder)
+    (tmp_path / "Annotations").rmdir()
+    assert read_voc(image_set, folder).images[0].labels == ("dog",)
+
+
 def test_a_long_image_set_with_a_repeated_photograph_takes_linear_time(tmp_path):
     """20,000 lines took eight seconds: every line was counted in all of them."""
     path = tmp_path / "train.txt"

@@ -35,7 +35,7 @@ def read_voc(
         image_set: text file, one image id a line (``ImageSets/Main/trainval.txt``). Label tools
             also write file names, such as ``a.png``, and quotes around names with blanks.
         images: folder of ``<id>.jpg``, or another suffix (``JPEGImages``); ``Annotations`` with
-            ``<id>.xml`` lies beside it.
+            ``<id>.xml`` lies beside it, or else these are in the folder, as Roboflow packs them.
         categories: class names that may occur; None accepts any.
 
     Raises:
@@ -43,11 +43,13 @@ def read_voc(
     """
     path, folder = Path(image_set), Path(images)
     lines = map(str.strip, read_text(path, "image set").split("\n"))
-    names = [_id(line, folder.parent / "Annotations") for line in lines if line]
+    notes = folder.parent / "Annotations"
+    notes = notes if os.path.isdir(notes) else folder
+    names = [_id(line, notes) for line in lines if line]
     if twice := next((name for name, count in Counter(names).items() if count > 1), None):
         raise DataError(f"{path}: image {shown(twice)} stands there twice.")
     known = None if categories is None else frozenset(categories)
-    records = tuple(_record(name, folder, known) for name in names)
+    records = tuple(_record(name, folder, notes, known) for name in names)
     require_files(records, str(path))
     boxes = sum(len(record.labels) for record in records)
     return Dataset(
@@ -61,7 +63,8 @@ def _id(line: str, notes: Path) -> str:
     """The id in a line of an image set: of what the line may mean, the first with an annotation."""
     first = COLUMN.sub("", line).strip("\"'")
     for name in (line, first):
-        for spelling in (name, os.path.splitext(name)[0]):
+        stem, suffix = os.path.splitext(name)
+        for spelling in (name, stem) if suffix in SUFFIXES else (name,):
             if os.path.isfile(notes / f"{spelling}.xml"):
                 return spelling
     return first
@@ -73,8 +76,8 @@ def _photograph(folder: Path, name: str) -> Path:
     return next((file for file in files if os.path.isfile(file)), files[0])
 
 
-def _record(name: str, folder: Path, categories: frozenset[str] | None) -> ImageRecord:
-    path = folder.parent / "Annotations" / f"{name}.xml"
+def _record(name: str, folder: Path, notes: Path, categories: frozenset[str] | None) -> ImageRecord:
+    path = notes / f"{name}.xml"
     data = read_file(path, "annotation")
     try:
         root = ElementTree.fromstring(data)
