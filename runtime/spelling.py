@@ -71,7 +71,8 @@ class Spelling:
 
     def __init__(self, names: Iterable[str], ordinary: Collection[str]) -> None:
         words = sorted({word for name in names for word in _WORD.findall(fold_name(name))})
-        self._words = {plain_name(word): word for word in reversed(words)}  # the first wins
+        # By plain name, which costs half the time where all letters are plain; the first wins.
+        self._words = {w if w.isascii() else plain_name(w): w for w in reversed(words)}
         self._ordinary = ordinary
         self._by_length: dict[int, list[tuple[str, frozenset[str]]]] = defaultdict(list)
         for word in self._words:
