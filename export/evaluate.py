@@ -33,7 +33,7 @@ from runtime.bundle import open_bundle
 from zsd_core.commands import command, new_parser
 from zsd_core.errors import ConfigError
 from zsd_core.evaluate import add_arguments
-from zsd_core.files import prepare_files
+from zsd_core.files import prepare_files, read_lines
 from zsd_core.learning.data.read import read_dataset
 from zsd_core.learning.data.splits import load_split
 
@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def names_of(words: Sequence[str]) -> list[str]:
-    """Names of a command line: those given, and the lines of a .txt file.
+    """Names of a command line: those given, and the lines of a .txt file but for its comments.
 
     Raises:
         ConfigError: a file cannot be read.
@@ -141,11 +141,7 @@ def names_of(words: Sequence[str]) -> list[str]:
         if not word.endswith(".txt"):
             names.append(word)
             continue
-        try:
-            lines = Path(word).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"names {word} cannot be read: {error}") from error
-        names += [line.strip() for line in lines if line.strip()]
+        names += read_lines(Path(word), "names", ConfigError)
     return names
 
 

@@ -47,6 +47,7 @@ from zsd_core.config import (
     ScoringConfig,
 )
 from zsd_core.errors import DataError, require
+from zsd_core.files import read_lines, read_text
 from zsd_core.options import from_mapping
 
 if TYPE_CHECKING:
@@ -265,11 +266,7 @@ def read_names(path: Path) -> list[str]:
     Raises:
         DataError: the file cannot be read, or a name is there twice.
     """
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"names {path} cannot be read: {error}") from error
-    names = [line for line in lines if line and not line.startswith("#")]
+    names = read_lines(path, "names")
     for index, name in enumerate(names):
         if name in names[:index]:
             raise DataError(f"names {path}: {name!r} is there twice.")
@@ -344,7 +341,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         step=step,
         name=args.name or args.output.resolve().name.removesuffix(".zip"),
         licence=args.licence,
-        notes=args.notes.read_text(encoding="utf-8") if args.notes else "",
+        notes=read_text(args.notes, "notes") if args.notes else "",
     )
     print(table(report))
     print(f"cut at {cut.boxes} ({cut.box_format}) and {cut.logits}")

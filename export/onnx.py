@@ -37,7 +37,7 @@ from runtime.bundle import Bundle, open_bundle
 from zsd_core.commands import Steps, command, new_parser
 from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, DataError, require
-from zsd_core.files import parse_json, prepare_files
+from zsd_core.files import parse_json, prepare_files, read_text
 from zsd_core.learning.checkpoint import Checkpoint, load_checkpoint
 from zsd_core.learning.models import TorchNetworks
 
@@ -284,7 +284,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "name": args.name or _name(args.output),
             "licence": args.licence,
             "metrics": _read_metrics(args.metrics),
-            "notes": _read_text(args.notes),
+            "notes": read_text(args.notes, "notes") if args.notes else "",
         }
         words = args.vocabulary and read_words(
             args.vocabulary,
@@ -306,13 +306,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(table(report))
     print(args.output)
     return 0
-
-
-def _read_text(path: Path | None) -> str:
-    try:
-        return path.read_text(encoding="utf-8") if path else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"notes {path} cannot be read: {error}") from error
 
 
 if __name__ == "__main__":

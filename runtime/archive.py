@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat as modes
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -82,6 +83,7 @@ def unpack(
             there = [(name, info) for name, info in packed_files if info is not None]
             for name, info in there:  # of all files, before the first is written
                 if info.file_size != listed[name]["bytes"]:
+                    _check_no_link(archive, info)
                     raise _damaged(archive, name, info.file_size, listed[name]["bytes"])
                 _check_packed(archive, info)
             size = os.fstat(file.fileno()).st_size
@@ -128,23 +130,35 @@ def packed_manifest(archive: Path, file: BinaryIO) -> bytes:
 
 def _entries(archive: Path, source: zipfile.ZipFile) -> tuple[str, dict[str, zipfile.ZipInfo]]:
     """What the names of a zip's files begin with, and the files; the manifest may be read."""
-    entries = {info.filename: info for info in source.infolist()}
-    if len(entries) < len(source.infolist()):
-        raise BundleError(
-            f"{archive}: the zip holds two files of one name; do not use this bundle."
-        )
+    entries: dict[str, zipfile.ZipInfo] = {}
+    for info in source.infolist():
+        if entries.setdefault(info.filename, info) is not info:
+            raise BundleError(
+                f"{archive}: the zip holds two files of one name, {shown(info.filename)}; pack the "
+                "bundle again."
+            )
     prefix = folder_of(entries)
     manifest = entries.get(prefix + MANIFEST)
     if manifest is None:
         raise BundleError(f"{archive}: the zip holds no {MANIFEST}; is it a bundle?")
     if manifest.file_size > MANIFEST_BYTES:
         raise _endless(archive, manifest.file_size)
+    _check_no_link(archive, manifest)
     _check_packed(archive, manifest)
     return prefix, entries
 
 
 def _not_unpacked(archive: Path, error: Exception) -> BundleError:
     return BundleError(f"{archive} cannot be unpacked ({error}); copy it again.")
+
+
+def _check_no_link(archive: Path, info: zipfile.ZipInfo) -> None:
+    """Say what a file is of which the zip holds the name of another one only."""
+    if modes.S_ISLNK(info.external_attr >> 16):
+        raise BundleError(
+            f"{archive}: {shown(info.filename)} is a link in the zip; pack the bundle again with "
+            "the files themselves (zip without -y)."
+        )
 
 
 FINDER = {"__MACOSX", ".DS_Store"}  # what macOS puts beside the folder that it packs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import codecs
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,9 +12,11 @@ from runtime.bundle import PRECISIONS
 from runtime.redact import hide_credentials
 from runtime.thresholds import ScoreThreshold
 from zsd_core.errors import DataError
-from zsd_core.files import read_file, visible
+from zsd_core.files import read_text, visible
 
 __all__ = ["Parser", "add_detector_arguments", "parse_classes", "parse_threshold"]
+
+OTHERS = (".json", ".xml", ".yaml", ".yml")  # files of which each line would be a class
 
 
 class Parser(argparse.ArgumentParser):
@@ -67,14 +68,20 @@ def parse_classes(text: str) -> list[str]:
     """Names from ``"cat, cup"`` or from a file ``@classes.txt``, one per line.
 
     Blank lines and what follows a ``#`` are left out; a name may stand in quotes, which keep a
-    comma or a ``#`` in it. Files are UTF-8, or UTF-16 with its mark.
+    comma or a ``#`` in it. A file of a single line is read as the text would be: ``cat, cup`` are
+    two names. Files are UTF-8, or UTF-16 with its mark.
     """
     if text.startswith("@"):
-        parts = _read_text(text[1:]).splitlines()
-        names = [_unquoted(line) for line in parts]
+        parts = [line for line in _read_text(text[1:]).split("\n") if _unquoted(line)]
+        if text.lower().endswith(OTHERS) or (parts and parts[0].lstrip()[0] in "[{"):
+            raise argparse.ArgumentTypeError(
+                f"{text[1:]} is no list of names, one per line; write them into a .txt file"
+            )
+        if len(parts) == 1 and "#" not in parts[0]:
+            parts = _split(parts[0])
     else:
-        names = [_unquoted(part) for part in _split(text)]
-    names = [name for name in names if name]
+        parts = _split(text)
+    names = [name for name in map(_unquoted, parts) if name]
     if not names:
         raise argparse.ArgumentTypeError('names no class; write for example "cat, cup"')
     return names
@@ -116,17 +123,10 @@ def _once(text: str, numbered: Sequence[tuple[str, float]]) -> dict[str, float]:
 
 
 def _read_text(path: str) -> str:
-    """A text file, UTF-8 or UTF-16."""
     try:
-        data = read_file(Path(path), "class names")
-        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        return data.decode("utf-16" if wide else "utf-8-sig")
+        return read_text(Path(path), "class names")
     except DataError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-    except UnicodeDecodeError as error:
-        raise argparse.ArgumentTypeError(
-            f"cannot read {path}: it is neither UTF-8 nor UTF-16 ({error}); save it as UTF-8"
-        ) from error
 
 
 def _split(text: str) -> list[str]:

@@ -24,6 +24,7 @@ __all__ = ["MODES", "ActiveClasses", "ClassTable", "Mode"]
 Mode = Literal["zsd", "gzsd", "seen"]
 MODES = ("zsd", "gzsd", "seen")
 BLOCK = 256  # words prepared at a time
+MARK = "\ufeff"  # before the first name of a Windows file that was read as UTF-8
 Classes = Sequence[str] | Mapping[str, Any]
 
 
@@ -271,7 +272,7 @@ class ClassTable:
         """
         place = self._unseen.get(folded, -1)
         if place < 0:
-            row = self._bundle.vocabulary.rows.get(folded, -1)
+            row = self._bundle.vocabulary.row(folded)
             place = row if row < 0 else len(self._unseen) + row
         return place
 
@@ -334,7 +335,7 @@ class _Prepared:
 
 
 def _named(classes: Classes) -> tuple[dict[str, str], dict[str, Any]]:
-    """Names, blanks trimmed, and the vectors that are given, by folded name.
+    """Names, blanks and a byte order mark trimmed, and the vectors given, by folded name.
 
     Raises:
         ClassError: not a list of names; or the list is empty, or a name is blank, given twice or
@@ -353,10 +354,11 @@ def _named(classes: Classes) -> tuple[dict[str, str], dict[str, Any]]:
     vectors: dict[str, Any] = {}
     wrong = []
     given: Mapping[str, Any] = classes if isinstance(classes, Mapping) else {}
-    for name in classes:
-        folded = fold_name(name) if isinstance(name, str) else ""
+    for key in classes:
+        name = key.strip(MARK) if isinstance(key, str) else ""
+        folded = fold_name(name)
         if not folded:
-            wrong.append(f"class name {shown(name)} must be a text that is not blank.")
+            wrong.append(f"class name {shown(key)} must be a text that is not blank.")
             continue
         if fault := name_fault(name):
             wrong.append(f"class name {shown(name)} {fault}.")
@@ -365,7 +367,7 @@ def _named(classes: Classes) -> tuple[dict[str, str], dict[str, Any]]:
             wrong.append(f"class {name!r} is given twice (case and blanks do not count).")
             continue
         names[folded] = " ".join(name.split())
-        vector = given.get(name)
+        vector = given.get(key)
         if vector is not None:
             vectors[folded] = vector
     if wrong:

@@ -7,6 +7,8 @@ With a text encoder every phrase is a class, "zebar" too, only a bad one. The ru
 - a word *looks misspelt* if it is not ordinary, has 4 to 40 letters and nothing but letters,
   and one change (a letter missing, added, wrong, or two neighbours swapped) makes it a word of a
   known name; words of eight letters and more may need two;
+- accents do not count: "café" is "cafe". Nobody types one by a slip, so a word with an accent may
+  have one slip less before it looks misspelt: "crème" is no slip for "cree";
 - a phrase is fine if none of its words looks misspelt.
 
 A word that is neither ordinary nor near a word of a known name may be a slip too ("dentd" for
@@ -21,13 +23,14 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import lru_cache
 
-from zsd_core.semantics import fold_name
+from zsd_core.semantics import fold_name, plain_name
 
 __all__ = ["Spelling", "edits_apart"]
 
 SHORTEST, LONGEST = 4, 40  # letters of a word that is judged; guesses grow with their square
 LONG = 8  # letters of a word that may have two slips
-_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
+# Letters with the accents that stand as signs of their own, and an apostrophe between them.
+_WORD = re.compile(r"(?:[^\W_][\u0300-\u036f]*)+(?:['\u2019](?:[^\W_][\u0300-\u036f]*)+)?")
 # What is taken off a regular form, and what may stand there instead.
 _ENDINGS = (
     "s",
@@ -67,10 +70,12 @@ class Spelling:
     """
 
     def __init__(self, names: Iterable[str], ordinary: Collection[str]) -> None:
-        self._words = {word for name in names for word in _WORD.findall(fold_name(name))}
+        words = sorted({word for name in names for word in _WORD.findall(fold_name(name))})
+        # By plain name, which costs half the time where all letters are plain; the first wins.
+        self._words = {w if w.isascii() else plain_name(w): w for w in reversed(words)}
         self._ordinary = ordinary
         self._by_length: dict[int, list[tuple[str, frozenset[str]]]] = defaultdict(list)
-        for word in sorted(self._words):
+        for word in self._words:
             self._by_length[len(word)].append((word, frozenset(word)))
         self._nearest = lru_cache(maxsize=4096)(self._find)
         self._near = lru_cache(maxsize=4096)(self._guess)
@@ -89,10 +94,12 @@ class Spelling:
 
     def _guess(self, word: str) -> str | None:
         """An ordinary word that is one change away from a word that is not ordinary."""
-        if self._is_right(word):
+        if not self._slips(word):
             return None
-        known = [other for other in _one_change(word) if self._is_ordinary(other)]
-        return min(known, key=lambda other: self._rank(word, other), default=None)
+        plain = plain_name(word)
+        known = [other for other in _one_change(plain) if self._is_ordinary(other)]
+        best = min(known, key=lambda other: self._rank(plain, other), default="")
+        return self._words.get(best, best) or None
 
     def _rank(self, word: str, other: str) -> tuple[bool, bool, bool, bool, int, str]:
         """Order of guesses: slips are rare at a word's ends, and seldom write another letter."""
@@ -101,28 +108,34 @@ class Spelling:
         ends = word[0] != other[0], word[-1] != other[-1]
         return *ends, not plain, wrong, -len(other), other
 
-    def _is_right(self, word: str) -> bool:
-        """Whether a word is not judged, or ordinary."""
-        letters_only = word.replace("'", "").isalpha()
-        judged = SHORTEST <= len(word) <= LONGEST and letters_only
-        return not judged or self._is_ordinary(word)
+    def _slips(self, word: str) -> int:
+        """How many slips a word may have at most; 0: it is not judged, or ordinary."""
+        plain = plain_name(word)
+        letters_only = plain.replace("'", "").isalpha()
+        judged = SHORTEST <= len(plain) <= LONGEST and letters_only
+        if not judged or self._is_ordinary(plain) or self._is_ordinary(word):
+            return 0
+        return 1 + (len(plain) >= LONG) - (plain != word.replace("\u2019", "'"))
 
     def _find(self, word: str) -> str | None:
         """The nearest known word, if this one looks misspelt."""
-        if self._is_right(word):
+        most = self._slips(word)
+        if not most:
             return None
-        most = 1 + (len(word) >= LONG)
-        letters, best = frozenset(word), (most + 1, False, "")
-        for length in range(len(word) - most, len(word) + most + 1):
+        plain = plain_name(word)
+        letters, best = frozenset(plain), (most + 1, False, "")
+        for length in range(len(plain) - most, len(plain) + most + 1):
             for other, own in self._by_length.get(length, ()):
                 if len(letters ^ own) > 2 * most:  # an edit changes two letters of the set at most
                     continue
-                apart = edits_apart(word, other, most)
+                apart = edits_apart(plain, other, most)
                 if apart <= most:  # equals: the same first letter, then the alphabet
-                    best = min(best, (apart, word[0] != other[0], other))
-        likelier = self._near(word) if best[2] else None
-        same_ends = likelier is not None and likelier[0] + likelier[-1] == word[0] + word[-1]
-        return likelier if same_ends else best[2] or None  # "opened" for "opend", not "open"
+                    best = min(best, (apart, plain[0] != other[0], other))
+        if not best[2]:
+            return None
+        likelier = self._near(word)
+        same_ends = likelier is not None and likelier[0] + likelier[-1] == plain[0] + plain[-1]
+        return likelier if same_ends else self._words[best[2]]  # "opened" for "opend", not "open"
 
     def _is_ordinary(self, word: str) -> bool:
         return any(form in self._words or form in self._ordinary for form in _stems(word))

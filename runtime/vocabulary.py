@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsd_core.errors import ClassError
-from zsd_core.semantics import fold_name, unit_rows
+from zsd_core.semantics import fold_name, plain_name, unit_rows
 
 __all__ = ["Vocabulary", "rank_names"]
 
@@ -81,7 +81,7 @@ class Vocabulary:
         return len(self._vectors)
 
     def __contains__(self, name: str) -> bool:
-        return fold_name(name) in self.rows
+        return self.row(name) >= 0
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -99,8 +99,22 @@ class Vocabulary:
         folded = [fold_name(name) for name in self.names]
         return {name: row for row, name in reversed(list(enumerate(folded)))}  # the first wins
 
+    def row(self, name: str) -> int:
+        """The row of a name, -1: it is not there.
+
+        A name that is not there as it is written stands for one with other accents, quotes or
+        hyphens: "café" for "cafe".
+        """
+        found = self.rows.get(fold_name(name))
+        return self._plain_rows.get(plain_name(name), -1) if found is None else found
+
+    @cached_property
+    def _plain_rows(self) -> dict[str, int]:
+        """The row of every name, by plain name; one that is written so comes first."""
+        return {plain_name(name): row for name, row in self.rows.items()} | self.rows
+
     def lookup(self, name: str, hint: str = "") -> NDArray[np.float32]:
-        """The unit vector ``(E,)`` of a name; case, underscores and blanks do not matter.
+        """The unit vector ``(E,)`` of a name; case, underscores, blanks, accents do not matter.
 
         Args:
             name: a word or phrase.
@@ -114,7 +128,7 @@ class Vocabulary:
 
     def lookup_all(self, names: Sequence[str], hint: str = "") -> NDArray[np.float32]:
         """The unit vectors ``(n, E)`` of names; see ``lookup``."""
-        rows = np.array([self.rows.get(fold_name(name), -1) for name in names], np.intp)
+        rows = np.array([self.row(name) for name in names], np.intp)
         if (rows < 0).any():
             raise self.unknown([names[place] for place in np.flatnonzero(rows < 0).tolist()], hint)
         return self.unit_vectors(rows)

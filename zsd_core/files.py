@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import math
@@ -19,11 +20,14 @@ from numpy.typing import NDArray
 from zsd_core.errors import ConfigError, DataError, ZsdError, require
 
 __all__ = [
+    "decode_text",
     "parse_json",
     "parse_yaml",
     "prepare_files",
     "read_file",
+    "read_lines",
     "read_npz",
+    "read_text",
     "shown",
     "visible",
 ]
@@ -100,6 +104,43 @@ def read_file(path: Path, what: str, kind: type[ZsdError] = DataError) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else NO_NAME
         raise kind(f"cannot read {what} {_named(path)}: {reason}.") from error
+
+
+def read_text(path: Path, what: str, kind: type[ZsdError] = DataError) -> str:
+    """The text of a file that a stranger may have named; see ``read_file`` and ``decode_text``."""
+    return decode_text(read_file(path, what, kind), f"{what} {_named(path)}", kind)
+
+
+def read_lines(path: Path, what: str, kind: type[ZsdError] = DataError) -> list[str]:
+    """Lines of a list that a stranger may have written, trimmed; see ``read_text``.
+
+    Blank lines and those that begin with "#" are left out.
+    """
+    lines = map(str.strip, read_text(path, what, kind).split("\n"))
+    return [line for line in lines if line and line[0] != "#"]
+
+
+def decode_text(data: bytes, where: str, kind: type[ZsdError] = DataError) -> str:
+    """Text as editors save it: UTF-8 with or without a byte order mark, or UTF-16 with one.
+
+    The mark is left out, and every line ends as on Unix.
+
+    Args:
+        data: the bytes.
+        where: the file, for messages.
+        kind: of the error.
+
+    Raises:
+        ZsdError: of ``kind``: it is no such text.
+    """
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = data.decode("utf-16" if wide else "utf-8-sig")
+        if "\0" in text:  # UTF-16 without a mark has one behind every letter of English
+            raise ValueError("it holds U+0000, as UTF-16 without a byte order mark does")
+    except ValueError as error:
+        raise kind(f"{where} is no text in UTF-8 or UTF-16 ({error}); save it as UTF-8.") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _named(path: Path) -> str:
@@ -250,7 +291,12 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
                 read = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
                 shape, _, dtype = read(head)
                 wanted = math.prod(shape) * dtype.itemsize
-                if dtype.hasobject or dtype.itemsize < 1:
+                if dtype.hasobject:
+                    raise ValueError(
+                        f"{info.filename} holds Python objects; save it with a dtype, such as str "
+                        "or float32"
+                    )
+                if dtype.itemsize < 1:
                     raise ValueError(f"{info.filename} has items of type {dtype}")
                 if not 0 <= wanted <= info.file_size - head.tell():
                     raise ValueError(f"{info.filename} has {info.file_size} bytes, not {wanted}")

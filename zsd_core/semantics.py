@@ -17,6 +17,7 @@ __all__ = [
     "float32",
     "fold_name",
     "name_fault",
+    "plain_name",
     "quantize_rows",
     "seen_similarity",
     "similarity",
@@ -25,6 +26,12 @@ __all__ = [
 ]
 
 Floats = NDArray[np.floating[Any]]
+# Letters that NFD takes no accent from, then quotes and hyphens.
+_KEYBOARD = str.maketrans(
+    {"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "\u0131": "i"}
+    | dict.fromkeys("\u2018\u2019\u02bc", "'")
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-")
+)
 # What makes a reader see other letters in another order; marks of a single letter's side may stay.
 _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -36,6 +43,18 @@ def fold_name(name: str) -> str:
     the same whether it is a letter's part or a sign of its own, as file systems write it.
     """
     return " ".join(normalize("NFKC", name).replace("_", " ").split()).casefold()
+
+
+def plain_name(name: str) -> str:
+    """The folded form with the letters, quotes and hyphens of an English keyboard.
+
+    "Café" is "cafe", and typographic apostrophes are plain ones. Letters of other scripts stay.
+    """
+    folded = fold_name(name)
+    if folded.isascii():
+        return folded
+    parts = normalize("NFD", folded.translate(_KEYBOARD))
+    return normalize("NFC", "".join(sign for sign in parts if not "\u0300" <= sign <= "\u036f"))
 
 
 def name_fault(name: str) -> str:

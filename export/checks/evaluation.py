@@ -185,7 +185,7 @@ def by_name_alone(bundle: Bundle, names: Sequence[str]) -> dict[str, Any]:
     table = {fold_name(name): row for row, name in enumerate(bundle.seen + bundle.unseen)}
     vectors = {}
     for name in names:
-        row = bundle.vocabulary.rows.get(fold_name(name), -1)
+        row = bundle.vocabulary.row(name)
         if row >= 0:
             vector = bundle.vocabulary.unit_vectors(np.array([row]))[0]
         elif (place := table.get(fold_name(name), -1)) >= 0:

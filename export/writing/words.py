@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from runtime.archive import MANIFEST
 from runtime.manifest import VOCABULARY
 from zsd_core.errors import DataError
-from zsd_core.files import parse_json, read_npz
+from zsd_core.files import parse_json, read_lines, read_npz
+from zsd_core.learning.vectors import stored_names
 from zsd_core.semantics import fold_name
 
 __all__ = ["Words", "read_words"]
@@ -100,11 +101,7 @@ def _encoded(path: Path, made: Mapping[str, Any]) -> tuple[list[str], NDArray[np
             f"of kind {made.get('kind', 'unknown')!r}, which cannot be computed here; give a .npz "
             "or .safetensors file with vectors of the same kind."
         )
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"vocabulary {path} cannot be read: {error}") from error
-    names = [line for line in lines if line and not line.startswith("#")]
+    names = read_lines(path, "vocabulary")
     return names, encode_names(names, template=str(made.get("template", TEMPLATE)))
 
 
@@ -122,12 +119,8 @@ def _stored(
             with safe_open(path, "numpy") as file:
                 arrays = {key: file.get_tensor(key) for key in file.keys()}
                 info = dict(file.metadata() or _of_bundle(path))
-        stored, vectors = arrays["names"], np.asarray(arrays["vectors"], np.float32)
-        names = (
-            stored.tobytes().decode("utf-8").split("\n")
-            if stored.dtype == np.uint8
-            else [str(name) for name in stored]
-        )
+        vectors = np.asarray(arrays["vectors"], np.float32)
+        names = stored_names(path, arrays["names"])
         ordinary = arrays.get("ordinary", np.zeros(0, np.uint8)).tobytes().decode("utf-8").split()
         if "scales" in arrays:
             vectors = vectors * np.asarray(arrays["scales"], np.float32)[:, None]

@@ -47,7 +47,9 @@ class CocoIds:
         try:
             data = parse_json(annotations.read_bytes(), "the file")
             numbers = {fold_name(c["name"]): int(c["id"]) for c in data["categories"]}
-            images = {str(image["file_name"]): int(image["id"]) for image in data["images"]}
+            files = {str(image["file_name"]): int(image["id"]) for image in data["images"]}
+            # As Windows writes them, unless a file is called so.
+            images = {name.replace("\\", "/"): number for name, number in files.items()} | files
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"--coco-ids {annotations}: cannot be read as COCO annotations: {error}"

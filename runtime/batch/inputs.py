@@ -13,6 +13,7 @@ from pathlib import Path
 
 from runtime.sources import IMAGES
 from zsd_core.errors import ImageError, require
+from zsd_core.files import decode_text
 
 __all__ = ["Listing", "list_images"]
 
@@ -126,6 +127,8 @@ def _lines(path: str) -> Iterator[str]:
         data = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
         raise ImageError(f"{path}: cannot be read: {error.strerror}.") from error
+    if b"\0" in data:  # as PowerShell writes a list of files, in UTF-16
+        data = decode_text(data, path, ImageError).encode()
     for line in data.splitlines():
         if (text := os.fsdecode(line).strip()) and text[0] != "#":
             yield text

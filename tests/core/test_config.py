@@ -209,10 +209,17 @@ def test_a_name_that_no_file_has_is_an_error_of_ours(name):
         load_config(name)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_of_an_editor_with_marks_is_read(tmp_path, encoding):
+    path = tmp_path / "config.yaml"
+    path.write_bytes("training:\r\n  epochs: 3\r\n".encode(encoding))
+    assert load_config(path).training.epochs == 3
+
+
 def test_a_file_that_is_no_text_is_named(tmp_path):
     path = tmp_path / "last.pt"
     path.write_bytes(b"PK\x80")
-    with pytest.raises(ConfigError, match="not valid YAML"):
+    with pytest.raises(ConfigError, match=r"configuration \S+last\.pt is no text"):
         load_config(path)
 
 

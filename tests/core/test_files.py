@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 
 from zsd_core.errors import BundleError, ConfigError, DataError
-from zsd_core.files import parse_json, parse_yaml, prepare_files, read_file, read_npz, shown
+from zsd_core.files import (
+    decode_text,
+    parse_json,
+    parse_yaml,
+    prepare_files,
+    read_file,
+    read_lines,
+    read_npz,
+    read_text,
+    shown,
+)
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "{", "1" * 5000, b"\xff", '{"a": ' * 5000])
@@ -101,6 +111,31 @@ def test_the_time_of_yaml_grows_with_its_length(long):
 
     short, long_text = (min(seconds(size) for _ in range(2)) for size in (20_000, 80_000))
     assert long_text < max(1, 9 * short)  # four times the text; its square is sixteen times
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_is_read_as_editors_save_it(tmp_path, encoding):
+    path = tmp_path / "a.txt"
+    path.write_bytes("café\r\ncup\rcat\n".encode(encoding))
+    assert read_text(path, "names") == "café\ncup\ncat\n"
+
+
+def test_lists_have_comments_and_blank_lines(tmp_path):
+    (tmp_path / "a.txt").write_text("# ours\n\n fire truck \r\nC# book\n")
+    assert read_lines(tmp_path / "a.txt", "names") == ["fire truck", "C# book"]
+    with pytest.raises(ConfigError, match=r"cannot read names \S+none\.txt: No such file"):
+        read_lines(tmp_path / "none.txt", "names", ConfigError)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"caf\xe9", "cup".encode("utf-16-le"), "cup".encode("utf-32"), b"\xff\xfe\x00\xd8", b"\xff"],
+)
+def test_other_encodings_are_refused_with_the_remedy(data):
+    with pytest.raises(
+        BundleError, match=r"names a\.txt is no text in UTF-8 or .*save it as UTF-8"
+    ):
+        decode_text(data, "names a.txt", BundleError)
 
 
 def npz(path, header=None, **arrays):

@@ -14,6 +14,7 @@ from zsd_core.semantics import (
     float32,
     fold_name,
     name_fault,
+    plain_name,
     seen_similarity,
     similarity,
     unit_rows,
@@ -85,6 +86,27 @@ ORDINARY = (
 @pytest.mark.parametrize("name", ORDINARY)
 def test_ordinary_names_of_any_script_have_no_fault(name):
     assert name_fault(name) == "" and fold_name(name).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("Café", "cafe"),
+        ("cafe\u0301", "cafe"),
+        ("CRÈME_brûlée", "creme brulee"),
+        ("Straße", "strasse"),
+        ("hors d\u2019œuvre", "hors d'oeuvre"),
+        ("t\u2011shirt", "t-shirt"),
+        ("smørrebrød", "smorrebrod"),
+        ("İstanbul", "istanbul"),
+        ("火車", "火車"),
+        ("하늘", "하늘"),  # Hangul is put together again
+        ("हिन्दी", "हिन्दी"),  # its signs are no accents
+        ("fire truck", "fire truck"),
+    ],
+)
+def test_a_plain_name_is_as_an_english_keyboard_types_it(name, plain):
+    assert plain_name(name) == plain == plain_name(plain)
 
 
 @pytest.mark.parametrize(

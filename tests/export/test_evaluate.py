@@ -265,13 +265,19 @@ def test_a_split_adds_the_protocol(bundle_path, data, tmp_path):
     assert result["tasks"]["gzsd"]["scores"]["F1"]["value"] is not None
 
 
+def test_a_list_of_names_may_have_comments(tmp_path):
+    (tmp_path / "names.txt").write_text("# held out\ncat\n\nfire truck\n")
+    names = export_evaluate.names_of(["cup", str(tmp_path / "names.txt")])
+    assert names == ["cup", "cat", "fire truck"]
+
+
 def test_what_cannot_be_evaluated_is_a_sentence(bundle_path, data, tmp_path, capsys):
     assert export_evaluate.main(without_split(bundle_path, data, "--tasks", "gzsd")) == 1
     assert "need --split" in capsys.readouterr().err
     assert export_evaluate.main(without_split(bundle_path, data, "--also", "Cat")) == 1
     assert "'Cat' of --also is a category" in capsys.readouterr().err
     assert export_evaluate.main(without_split(bundle_path, data, "--also", "no.txt")) == 1
-    assert "no.txt cannot be read" in capsys.readouterr().err
+    assert "cannot read names no.txt: No such file" in capsys.readouterr().err
     page = tmp_path / "page.md"
     page.write_text("no place")
     assert export_evaluate.main(without_split(bundle_path, data, "--markdown", str(page))) == 1

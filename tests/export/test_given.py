@@ -216,7 +216,9 @@ def test_names_are_read_one_a_line(tmp_path):
     path.write_text("cup\ncat\ncup\n")
     with pytest.raises(DataError, match="'cup' is there twice"):
         read_names(path)
-    with pytest.raises(DataError, match="cannot be read"):
+    path.write_text("\ufeffperson\r\ncup\r\n", encoding="utf-8")  # as Windows saves it
+    assert read_names(path) == ["person", "cup"]
+    with pytest.raises(DataError, match=r"cannot read names \S+none\.txt"):
         read_names(tmp_path / "none.txt")
 
 

@@ -284,7 +284,7 @@ def test_the_command_line_writes_a_zip_with_a_vocabulary(
         ("--checkpoint=nowhere.pt", "cannot read checkpoint nowhere.pt"),
         ("--vocabulary=nowhere.txt", "no vocabulary at nowhere.txt"),
         ("--metrics=nowhere.json", "metrics nowhere.json cannot be read"),
-        ("--notes=nowhere.md", "notes nowhere.md cannot be read"),
+        ("--notes=nowhere.md", "cannot read notes nowhere.md"),
     ],
 )
 def test_a_missing_file_is_a_sentence(option, text, checkpoint, tmp_path, capsys):

@@ -88,7 +88,7 @@ def test_a_file_of_another_kind_or_damaged_is_an_error(tmp_path):
         with pytest.raises(DataError, match=name):
             read(tmp_path / name)
     (tmp_path / "words.txt").write_bytes(b"caf\xe9")  # not UTF-8
-    with pytest.raises(DataError, match=r"words\.txt cannot be read: 'utf-8'"):
+    with pytest.raises(DataError, match=r"words\.txt is no text in UTF-8"):
         read(tmp_path / "words.txt")
     for name in ("missing.txt", "x" * 300 + ".txt", "a\0b.txt"):
         with pytest.raises(DataError, match="no vocabulary at"):

@@ -140,6 +140,78 @@ def test_a_flag_may_be_a_boolean_and_a_size_a_float_without_a_fraction(write):
     assert (found.width, found.height) == (100, 80)
 
 
+def test_ids_are_the_same_as_numbers_floats_and_texts(write):
+    image = {"id": "9", "file_name": "a.jpg", "width": 100, "height": 80}
+    notes = [annotation(image_id=key, category_id=18.0) for key in (9, 9.0, "9")]
+    names = [{"id": "18", "name": "dog"}, {"id": 1.0, "name": "person"}]
+    dataset = read_coco(*write(images=[image], annotations=notes, categories=names))
+    assert dataset.images[0].labels == ("dog",) * 3 and dataset.images[0].id == "9"
+    assert dataset.categories == ("dog", "person")
+    (found,) = read_coco(*write(images=[{**image, "id": 9.0}])).images
+    assert (found.id, type(found.id), found.labels) == (9, int, ("dog",))
+    for other in (9.0, "9", 9):
+        with pytest.raises(DataError, match=r"image id .* stands there twice"):
+            read_coco(*write(images=[image, {**image, "id": other}], annotations=[]))
+    with pytest.raises(DataError, match=r"image_id 9\.5, must be a number or a string"):
+        read_coco(*write(annotations=[annotation(image_id=9.5)]))
+    with pytest.raises(DataError, match="names image '09', not listed"):
+        read_coco(*write(annotations=[annotation(image_id="09")]))
+
+
+def test_a_score_of_null_is_a_human_s(write):
+    (image,) = read_coco(*write(annotations=[annotation(score=None)])).images
+    assert image.scores.tolist() == [1]
+
+
+def roboflow(root="dog", *names):
+    first = {"id": 0, "name": root, "supercategory": "none"}
+    return [first, *({"id": i, "name": n, "supercategory": root} for i, n in enumerate(names, 1))]
+
+
+@pytest.mark.parametrize("root", ["animals-x7a2", "dog"])
+def test_the_group_of_roboflow_is_no_category(write, root):
+    names = roboflow(root, "dog", "cat")
+    dataset = read_coco(*write(categories=names, annotations=[annotation(category_id=1)]))
+    assert dataset.categories == ("dog", "cat")
+    assert dataset.images[0].labels == ("dog",)
+
+
+def test_a_category_with_boxes_or_of_another_tool_stays(write):
+    """COCO's person is its own group, and a group of boxes is a class."""
+    names = roboflow("animal", "dog")
+    dataset = read_coco(*write(categories=names, annotations=[annotation(category_id=0)]))
+    assert dataset.categories == ("animal", "dog") and dataset.images[0].labels == ("animal",)
+    for group in ("person", "", None):
+        names = [
+            {"id": 1, "name": "person", "supercategory": group},
+            {"id": 2, "name": "face", "supercategory": "person"},
+        ]
+        assert read_coco(*write(categories=names, annotations=[])).categories == ("person", "face")
+    with pytest.raises(DataError, match=r"'dog' \(id 1\) stands there twice; give each"):
+        read_coco(
+            *write(categories=roboflow("dog", "dog"), annotations=[annotation(category_id=0)])
+        )
+
+
+def test_backslashes_of_windows_name_folders_where_no_file_is_called_so(write, tmp_path):
+    (tmp_path / "images" / "1").mkdir(parents=True)
+    (tmp_path / "images" / "1" / "b.jpg").touch()
+    image = {"id": 9, "file_name": "images\\1/b.jpg", "width": 100, "height": 80}
+    (found,) = read_coco(*write(images=[image])).images
+    assert found.path == tmp_path / "images" / "1" / "b.jpg"
+    (tmp_path / "images\\1").mkdir()
+    (tmp_path / image["file_name"]).touch()
+    (found,) = read_coco(*write(images=[image])).images
+    assert found.path == tmp_path / "images\\1" / "b.jpg"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_of_an_editor_with_marks_is_read(write, encoding):
+    path, folder = write()
+    path.write_bytes(path.read_text().encode(encoding))
+    assert len(read_coco(path, folder)) == 1
+
+
 def test_many_categories_take_no_time_that_grows_with_their_square(write):
     """20,000 took three seconds and more: every name was looked for in a list of all."""
     names = [{"id": i, "name": f"n{i}"} for i in range(50_000)]

@@ -149,12 +149,22 @@ def test_unknown_and_unreadable_splits(tmp_path):
     with pytest.raises(DataError, match="No such file"):
         load_split(tmp_path / "none.json")
     (tmp_path / "bad.yaml").write_text("seen: [cat")
-    with pytest.raises(DataError, match=r"is not (JSON|valid YAML|text)"):
+    with pytest.raises(DataError, match=r"is (not JSON|not valid YAML|no text)"):
         load_split(tmp_path / "bad.yaml")
     (tmp_path / "bytes.json").write_bytes(b"\xff{")
-    with pytest.raises(DataError, match=r"is not (JSON|valid YAML|text)"):
+    with pytest.raises(DataError, match=r"is (not JSON|not valid YAML|no text)"):
         load_split(tmp_path / "bytes.json")
     assert "voc_16_4" in split_names()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    "name, text",
+    [("a.json", '{"seen": ["café"], "unseen": []}'), ("a.yaml", "seen: [café]\nunseen: []")],
+)
+def test_a_split_of_an_editor_with_marks_is_read(tmp_path, name, text, encoding):
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    assert load_split(tmp_path / name).seen == ("café",)
 
 
 def test_spellings_join_voc_and_coco_without_merging_a_split_that_has_both():

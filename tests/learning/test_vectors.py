@@ -99,7 +99,7 @@ def test_glove_words_may_hold_spaces_and_a_short_row_is_an_error(tmp_path):
     path = tmp_path / "glove.840B.txt"
     path.write_text("cat 1 0\n. . . 0 1\nat name@domain.com 0.6 0.8\n")
     np.testing.assert_allclose(load_vectors(path, [". . ."]).vectors, [[0, 1]])
-    for text, says in (("cat 1 0\ndog 1\n", "'dog 1"), ("", "not in GloVe"), ("a b c", "cannot")):
+    for text, says in (("cat 1 0\ndog 1\n", "'dog 1"), ("", "is empty; word"), ("a b c", "cannot")):
         path.write_text(text)
         with pytest.raises(DataError, match=says):
             load_vectors(path, ["cat"])
@@ -113,6 +113,39 @@ def test_table_with_inline_names_and_with_a_names_file(tmp_path):
     for source in (inline, f"{plain}::{names}"):
         table = load_vectors(source, ["dog", "cat"])
         np.testing.assert_allclose(table.vectors, [[0, 0, 1], [0.6, 0.8, 0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffcat,3,4\r\nhot dog,0,2\r\n,,\r\n",  # as a spreadsheet saves it
+        '"cat","3","4"\n"hot dog", 0, 2\n\n',
+        "name,first,second\ncat,3,4\nhot dog,0,2\n",
+        "cat;3;4\nhot dog;0;2\n",
+        "\ufeffcat;3,0;4,0\nhot dog;0;2\n",
+        "cat\t3\t4\nhot dog\t0\t2\n",
+    ],
+)
+def test_tables_as_spreadsheets_save_them(tmp_path, text):
+    path = tmp_path / "a.csv"
+    for encoding in ("utf-8", "utf-16"):
+        path.write_bytes(text.removeprefix("\ufeff" * (encoding == "utf-16")).encode(encoding))
+        table = load_vectors(path, ["hot dog", "cat"])
+        np.testing.assert_allclose(table.vectors, [[0, 1], [0.6, 0.8]], rtol=1e-6)
+
+
+def test_a_quoted_name_may_hold_a_comma_and_a_file_of_names_a_mark(tmp_path):
+    path, names = tmp_path / "a.csv", tmp_path / "names.txt"
+    for name in ("salt, pepper", "bow; arrow"):
+        path.write_text(f'"{name}",3,4\n')
+        assert load_vectors(path, [name]).names == (name,)
+    np.savetxt(path, np.eye(2))  # between blanks
+    names.write_text("\ufeffcat\r\n\r\nsalt, pepper", encoding="utf-8")
+    table = load_vectors(f"{path}::{names}", ["salt, pepper", "cat"])
+    np.testing.assert_array_equal(table.vectors, [[0, 1], [1, 0]])
+    names.write_bytes("cat\ndog".encode("utf-16-le"))
+    with pytest.raises(DataError, match=r"names\.txt is no text in UTF-8 .* without a byte order"):
+        load_vectors(f"{path}::{names}", ["cat"])
 
 
 def test_attribute_table_has_classes_in_columns(tmp_path):
@@ -132,6 +165,7 @@ def test_array_files_and_a_bundle_vocabulary(tmp_path):
     names, rows = ["cat", "fire truck"], np.array([[3, 4], [0, 2]], np.float32)
     utf8 = np.frombuffer("\n".join(names).encode(), np.uint8)
     np.savez(tmp_path / "a.npz", names=np.array(names), vectors=rows)
+    np.savez(tmp_path / "d.npz", names=np.array([n.encode() for n in names]), vectors=rows)
     save_file({"names": utf8, "vectors": rows}, tmp_path / "b.safetensors")
     save_file(
         {
@@ -141,7 +175,7 @@ def test_array_files_and_a_bundle_vocabulary(tmp_path):
         },
         tmp_path / "c.safetensors",
     )
-    for file in ("a.npz", "b.safetensors", "c.safetensors"):
+    for file in ("a.npz", "b.safetensors", "c.safetensors", "d.npz"):
         table = load_vectors(tmp_path / file, ["Fire_Truck", "cat"])
         np.testing.assert_allclose(table.vectors, [[0, 1], [0.6, 0.8]], rtol=1e-6)
 
@@ -161,7 +195,10 @@ def test_malformed_sources_are_sentences(tmp_path):
         (write("e.safetensors", "short"), "cannot read class vectors"),
         (write("f.pkl", ""), "not .pkl"),
         (write("g.csv", "cat,0,0\n"), "g.csv: the vector of 'cat' has length 0"),
-        (write("h.txt", "2 3\ncat 1.000 2.000 3.000\n"), "cannot read class vectors"),
+        (write("h.txt", "2 3\ncat 1.000 2.000 3.000\n"), "holds 1 words and their numbers, not 2"),
+        (write("i.txt", f"1 {10**30}\ncat 1\n"), "too few for 1 x 1000000"),
+        (write("j.txt", "1 0\ncat\n"), "must hold a word and 1 numbers on every line: b'cat'"),
+        (write("k.csv", "cat,1\n" + '"dog,2\n'), "different numbers of columns"),
     ):
         with pytest.raises(DataError, match=says):
             load_vectors(source, ["cat"])
@@ -277,7 +314,8 @@ def test_safetensors_of_types_that_numpy_has_not_and_of_other_shapes(tmp_path):
         ({"scales": np.ones(2, "m8[s]")}, "scales has dtype timedelta64"),
         ({"scales": np.float32(1)}, r"2 names and scales of shape \(\)"),
         ({"vectors": np.float32(1)}, r"2 names and vectors of shape \(\)"),
-        ({"names": np.array([b"cat", b"dog"])}, r"names has shape \(2,\) and dtype \|S3"),
+        ({"names": np.array([b"cat", b"\xff"])}, "'utf-8' codec can't decode"),
+        ({"names": np.array(["cat", "dog"], object)}, "holds Python objects; save it with a dtype"),
         ({"names": np.array([1, 2])}, "names has shape"),
         ({"names": np.array([["cat"], ["dog"]])}, r"names has shape \(2, 1\)"),
         ({"vectors": np.full((2, 2), 1e300)}, "the vector of 'cat' has length inf"),
@@ -295,7 +333,7 @@ def test_a_name_that_no_file_has_is_no_source(tmp_path, name):
     with pytest.raises(DataError, match="no class vectors at"):
         load_vectors(name, ["cat"])
     (tmp_path / "a.csv").write_text("1,2\n")
-    with pytest.raises(DataError, match="cannot read class vectors"):
+    with pytest.raises(DataError, match="cannot read class names"):
         load_vectors(f"{tmp_path / 'a.csv'}::{name}", ["cat"])
 
 

@@ -45,6 +45,10 @@ def test_one_based_inclusive_corners_become_edges(devkit):
     assert dataset.counts == {"images read": 1, "boxes read": 2}
 
 
+def test_an_image_set_of_an_editor_with_marks_is_read(devkit):
+    assert read_voc(*devkit(xml(), "\ufeff000005\r\n")).images[0].id == "000005"
+
+
 def test_second_column_of_an_image_set_is_not_an_id(devkit):
     assert len(read_voc(*devkit(xml(), "000005  1\n\n"))) == 1
 
@@ -77,10 +81,10 @@ def test_missing_files_are_named(devkit, tmp_path):
         with pytest.raises(DataError, match="cannot read image set"):
             read_voc(name, images)
         image_set.write_text(name, errors="replace")
-        with pytest.raises(DataError, match="cannot read annotation"):
+        with pytest.raises(DataError, match=r"cannot read annotation|train\.txt is no text"):
             read_voc(image_set, images)
     image_set.write_bytes(b"\xff\xd8")
-    with pytest.raises(DataError, match="is not an image set"):
+    with pytest.raises(DataError, match=r"image set \S+train\.txt is no text"):
         read_voc(image_set, images)
     image_set.write_text("000005\n000006\n")
     with pytest.raises(DataError, match=r"cannot read annotation .*000006.xml"):
@@ -98,6 +102,62 @@ def test_a_photograph_without_a_mark_is_not_difficult(devkit):
     for mark in ("", "<difficult></difficult>"):
         text = xml(thing()).replace("<difficult>0</difficult>", mark)
         assert not read_voc(*devkit(text)).images[0].difficult.any()
+
+
+@pytest.mark.parametrize(
+    ("mark", "difficult"),
+    [("False", False), ("0.0", False), ("true", True), ("1.0", True), (" 1 ", True)],
+)
+def test_difficult_may_be_a_boolean_or_a_float(devkit, mark, difficult):
+    (image,) = read_voc(*devkit(xml(thing(difficult=mark)))).images
+    assert image.difficult.tolist() == [difficult]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpeg", ".JPG"])
+def test_photographs_may_have_another_suffix(devkit, suffix):
+    image_set, folder = devkit(xml())
+    (folder / "000005.jpg").rename(folder / f"000005{suffix}")
+    assert read_voc(image_set, folder).images[0].path == folder / f"000005{suffix}"
+    (folder / "000005.jpg").touch()  # VOC's own comes first
+    assert read_voc(image_set, folder).images[0].path == folder / "000005.jpg"
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("a.jpg", "a"),
+        ("a.jpg", "a.jpg"),
+        ("2008.5", "2008.5"),
+        ("a 1", "a 1"),
+        ("a  -1", "a"),
+        ('"my photo"', "my photo"),
+        ('"my photo" 0', "my photo"),
+        ("my photo.png", "my photo"),
+        ("sub/a", "sub/a"),
+    ],
+)
+def test_a_line_of_an_image_set_is_an_id_or_the_name_of_a_file(tmp_path, line, name):
+    for folder, file in (("JPEGImages", f"{name}.jpg"), ("Annotations", f"{name}.xml")):
+        path = tmp_path / folder / file
+        path.parent.mkdir(parents=True)
+        path.write_text(xml())
+    (tmp_path / "train.txt").write_text(f"{line}\n")
+    (image,) = read_voc(tmp_path / "train.txt", tmp_path / "JPEGImages").images
+    assert (image.id, image.path) == (name, tmp_path / "JPEGImages" / f"{name}.jpg")
+
+
+def test_what_is_no_suffix_of_a_photograph_stays_in_the_id(devkit):
+    with pytest.raises(DataError, match=r"cannot read annotation .*000005\.v2\.xml"):
+        read_voc(*devkit(xml(), "000005.v2\n"))
+
+
+def test_annotations_may_lie_among_the_photographs(devkit, tmp_path):
+    image_set, folder = devkit(xml(thing()))
+    (tmp_path / "Annotations" / "000005.xml").rename(folder / "000005.xml")
+    with pytest.raises(DataError, match=r"cannot read annotation .*Annotations/000005\.xml"):
+        read_voc(image_set, folder)
+    (tmp_path / "Annotations").rmdir()
+    assert read_voc(image_set, folder).images[0].labels == ("dog",)
 
 
 def test_a_long_image_set_with_a_repeated_photograph_takes_linear_time(tmp_path):

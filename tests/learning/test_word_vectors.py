@@ -42,6 +42,36 @@ def test_every_format_is_read_packed_and_plain(tmp_path, name):
     np.testing.assert_array_equal(vector("cat"), [1, 2, 3])
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cat 1 2 \n. . 1 3 \n",  # as fastText writes it
+        "2 2\ncat 1 2 \n. . 1 3 \n",
+        "\ufeffcat 1 2\r\n. . 1 3\r\n",
+        "\ufeff2 2\r\ncat 1 2\r\n. . 1 3\r\n",
+        "cat\t1\t2\n. .\t1\t3\n",
+        "\n\ncat 1 2\n\n. . 1 3\n\n",
+        "2 2\n\ncat  1  2\n. .  1  3",
+        "cat 1 2\n. . 1 3\n  9 9\n\xa0 8 8\n",  # words that are blanks
+    ],
+)
+def test_blanks_tabs_and_a_mark_change_no_words(tmp_path, text, suffix):
+    path = tmp_path / f"a.vec{suffix}"
+    path.write_bytes(gzip.compress(text.encode()) if suffix else text.encode())
+    words, vector, _ = read_words(path, binary=False)
+    assert list(words)[:2] == ["cat", ". ."]
+    np.testing.assert_array_equal(vector("cat"), [1, 2])
+    np.testing.assert_array_equal(vector(". ."), [1, 3])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_another_encoding_is_named(tmp_path, encoding):
+    (tmp_path / "a.txt").write_bytes("cat 1 2\n".encode(encoding))
+    with pytest.raises(DataError, match=r"a\.txt is UTF-16, or no text; save it as UTF-8"):
+        load_vectors(tmp_path / "a.txt", ["cat"])
+
+
 @pytest.mark.parametrize("name", ["a.txt.gz", "a.vec.gz", "a.bin.gz"])
 def test_a_damaged_gz_is_a_sentence(tmp_path, name):
     data = bytearray(gzip.compress(os.urandom(20_000).hex().encode()))

@@ -29,10 +29,43 @@ def test_a_file_of_classes_may_have_comments_quotes_and_either_encoding(tmp_path
 def test_a_file_of_another_encoding_is_refused(tmp_path):
     file = tmp_path / "classes.txt"
     file.write_bytes("Käse\n".encode("latin-1"))
-    with pytest.raises(argparse.ArgumentTypeError, match="neither UTF-8 nor UTF-16"):
+    with pytest.raises(
+        argparse.ArgumentTypeError,
+        match=r"class names \S+classes\.txt is no text in UTF-8 or UTF-16",
+    ):
         parse_classes(f"@{file}")
     with pytest.raises(argparse.ArgumentTypeError, match=r"class names none\.txt: No such file"):
         parse_classes("@none.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("cat, fire truck,cup\n", ["cat", "fire truck", "cup"]),
+        ("# ours\n\ncat,dog", ["cat", "dog"]),
+        ("'salt, pepper'\n", ["salt, pepper"]),
+        ("cat  # not a dog, not a cup\n", ["cat"]),
+        ("tench, Tinca tinca\ngoldfish\n", ["tench, Tinca tinca", "goldfish"]),
+    ],
+)
+def test_a_file_of_a_single_line_is_read_as_the_command_line_is(tmp_path, text, names):
+    (tmp_path / "classes.txt").write_text(text)
+    assert parse_classes(f"@{tmp_path / 'classes.txt'}") == names
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("data.yaml", "nc: 2\nnames: [cat, dog]\n"),
+        ("classes.JSON", "cat\n"),
+        ("classes.txt", '["cat", "dog"]\n'),
+        ("classes.txt", '\n  {\n"cat": 1}'),
+    ],
+)
+def test_a_file_that_is_no_list_of_names_is_refused(tmp_path, file, text):
+    (tmp_path / file).write_text(text)
+    with pytest.raises(argparse.ArgumentTypeError, match="is no list of names, one per line"):
+        parse_classes(f"@{tmp_path / file}")
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 300])

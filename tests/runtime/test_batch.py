@@ -230,6 +230,9 @@ def test_numbers_that_an_annotation_file_lacks_are_said_before_the_work(tmp_path
         CocoIds.of(["cat", "zebra"], path, ["a.png"])
     with pytest.raises(ImageError, match=r"b\.png: --coco-ids has no image with this file name"):
         CocoIds.of(["cat"], path, ["photos/a.png", "photos/b.png"])
+    truth["images"] += [{"id": 6, "file_name": "images\\b.png"}]  # as Windows writes it
+    path.write_text(json.dumps(truth))
+    assert CocoIds.of(["cat"], path, ["x/a.png"]).image(1, "x/images/b.png") == 6
     path.write_text("[]")
     with pytest.raises(ConfigError, match="cannot be read as COCO annotations"):
         CocoIds.of(["cat"], path, ["a.png"])

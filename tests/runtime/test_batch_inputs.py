@@ -49,6 +49,16 @@ def test_globs_lists_and_tables_name_images(photos, tmp_path):
     assert list_images([wanted[1], wanted[0]]).paths == (wanted[1], wanted[0])
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_list_of_an_editor_with_marks_is_read(photos, tmp_path, encoding):
+    text = tmp_path / "list.txt"
+    text.write_bytes(f"{photos / '0.png'}\r\n".encode(encoding))
+    assert list_images([str(text)]).paths == (str(photos / "0.png"),)
+    text.write_bytes("a.png".encode("utf-16-le"))
+    with pytest.raises(ImageError, match=r"list\.txt is no text in UTF-8 or UTF-16"):
+        list_images([str(text)])
+
+
 def test_an_image_named_twice_is_searched_once_and_that_is_said(photos):
     listing = list_images([str(photos), str(photos / "0.png")])
     assert len(listing.paths) == 9

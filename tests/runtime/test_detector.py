@@ -79,6 +79,17 @@ def test_what_is_not_asked_for_still_competes(detector, photo):
         np.testing.assert_array_equal(some[mine].scores, everything[theirs].scores)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_name(detector):
+    """Python leaves it there when a Windows file is read as UTF-8."""
+    detector.set_classes("\ufeffcat\r\ntruck\r\n".split("\n")[:2])
+    assert detector.classes == ("cat", "truck")
+    roles = detector.roles
+    detector.set_classes(["cat", "truck"])
+    assert detector.roles == roles
+    detector.remove_classes(["\ufeffcat"])
+    assert detector.classes == ("truck",)
+
+
 def test_adding_changes_the_next_image_and_equals_opening(detector, bundle_path, photo):
     detector.set_classes(["cat", "truck"])
     before = detector(photo)
@@ -236,6 +247,7 @@ def test_removing_moves_ids_and_keeps_names(detector, photo):
         (lambda d: d.add_classes({"a\0b\u202e": [0.1] * 8}), r"holds U\+0000, a control"),
         (lambda d: d.remove_classes(["\udfff"]), r"holds U\+DFFF"),
         (lambda d: d.set_classes(["cat", 3]), "must be a text"),
+        (lambda d: d.set_classes(["\ufeffcat", "cat"]), "given twice"),
         (lambda d: d.set_classes(["cat", "CAT"]), "given twice"),
         (lambda d: d.set_classes(["zebr"]), "did you mean 'zebra'"),
         (lambda d: d.add_classes(["zebra", "cat"]), "'cat' is already active"),

@@ -63,7 +63,7 @@ def zipped(path, target, change=lambda archive: None, **packing):
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_zip_with_two_files_of_one_name_is_refused(bundle_path, tmp_path):
     path = zipped(bundle_path, tmp_path / "b.zip", lambda z: z.writestr("trunk.onnx", b"other"))
-    with pytest.raises(BundleError, match="two files of one name"):
+    with pytest.raises(BundleError, match=r"two files of one name, 'trunk\.onnx'; pack"):
         open_bundle(path)
 
 
@@ -93,6 +93,19 @@ def test_a_link_in_a_zip_is_no_link(fresh_bundle_path, tmp_path):
     place = bundle.file("link")
     assert not place.is_symlink()
     assert place.read_bytes() == b"/etc/passwd"
+
+
+@pytest.mark.parametrize("name", ["trunk.onnx", "manifest.json"])
+def test_a_zip_of_links_says_how_to_pack_the_files(bundle_path, tmp_path, name):
+    target = tmp_path / "b.zip"
+    info = zipfile.ZipInfo(name)
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(target, "w") as archive:
+        for file in sorted(bundle_path.iterdir()):
+            link = file.name == name
+            archive.writestr(info if link else file.name, b"x" if link else file.read_bytes())
+    with pytest.raises(BundleError, match=f"'{name}' is a link in the zip; pack the bundle again"):
+        open_bundle(target)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes and devices are POSIX's")

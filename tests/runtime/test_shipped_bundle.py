@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unicodedata import normalize
+
 import numpy as np
 import pytest
 
@@ -10,8 +12,10 @@ from export.verify import verify
 from runtime import Detector, default_bundle
 from runtime.bundle import bundled, open_bundle
 from runtime.demo import PHOTOGRAPHS, photograph
+from runtime.text import TextEncoder
 from zsd_core.errors import BundleError
 from zsd_core.learning.data.splits import load_split
+from zsd_core.semantics import plain_name
 
 
 def test_it_is_small_and_says_how_it_was_trained_and_measured():
@@ -57,6 +61,20 @@ def test_almost_anything_can_be_typed():
     assert len(vocabulary.names) >= 10_000
     for name in ("forklift", "fire truck", "Zebra", "traffic_cone"):
         assert np.isclose(np.linalg.norm(vocabulary.lookup(name)), 1, atol=1e-5)
+
+
+def test_words_with_accents_and_british_ones_are_classes_and_slips_are_none():
+    bundle = open_bundle(default_bundle())
+    spelling, vocabulary = TextEncoder(bundle, 1).spelling, bundle.vocabulary
+    known = "café piñata jalapeño décor entrée crêpe éclair gruyère soufflé château mould sceptre"
+    others = "rosé wine, naïve art, voilà, crème brûlée, cafés, touché, purée, colour, tyres, grey"
+    for name in (*known.split(), *others.split(", ")):
+        for written in (name, name.upper(), normalize("NFD", name)):
+            assert spelling.correction(written) is None, written
+    for name in known.split()[:9]:
+        np.testing.assert_array_equal(vocabulary.lookup(name), vocabulary.lookup(plain_name(name)))
+    slips = {"cafee": "cafe", "jalapeñp": "jalapeno", "café tabel": "café table"}
+    assert {slip: spelling.correction(slip) for slip in slips} == slips
 
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)

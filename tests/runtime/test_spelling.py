@@ -17,6 +17,13 @@ NAMES = (
     "traffic cone",
     "pallet",
     "broccoli",
+    "jalapeño",
+    "cafe table",
+    "souffle",
+    "rose",
+    "cree",
+    "touch",
+    "o'clock",
 )
 ORDINARY = {"dent", "chip", "red", "rust", "wooden", "cozy", "bone"}
 
@@ -38,7 +45,12 @@ def spelling():
         ("refrigeratr", "refrigerator"),
         ("refridgerater", "refrigerator"),  # eight letters and more may have two
         ("brocolli", "broccoli"),
-        ("creme brûlée", "crème brûlée"),
+        ("creme bruleee", "creme brûlée"),
+        ("jalapeñp on a palet", "jalapeño on a pallet"),
+        ("soufflée", "souffle"),
+        ("cafee", "cafe"),
+        ("café tabel", "café table"),
+        ("piñata\u2019s tabel", "piñata\u2019s table"),
     ],
 )
 def test_a_slip_is_put_right(spelling, phrase, right):
@@ -61,6 +73,21 @@ def test_a_slip_is_put_right(spelling, phrase, right):
         "斑馬",
         "zbr",
         "e-zebra",
+        "café",
+        "cafés",
+        "cafe\u0301",  # the accent a sign of its own
+        "creme brulee",
+        "soufflés",
+        "jalapeno",
+        "rosé table",
+        "zébra\u2011table",
+        "o\u2019clock",
+        "zebra\u2019s",
+        "BROCCŌLI",
+        "crée",  # what is no accent's word is no slip for "cree" either
+        "touché",  # one letter from "touch"
+        "døre",
+        "кафе́",
     ],
 )
 def test_what_is_ordinary_or_like_nothing_passes(spelling, phrase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from string import punctuation
 
 import pytest
 import tiny
@@ -39,7 +40,11 @@ def check(normalizer, pre_tokenizer=None):
         replace({"String": "e"}, "e" * 65),
         replace({"String": ""}, "e" * 64),
         replace({"Regex": "x*"}, "e" * 64),
-        sequence(*[replace({"String": "e"}, "é")] * 7),  # two bytes
+        sequence(*[replace({"String": "é"}, "éé")] * 7),
+        sequence(*[replace({"String": a}, b * 5) for a, b in ("ab", "bc", "cd")]),  # 125 times
+        sequence(
+            replace({"String": "a"}, "b" * 9), {"type": "NFC"}, replace({"String": "c"}, "d" * 9)
+        ),
         sequence(*[SPACES, sequence(SPACES)] * 4),
         sequence(*[BYTES, {"type": "NFC"}] * 7),
         sequence(*[TABLE] * 4),
@@ -59,6 +64,10 @@ def test_steps_of_known_tokenizers_are_taken():
     check(replace({"String": " "}, "▁"))  # Gemma's, Llama's
     check(sequence(TABLE, replace({"Regex": " {2,}"}, "▁")))  # XLM-R's
     check(sequence(*[replace({"Regex": "[!#$]"}, "")] * 30, SPACES, {"type": "Strip"}))  # T5's
+    apart = [replace({"String": mark}, f" {mark} ") for mark in punctuation]
+    first = sequence(TABLE, replace({"Regex": " {2,}"}, "▁"))
+    check(sequence(first, *apart, SPACES, {"type": "Strip"}))  # Model2Vec's
+    check(sequence(*[replace({"String": a}, b * 5) for a, b in ("cd", "bc", "ab")]))  # never meet
     for strange in (3, [], "x", {"type": []}, sequence(3, None), {"normalizers": {}}):
         check(strange)  # the library says what is wrong with it
 

@@ -26,6 +26,29 @@ def test_case_underscores_and_blanks_do_not_matter(vocabulary, name):
     assert name in vocabulary
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("creme brulee", "crème brûlée"),
+        ("cre\u0300me bru\u0302le\u0301e", "crème brûlée"),
+        ("CRÈME_brulée", "crème brûlée"),
+        ("trück", "truck"),
+        ("ﬁre truck", "fire truck"),
+    ],
+)
+def test_accents_do_not_matter_where_no_name_is_written_so(vocabulary, written, meant):
+    assert written in vocabulary
+    np.testing.assert_array_equal(vocabulary.lookup(written), vocabulary.lookup(meant))
+
+
+def test_a_name_that_is_written_so_comes_before_one_with_other_accents():
+    rows, scales = quantize_rows(tiny.unit_vectors(3, 6))
+    vocabulary = Vocabulary("rosé\nrose\npotter's wheel".encode(), rows, scales)
+    assert [vocabulary.row(name) for name in ("rosé", "ROSE", "rosè")] == [0, 1, 1]
+    assert vocabulary.row("potter\u2019s wheel") == 2
+    assert vocabulary.row("potters wheel") == -1
+
+
 def test_vectors_have_unit_length_and_are_close_to_what_was_stored(vocabulary):
     original = tiny.unit_vectors(len(NAMES), 6)
     for name, vector in zip(NAMES[:5], original, strict=False):

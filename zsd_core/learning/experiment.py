@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from zsd_core.config import ModelConfig
 from zsd_core.errors import ConfigError
-from zsd_core.files import parse_yaml, read_file, shown
+from zsd_core.files import parse_yaml, read_text, shown
 from zsd_core.options import (
     check_not_negative,
     check_option,
@@ -278,11 +278,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def _read_yaml(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    try:
-        text = read_file(path, "configuration", ConfigError).decode()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    values = parse_yaml(text, str(path)) or {}
+    values = parse_yaml(read_text(path, "configuration", ConfigError), str(path)) or {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path} is not a configuration: it must be a mapping of sections.")
     base = values.pop("base", None)

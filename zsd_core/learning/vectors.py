@@ -2,9 +2,11 @@
 
 The source decides the reader:
 
-    *.txt *.vec *.bin (and .gz)  word vectors: word2vec text and binary and fastText (by gensim's
-                                 KeyedVectors), GloVe; a .gz unpacks to 100 times its size at most
+    *.txt *.vec *.bin (and .gz)  word vectors: text of word2vec, fastText and GloVe, word2vec binary
+                                 (by gensim); a .gz unpacks to 100 times its size at most
     *.csv                        a table; names inline, or in FILE.csv::NAMES.txt, one a line.
+                                 Between commas, semicolons, tabs or blanks; a first row without
+                                 numbers is a header.
                                  Rows are classes; columns are where only their count fits, as in
                                  aPY's 64 x 20 attributes (*.txt with ::NAMES.txt works too)
     *.npz *.safetensors          "vectors" and "names"; a bundle's vocabulary too
@@ -15,6 +17,7 @@ Where a name stands twice in a source, its first vector counts.
 
 from __future__ import annotations
 
+import csv
 import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -27,13 +30,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from zsd_core.errors import ClassError, DataError, did_you_mean
-from zsd_core.files import read_npz, shown
+from zsd_core.files import read_lines, read_npz, read_text, shown
 from zsd_core.learning.data.splits import VOC_TO_COCO
 from zsd_core.learning.word_vectors import read_words
 from zsd_core.semantics import float32, fold_name, unit_rows
 from zsd_core.text import TEMPLATE, encode_names, encoder_folder
 
-__all__ = ["VectorTable", "load_vectors"]
+__all__ = ["VectorTable", "load_vectors", "stored_names"]
 
 Vectors = NDArray[np.float32]
 MOST_NAMED = 10  # classes without a vector whose nearest spellings are looked for
@@ -185,7 +188,7 @@ def _open(path: Path, names_file: Path | None) -> tuple[_Known, str]:
             return _Known(words, vector), kind
     except DataError:
         raise
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
         raise DataError(f"cannot read class vectors {path}: {error}") from error
     raise DataError(
         f"{path}: class vectors come as .txt, .vec, .bin, .csv, .npz or .safetensors, not "
@@ -194,11 +197,11 @@ def _open(path: Path, names_file: Path | None) -> tuple[_Known, str]:
 
 
 def _csv(path: Path, names_file: Path | None) -> _Known:
-    cells = [line.split(",") for line in path.read_text(encoding="utf-8").split("\n") if line]
+    cells = _cells(read_text(path, "class vectors"))
     if names_file is None:
         names, cells = [row[0].strip() for row in cells], [row[1:] for row in cells]
     else:
-        names = [n.strip() for n in names_file.read_text(encoding="utf-8").split("\n") if n.strip()]
+        names = read_lines(names_file, "class names")
     if len({len(row) for row in cells}) > 1:
         raise DataError(f"{path}: its rows have different numbers of columns.")
     table = float32(cells)
@@ -212,11 +215,31 @@ def _csv(path: Path, names_file: Path | None) -> _Known:
     return _rows(names, table)
 
 
+def _cells(text: str) -> list[list[str]]:
+    """Cells of a table, without blank rows and a header; numbers with a point."""
+    lines = [line for line in text.split("\n") if line.strip(" ,;\t")]
+    first = lines[0] if lines else ""
+    separator = max(";\t,", key=first.count)  # of equals the first: numbers may hold a comma
+    separator = separator if separator in first else " "
+    rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
+    if separator != ",":  # a spreadsheet in a country that writes 0,5
+        rows = [[row[0], *(cell.replace(",", ".") for cell in row[1:])] for row in rows]
+    return rows[1:] if len(rows) > 1 and not any(map(_is_number, rows[0])) else rows
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
 def _arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> _Known:
     for key in ("names", "vectors"):
         if key not in arrays:
             raise DataError(f"{path} holds {', '.join(arrays) or 'nothing'}, but not {key!r}.")
-    names, vectors = _names(path, arrays["names"]), _numbers(path, arrays, "vectors")
+    names, vectors = stored_names(path, arrays["names"]), _numbers(path, arrays, "vectors")
     if vectors.ndim != 2 or len(vectors) != len(names):
         raise DataError(f"{path}: {len(names)} names and vectors of shape {vectors.shape}.")
     if "scales" in arrays:  # small integers times one scale per row
@@ -227,11 +250,19 @@ def _arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> _Known:
     return _rows(names, vectors)
 
 
-def _names(path: Path, stored: NDArray[Any]) -> list[str]:
+def stored_names(path: Path, stored: NDArray[Any]) -> list[str]:
+    """Names of an array of texts, or of UTF-8 text with a name a line.
+
+    Raises:
+        DataError: it is something else.
+        UnicodeDecodeError: its bytes are not UTF-8.
+    """
     if stored.ndim == 1 and stored.dtype == np.uint8:  # safetensors: UTF-8 text, newline joined
         return stored.tobytes().decode("utf-8").split("\n")
     if stored.ndim == 1 and stored.dtype.kind == "U":
         return [str(name) for name in stored.tolist()]
+    if stored.ndim == 1 and stored.dtype.kind == "S":
+        return [name.decode("utf-8") for name in stored.tolist()]
     raise DataError(
         f"{path}: names has shape {stored.shape} and dtype {stored.dtype}, must be one row of "
         "texts, or of the bytes of UTF-8 text with a name a line."

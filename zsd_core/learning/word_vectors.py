@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedIOBase
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -34,37 +36,28 @@ def read_words(path: Path, *, binary: bool) -> tuple[Sequence[str], Callable[[st
         DataError: it has another format, or is far larger than its size lets expect.
         OSError, EOFError, ValueError, zlib.error: it cannot be read.
     """
-    lines = _lines(path)
-    first = b"" if binary else next(lines, b"")
-    numbers = len(first.split()) - 1
-    if not binary and numbers != 1:  # "count width" heads every format but GloVe's
-        return *_glove(path, max(numbers, 0)), "GloVe text"
-    kind = "word2vec binary" if binary else "word2vec text"
+    if not binary:
+        return _text(path)
     with _unpacked(path) as file:
         count, width = (int(number) for number in file.readline(100).split())
-        least = count * width * (4 if binary else 2)  # bytes
-        if min(count, width) < 1 or least > file.left:
+        if min(count, width) < 1 or count * width * 4 > file.left:
             raise DataError(
                 f"{path} has {path.stat().st_size} bytes, too few for {count} x {width}."
             )
-        if binary:
-            _check_binary(file, count, width)
-    for _ in () if binary or path.suffix != ".gz" else lines:
-        pass  # nothing is kept; a line that is too long, or one too many, is an error
+        _check_binary(file, count, width)
     models = require("gensim.models", "train")
     try:
-        vectors = models.KeyedVectors.load_word2vec_format(str(path), binary=binary)
+        vectors = models.KeyedVectors.load_word2vec_format(str(path), binary=True)
     except Exception as error:  # of kinds that gensim chooses
         raise DataError(f"cannot read class vectors {path}: {error}") from error
-    return list(vectors.key_to_index), vectors.get_vector, kind
+    return list(vectors.key_to_index), vectors.get_vector, "word2vec binary"
 
 
 class _Unpacked:
     """Bytes of a file that are unpacked as they are read, and no more of them than is likely."""
 
     def __init__(self, file: BufferedIOBase, path: Path) -> None:
-        size = path.stat().st_size
-        self.left = max(FREE, FACTOR * size) if path.suffix == ".gz" else size
+        self.left = _limit(path)
         self.path = path
         self._file = file
 
@@ -84,6 +77,12 @@ class _Unpacked:
         return data
 
 
+def _limit(path: Path) -> int:
+    """The most bytes that are read of a file."""
+    size = path.stat().st_size
+    return max(FREE, FACTOR * size) if path.suffix == ".gz" else size
+
+
 @contextmanager
 def _unpacked(path: Path) -> Iterator[_Unpacked]:
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -91,15 +90,20 @@ def _unpacked(path: Path) -> Iterator[_Unpacked]:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """Lines of a text file, each with its end."""
+    """Lines of a text file that are not blank, without their ends and a byte order mark."""
     with _unpacked(path) as file:
+        mark = codecs.BOM_UTF8
         while line := file.readline(LONGEST_LINE + 1):
             if len(line) > LONGEST_LINE:
                 raise DataError(
                     f"{path} holds a line of more than {LONGEST_LINE} bytes, which is no word and "
                     f"its numbers: {shown(line[:20])}..."
                 )
-            yield line
+            if mark and b"\0" in line:
+                raise DataError(f"{path} is UTF-16, or no text; save it as UTF-8.")
+            line, mark = line.removeprefix(mark).rstrip(), b""
+            if line:
+                yield line
 
 
 def _check_binary(file: _Unpacked, count: int, width: int) -> None:
@@ -123,18 +127,37 @@ def _check_binary(file: _Unpacked, count: int, width: int) -> None:
                 raise DataError(f"{file.path} ends within the vector of word {number} of {count}.")
 
 
-def _glove(path: Path, width: int) -> tuple[list[str], Callable[[str], Vectors]]:
-    """Split from the right: some of GloVe's words hold spaces, which gensim cannot read."""
+def _text(path: Path) -> tuple[list[str], Callable[[str], Vectors], str]:
+    """A word and its numbers a line, between blanks or tabs.
+
+    "count width" heads every format but GloVe's. Numbers are split off from the right, because
+    some of GloVe's words hold blanks.
+    """
+    lines = _lines(path)
+    first = next(lines, b"")
+    if not first:
+        raise DataError(f"{path} is empty; word vectors are a word and its numbers a line.")
+    head = first.split()
+    heads = len(head) == 2 and head[0].isdigit() and head[1].isdigit()
+    count, width = (int(head[0]), int(head[1])) if heads else (1, len(head) - 1)
     places: dict[str, int] = {}
     rows: list[Vectors] = []
-    for line in _lines(path):
-        word, *numbers = line.decode("utf-8").rstrip("\n").rsplit(" ", width)
-        if not numbers or len(numbers) != width:
+    if 2 * count * width > _limit(path):
+        raise DataError(f"{path} has {path.stat().st_size} bytes, too few for {count} x {width}.")
+    found = 0
+    for line in lines if heads else chain([first], lines):
+        word, *numbers = line.rsplit(None, width)
+        if line[:1].isspace() and len(numbers) == width - 1:  # the word is a blank
+            word, numbers = b"", [word, *numbers]
+        if width < 1 or len(numbers) != width:
             raise DataError(
-                f"{path} is not in GloVe's format, a word and its numbers: {shown(line.decode())}"
+                f"{path} must hold a word and {max(width, 1)} numbers on every line: {shown(line)}"
             )
-        if places.setdefault(word, len(rows)) == len(rows):
+        if places.setdefault(word.decode("utf-8"), len(rows)) == len(rows):
             rows.append(float32(numbers))
-    if not rows:
-        raise DataError(f"{path} is not in GloVe's format, a word and its numbers: it is empty.")
-    return list(places), lambda word: rows[places[word]]
+        found += 1
+    if found < count:
+        raise DataError(
+            f"{path} holds {found} words and their numbers, not {count}; copy it again."
+        )
+    return list(places), lambda word: rows[places[word]], "word2vec text" if heads else "GloVe text"

@@ -86,10 +86,13 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def _key(value: Any) -> int | str:
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
+def _key(value: Any) -> str:
+    """An id as a text: 7, 7.0 and "7" are one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise TypeError(f"{type(value).__name__} in place of an id")
-    return value
+    if isinstance(value, float) and value % 1:
+        raise TypeError("a fraction in place of an id")
+    return str(int(value)) if isinstance(value, float) else str(value)
 
 
 def check_coco(data: Any, dataset: Any) -> None:
@@ -101,7 +104,7 @@ def check_coco(data: Any, dataset: Any) -> None:
             notes[_key(note["image_id"])].append(note)
         if len(notes) != len(data["images"]) or len(set(names.values())) != len(data["categories"]):
             raise ValueError("an id or a name twice")
-        right = [_strict(image, notes[image["id"]], names) for image in data["images"]]
+        right = [_strict(image, notes[_key(image["id"])], names) for image in data["images"]]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise WrongResultError(f"COCO is taken with {type(error).__name__}: {error}") from error
     found = [
@@ -128,7 +131,8 @@ def _strict(image: Any, notes: list[Any], names: Any) -> tuple[Any, ...]:
         x, y, w, h = map(_number, note["bbox"])
         ends = (x, width), (y, height), (x + w, width), (y + h, height)
         boxes.append([float(np.float32(min(max(end, 0), most))) for end, most in ends])
-        scores.append(float(np.float32(_number(note.get("score", 1)))))
+        score = note.get("score")
+        scores.append(float(np.float32(1 if score is None else _number(score))))
         if note.get("iscrowd") not in (0, 1, None):
             raise ValueError(f"iscrowd {note['iscrowd']!r}")
         crowd.append(bool(note.get("iscrowd")))

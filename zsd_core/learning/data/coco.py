@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,17 @@ _HALF = re.compile("[\ud800-\udfff]")  # of a character: JSON can write it, UTF-
 
 
 def read_coco(annotations: str | Path, images: str | Path) -> Dataset:
-    """Read instances in COCO's JSON format.
+    """Read instances in COCO's JSON format, as label tools write it.
+
+    Ids are numbers or texts; 7, 7.0 and "7" are the same one, because tables make floats and pages
+    make texts of numbers. Roboflow's first category, which groups the others and has no boxes, is
+    left out.
 
     Args:
         annotations: JSON with ``images``, ``annotations`` (``bbox`` is x, y, width, height) and
             ``categories``. An annotation may carry a ``score`` in [0, 1], the confidence of a
-            machine that made it; without one it is a human's and has score 1.
-        images: the folder that ``file_name`` is relative to.
+            machine that made it; without one, or with null, it is a human's and has score 1.
+        images: the folder that ``file_name`` is relative to; it may hold Windows' backslashes.
 
     Raises:
         DataError: an unreadable or malformed file, a box or category that is not valid, an
@@ -33,20 +38,24 @@ def read_coco(annotations: str | Path, images: str | Path) -> Dataset:
     """
     path, folder = Path(annotations), Path(images)
     data = _load(path)
-    names = _categories(data["categories"], path)
-    grouped: dict[Any, list[Mapping[str, Any]]] = {}
+    grouped: dict[str, list[Mapping[str, Any]]] = {}
     for image in data["images"]:
-        key = _id(image, "id", path, "an image")
+        key = _key(image, "id", path, "an image")
         if key in grouped:
-            raise DataError(f"{path}: image id {shown(key)} stands there twice.")
+            raise DataError(f"{path}: image id {shown(image['id'])} stands there twice.")
         grouped[key] = []
     for note in data["annotations"]:
-        key = _id(note, "image_id", path, "an annotation")
+        key = _key(note, "image_id", path, "an annotation")
         if key not in grouped:
-            raise DataError(f"{_note(note, path)} names image {shown(key)}, not listed.")
+            raise DataError(
+                f"{_note(note, path)} names image {shown(note['image_id'])}, not listed."
+            )
         grouped[key].append(note)
+    used = {_key(note, "category_id", path, "an annotation") for note in data["annotations"]}
+    names = _categories(data["categories"], used, path)
     records = tuple(
-        _record(image, grouped[image["id"]], names, folder, path) for image in data["images"]
+        _record(image, notes, names, folder, path)
+        for image, notes in zip(data["images"], grouped.values(), strict=True)
     )
     require_files(records, str(path))
     counts = {"images read": len(records), "boxes read": len(data["annotations"])}
@@ -69,10 +78,17 @@ def _field(entry: Mapping[str, Any], key: str, path: Path, what: str) -> Any:
 
 def _id(entry: Mapping[str, Any], key: str, path: Path, what: str) -> int | str:
     value = _field(entry, key, path, what)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, bool) or not (isinstance(value, int) or _is_text(value)):
         raise DataError(f"{path}: {what} has {key} {shown(value)}, must be a number or a string.")
     assert isinstance(value, (int, str))
     return value
+
+
+def _key(entry: Mapping[str, Any], key: str, path: Path, what: str) -> str:
+    """An id in the form that ids are compared in."""
+    return str(_id(entry, key, path, what))
 
 
 def _is_text(value: object) -> bool:
@@ -92,17 +108,28 @@ def _note(note: Mapping[str, Any], path: Path) -> str:
     return f"{path}: annotation {shown(note.get('id'))}"
 
 
-def _categories(entries: list[Mapping[str, Any]], path: Path) -> dict[Any, str]:
-    names: dict[Any, str] = {}
+def _categories(
+    entries: list[Mapping[str, Any]], used: Collection[str], path: Path
+) -> dict[str, str]:
+    """Names of categories by id; ``used`` are the ids that have boxes."""
+    names: dict[str, str] = {}
     known: set[str] = set()
+    groups = {str(e.get("supercategory")) for e in entries if isinstance(e, Mapping)}
     for entry in entries:
-        key, name = _id(entry, "id", path, "a category"), _field(entry, "name", path, "a category")
+        key = _key(entry, "id", path, "a category")
+        name = _field(entry, "name", path, "a category")
         if not _is_text(name) or not name.strip():
             raise DataError(
-                f"{path}: category {shown(key)} has name {shown(name)}, must be a word or phrase."
+                f"{path}: category {shown(entry['id'])} has name {shown(name)}, must be a word or "
+                "phrase."
             )
+        if entry.get("supercategory") == "none" and name in groups and key not in used:
+            continue
         if key in names or name in known:
-            raise DataError(f"{path}: category {shown(name)} (id {shown(key)}) stands there twice.")
+            raise DataError(
+                f"{path}: category {shown(name)} (id {shown(entry['id'])}) stands there twice; "
+                "give each a name and an id of its own."
+            )
         names[key] = name
         known.add(name)
     return names
@@ -111,7 +138,7 @@ def _categories(entries: list[Mapping[str, Any]], path: Path) -> dict[Any, str]:
 def _record(
     image: Mapping[str, Any],
     notes: list[Mapping[str, Any]],
-    names: Mapping[Any, str],
+    names: Mapping[str, str],
     folder: Path,
     path: Path,
 ) -> ImageRecord:
@@ -122,19 +149,19 @@ def _record(
         raise DataError(f"{path}: an image has file_name {shown(file_name)}, must be a string.")
     boxes, labels, scores = [], [], []
     for note in notes:
-        category = _id(note, "category_id", path, "an annotation")
+        category = _key(note, "category_id", path, "an annotation")
         if category not in names:
             raise DataError(
-                f"{_note(note, path)} has category_id {shown(category)}, which is not among the "
-                f"{len(names)} categories."
+                f"{_note(note, path)} has category_id {shown(note['category_id'])}, which is not "
+                f"among the {len(names)} categories."
             )
         labels.append(names[category])
         boxes.append(_corners(_field(note, "bbox", path, "an annotation"), note, path))
         scores.append(_score(note, path))
     return image_record(
         where=str(path),
-        path=folder / file_name,
-        id=image["id"],
+        path=_file(folder, file_name),
+        id=_id(image, "id", path, "an image"),
         width=width,
         height=height,
         boxes=boxes,
@@ -142,6 +169,11 @@ def _record(
         scores=scores,
         crowd=[_crowd(note, path) for note in notes],
     )
+
+
+def _file(folder: Path, name: str) -> Path:
+    path = folder / name
+    return path if "\\" not in name or os.path.isfile(path) else folder / name.replace("\\", "/")
 
 
 def _corners(bbox: Any, note: Mapping[str, Any], path: Path) -> tuple[float, ...]:
@@ -163,7 +195,7 @@ def _crowd(note: Mapping[str, Any], path: Path) -> bool:
 
 
 def _score(note: Mapping[str, Any], path: Path) -> float:
-    score = note.get("score", 1.0)
+    score = 1.0 if note.get("score") is None else note["score"]
     if not _is_number(score) or not 0 <= score <= 1:
         raise DataError(f"{_note(note, path)} has score {shown(score)}, must lie in [0, 1].")
     return float(score)

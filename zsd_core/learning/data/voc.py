@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
 from zsd_core.errors import DataError, did_you_mean
-from zsd_core.files import read_file, shown
+from zsd_core.files import read_file, read_text, shown
 from zsd_core.learning.data.dataset import Dataset, ImageRecord, image_record, require_files
 
 __all__ = ["read_voc"]
+
+COLUMN = re.compile(r"\s+(?:-1|0|1)$")  # of a class's image set: whether it is there
+FLAGS = {"": False, "0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
+SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp", ".webp")
 
 
 def read_voc(
@@ -26,24 +32,24 @@ def read_voc(
     stays, so that width is ``x2 - x1``.
 
     Args:
-        image_set: text file, one image id a line (``ImageSets/Main/trainval.txt``).
-        images: folder of ``<id>.jpg`` (``JPEGImages``); ``Annotations`` with ``<id>.xml`` lies
-            beside it.
+        image_set: text file, one image id a line (``ImageSets/Main/trainval.txt``). Label tools
+            also write file names, such as ``a.png``, and quotes around names with blanks.
+        images: folder of ``<id>.jpg``, or another suffix (``JPEGImages``); ``Annotations`` with
+            ``<id>.xml`` lies beside it, or else these are in the folder, as Roboflow packs them.
         categories: class names that may occur; None accepts any.
 
     Raises:
         DataError: a missing or malformed file, a box that is not valid, or an unknown class.
     """
     path, folder = Path(image_set), Path(images)
-    try:
-        lines = read_file(path, "image set").decode().splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not an image set, one image id a line: {error}") from error
-    names = [line.split()[0] for line in lines if line.strip()]
+    lines = map(str.strip, read_text(path, "image set").split("\n"))
+    notes = folder.parent / "Annotations"
+    notes = notes if os.path.isdir(notes) else folder
+    names = [_id(line, notes) for line in lines if line]
     if twice := next((name for name, count in Counter(names).items() if count > 1), None):
         raise DataError(f"{path}: image {shown(twice)} stands there twice.")
     known = None if categories is None else frozenset(categories)
-    records = tuple(_record(name, folder, known) for name in names)
+    records = tuple(_record(name, folder, notes, known) for name in names)
     require_files(records, str(path))
     boxes = sum(len(record.labels) for record in records)
     return Dataset(
@@ -53,8 +59,25 @@ def read_voc(
     )
 
 
-def _record(name: str, folder: Path, categories: frozenset[str] | None) -> ImageRecord:
-    path = folder.parent / "Annotations" / f"{name}.xml"
+def _id(line: str, notes: Path) -> str:
+    """The id in a line of an image set: of what the line may mean, the first with an annotation."""
+    first = COLUMN.sub("", line).strip("\"'")
+    for name in (line, first):
+        stem, suffix = os.path.splitext(name)
+        for spelling in (name, stem) if suffix in SUFFIXES else (name,):
+            if os.path.isfile(notes / f"{spelling}.xml"):
+                return spelling
+    return first
+
+
+def _photograph(folder: Path, name: str) -> Path:
+    """The file of an id; a missing one is a .jpg, as in VOC."""
+    files = [folder / f"{name}{suffix}" for suffix in SUFFIXES]
+    return next((file for file in files if os.path.isfile(file)), files[0])
+
+
+def _record(name: str, folder: Path, notes: Path, categories: frozenset[str] | None) -> ImageRecord:
+    path = notes / f"{name}.xml"
     data = read_file(path, "annotation")
     try:
         root = ElementTree.fromstring(data)
@@ -69,7 +92,7 @@ def _record(name: str, folder: Path, categories: frozenset[str] | None) -> Image
             )
     return image_record(
         where=str(path),
-        path=folder / f"{name}.jpg",
+        path=_photograph(folder, name),
         id=name,
         width=_number(root, "size/width", path),
         height=_number(root, "size/height", path),
@@ -105,7 +128,7 @@ def _number(entry: ElementTree.Element, tag: str, path: Path) -> float:
 
 
 def _difficult(entry: ElementTree.Element, path: Path) -> bool:
-    text = (entry.findtext("difficult") or "").strip() or "0"
-    if text not in ("0", "1"):
+    text = (entry.findtext("difficult") or "").strip()
+    if text.lower() not in FLAGS:
         raise DataError(f"{path}: <difficult> is {shown(text)}, must be 0 or 1.")
-    return text == "1"
+    return FLAGS[text.lower()]

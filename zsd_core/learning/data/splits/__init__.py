@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from zsd_core.errors import DataError, did_you_mean
-from zsd_core.files import parse_json, parse_yaml, read_file, shown
+from zsd_core.files import parse_json, parse_yaml, read_text, shown
 from zsd_core.semantics import fold_name, name_fault
 
 __all__ = ["VOC_TO_COCO", "Split", "load_split", "split_names", "split_sha256"]
@@ -159,10 +159,7 @@ def _parse(path: Path, *, published: bool) -> Split:
 
 def _read(path: Path) -> Mapping[str, Any]:
     where = f"split {path}"
-    try:
-        text = read_file(path, "split").decode()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{where} is not text: {error}") from error
+    text = read_text(path, "split")
     if path.suffix == ".json":
         values = parse_json(text, where, strict=True)
     else:
