@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import tiny
+from safetensors.numpy import load, save
 
 NETWORKS = {"trunk": tiny.trunk_model, "head": tiny.head_model}
 
@@ -55,6 +56,15 @@ def not_finite(
         ]
     )
     return bytes(model.SerializeToString())
+
+
+def with_huge_scores(scorer: bytes) -> bytes:
+    """The tensors of a scorer whose seen classes get no number: infinities meet."""
+    arrays = load(scorer)
+    hidden = arrays["score_seen.bias1"].size
+    arrays["score_seen.bias1"] = np.full(hidden, 3e38, np.float32)
+    arrays["score_seen.weight2"] = np.resize(np.array([3e38, -3e38], np.float32), hidden)
+    return bytes(save(arrays))
 
 
 def within(field: int, data: bytes) -> bytes:

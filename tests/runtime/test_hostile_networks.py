@@ -7,7 +7,7 @@ import onnx
 import pytest
 import tiny
 import tiny_text
-from hostile import NETWORKS, behind_tensorflow, not_finite, put
+from hostile import NETWORKS, behind_tensorflow, not_finite, put, with_huge_scores
 
 from runtime import Detector
 from runtime.bundle import open_bundle
@@ -197,3 +197,12 @@ def test_a_network_that_gives_what_is_no_number_is_named(fresh_bundle_path, stag
     detector = Detector(open_bundle(fresh_bundle_path), threads=1, score_threshold=0)
     with pytest.raises(BundleError, match=f"the {stage} gives numbers that are not finite"):
         detector(np.zeros((40, 60, 3), np.uint8))
+
+
+def test_scores_that_are_no_numbers_are_an_error(fresh_bundle_path, photo):
+    """Some of the seen classes would vanish, and nothing would say why."""
+    scorer = with_huge_scores((fresh_bundle_path / "scorer.safetensors").read_bytes())
+    put(fresh_bundle_path, "scorer.safetensors", scorer)
+    detector = Detector(open_bundle(fresh_bundle_path), threads=1, score_threshold=0)
+    with pytest.raises(BundleError, match="the scoring gives numbers that are not finite"):
+        detector(photo)

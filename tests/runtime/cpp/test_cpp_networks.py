@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import tiny
-from hostile import behind_tensorflow, not_finite, put, within
+from hostile import behind_tensorflow, not_finite, put, with_huge_scores, within
 from safetensors.numpy import load, save
 
 from runtime import Detector
@@ -70,6 +70,13 @@ def test_a_class_that_becomes_no_number_is_refused(probe, backend, fresh_bundle_
     with pytest.raises(probe.Refused, match=message) as refused:
         probe("open", bundle=str(fresh_bundle_path), backend=backend)
     assert refused.value.args[0] == "BundleError"
+
+
+def test_scores_that_are_no_numbers_are_an_error(probe, backend, fresh_bundle_path, photo_path):
+    scorer = with_huge_scores((fresh_bundle_path / "scorer.safetensors").read_bytes())
+    put(fresh_bundle_path, "scorer.safetensors", scorer)
+    message = "^the scoring gives numbers that are not finite"
+    both_say(probe, fresh_bundle_path, backend, message, [str(photo_path)])
 
 
 def test_a_network_of_a_precision_has_its_name_checked_too(probe, backend, fresh_bundle_path):
