@@ -104,6 +104,7 @@ def test_everything_between_two_copies_is_on_the_stream(device, path):
         "execute_async_v3",
         "spoken_for",
         "score_prototypes",
+        "all_finite",
         "detect",
         *["all_finite"] * 4,
     ]
