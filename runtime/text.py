@@ -217,7 +217,7 @@ def _onnxruntime(path: Path, threads: int | None) -> Network:
 
 
 def _openvino(path: Path, threads: int | None) -> Network:
-    from runtime.openvino_core import core
+    from runtime.openvino_core import core, read_network
 
     # Exactly what ONNX Runtime computes: no bfloat16, and no rounding of activations.
     settings: dict[str, Any] = {
@@ -226,7 +226,7 @@ def _openvino(path: Path, threads: int | None) -> Network:
     }
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
-    model = core().compile_model(str(path), "CPU", settings)
+    model = core().compile_model(read_network(path), "CPU", settings)
     _check_floats(model.outputs[0].get_element_type().get_type_name(), "f32")
     request = model.create_infer_request()  # the encoder's lock keeps threads apart
     return lambda tokens: np.array(request.infer([tokens])[0])

@@ -166,9 +166,11 @@ class Vocabulary:
         """The unit vectors ``(n, E)`` of rows.
 
         Raises:
-            DataError: one is zero.
+            DataError: one is zero or not finite.
         """
-        return np.asarray(unit_rows(self._vectors[rows] * self._scales[rows, None]), np.float32)
+        with np.errstate(over="ignore"):  # an infinite row is refused
+            vectors = self._vectors[rows] * self._scales[rows, None]
+        return np.asarray(unit_rows(vectors), np.float32)
 
     def search(self, text: str, count: int = 10, also: Sequence[str] = ()) -> list[str]:
         """The nearest names by spelling, ``also`` (a class table) counted in, best first."""

@@ -168,6 +168,7 @@ class ProposalConfig:
         check_not_negative(self, "min_size")
         check_max(self, 1 << 16, "channels", "stride", "pre_nms_top")
         check_max(self, 64, "depth")
+        check_max(self, 1 << 16, "anchor_sizes", "aspect_ratios")
         if self.merge == "topdown":
             ordered = sorted(set(self.levels)) == list(self.levels)
             check_option(

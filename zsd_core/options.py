@@ -24,6 +24,9 @@ __all__ = [
 
 T = TypeVar("T")
 WIDEST = 2**63
+# Options become float32: beyond these a number would be infinite there, or 0 or nearly so.
+LEAST, LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127
+FLOAT32 = f"must be 0 or a float32 number, from {LEAST:.2g} to {LARGEST:.2g} without its sign"
 MOST_NAMED = 10  # unknown keys in a message
 
 
@@ -34,7 +37,7 @@ def check_option(condition: bool, where: str, value: object, rule: str) -> None:
 
 
 def check_positive(config: object, *names: str) -> None:
-    """Refuse fields that are not above 0, or hold a value that is not."""
+    """Refuse fields that are not above 0, or hold a value that is not, as float32 too."""
     _check(config, names, lambda value: value > 0, "must be above 0")
 
 
@@ -59,7 +62,13 @@ def _check(
     for name in names:
         value = getattr(config, name)
         values = value if isinstance(value, tuple) else (value,)
-        check_option(all(map(condition, values)), f"{type(config).__name__}.{name}", value, rule)
+        where = f"{type(config).__name__}.{name}"
+        check_option(all(map(condition, values)), where, value, rule)
+        check_option(all(map(_fits_float32, values)), where, value, FLOAT32)
+
+
+def _fits_float32(value: float) -> bool:
+    return value == 0 or LEAST <= abs(value) <= LARGEST
 
 
 def from_mapping(
@@ -141,6 +150,7 @@ def _convert(hint: Any, value: Any, where: str, strict: bool) -> Any:
             pass
     if isinstance(value, float):
         check_option(math.isfinite(value), where, value, "must be finite")
+        check_option(_fits_float32(value), where, value, FLOAT32)
     wrong = not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)
     check_option(not wrong, where, value, f"must be of type {hint.__name__}")
     return value

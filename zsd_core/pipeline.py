@@ -21,7 +21,7 @@ from zsd_core.config import ModelConfig
 from zsd_core.errors import ConfigError, DeviceError, expect_shapes
 from zsd_core.kernels.preprocess import Color, check_color, check_pixels
 from zsd_core.scoring import ClassSet, Needed, Scorer
-from zsd_core.stages import STAGES, Networks, decide, describe
+from zsd_core.stages import STAGES, Networks, check_finite, decide, describe
 
 __all__ = ["Color", "HostPipeline", "ImageResult", "Options", "Pipeline", "check_request"]
 
@@ -214,9 +214,11 @@ class HostPipeline(Pipeline):
         if not len(found.rois):
             return [_nothing(stage.share(len(images))) for _ in images]
         with stage("score"):
-            scores = self._scorer.score(
-                found.embeddings, found.objectness, classes, Needed(floors, found.batch_indices)
-            )
+            with np.errstate(over="ignore", invalid="ignore"):  # said below
+                scores = self._scorer.score(
+                    found.embeddings, found.objectness, classes, Needed(floors, found.batch_indices)
+                )
+            check_finite("scoring", [scores])
         with stage("detect"):
             raw, curves = scores, calibration.parameters(classes.seen_count, classes.unseen_count)
             if curves is not None:

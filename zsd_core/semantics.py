@@ -19,6 +19,7 @@ __all__ = [
     "name_fault",
     "plain_name",
     "quantize_rows",
+    "row_lengths",
     "seen_similarity",
     "similarity",
     "similarity_of_cosines",
@@ -84,6 +85,17 @@ def float32(numbers: Any) -> NDArray[np.float32]:
         return np.array(numbers, dtype=np.float32)
 
 
+def row_lengths(vectors: Floats) -> Floats:
+    """The Euclidean length ``(K, 1)`` of every row, of their dtype.
+
+    Squares are summed in float64, as C++ does: those of small and of large float32 are 0 and
+    infinite in float32.
+    """
+    with np.errstate(over="ignore"):  # a length beyond the dtype is infinite
+        lengths = np.linalg.norm(np.asarray(vectors, np.float64), axis=1, keepdims=True)
+        return np.asarray(lengths, dtype=vectors.dtype)
+
+
 def unit_rows(vectors: Floats) -> Floats:
     """Scale every row of ``(K, E)`` to unit Euclidean length.
 
@@ -91,8 +103,7 @@ def unit_rows(vectors: Floats) -> Floats:
         DataError: a row is zero or not finite, so it has no direction.
     """
     vectors = np.asarray(vectors)
-    with np.errstate(over="ignore"):  # an infinite length is refused
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    norms = row_lengths(vectors)
     usable = (norms > 0) & (norms < np.inf)
     if not usable.all():
         bad = int(np.argmin(usable))
@@ -100,7 +111,7 @@ def unit_rows(vectors: Floats) -> Floats:
             f"unit_rows: class vector {bad} has length {float(norms[bad, 0])}; "
             "every class needs a finite, non-zero vector."
         )
-    return np.asarray(vectors / norms, dtype=vectors.dtype)
+    return np.asarray(vectors / norms)
 
 
 def quantize_rows(vectors: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -153,26 +153,26 @@ def describe(
     return Described(rois, batch_indices, roi_scores, embeddings, deltas, image_sizes, originals)
 
 
-def check_finite(network: str, outputs: Sequence[Floats]) -> None:
+def check_finite(part: str, outputs: Sequence[Floats]) -> None:
     """Refuse outputs that are NaN or infinite, of which nothing would be found, without a word.
 
     No network means them: where regions do not count, it says so in numbers.
 
     Args:
-        network: "trunk" or "head".
+        part: "trunk", "head" or "scoring".
         outputs: what it gave.
 
     Raises:
         BundleError: one of them is not finite.
     """
     if not all(np.isfinite(output).all() for output in outputs):
-        raise not_finite(network)
+        raise not_finite(part)
 
 
-def not_finite(network: str) -> BundleError:
-    """The error about a network, "trunk" or "head", that gives NaN or infinity."""
+def not_finite(part: str) -> BundleError:
+    """The error about a part, "trunk", "head" or "scoring", that gives NaN or infinity."""
     return BundleError(
-        f"the {network} gives numbers that are not finite, and nothing can be found by them. "
+        f"the {part} gives numbers that are not finite, and nothing can be found by them. "
         "Either a number became too large for fp16 (take precision='float32'), or the weights are "
         "damaged: export the bundle again, from a checkpoint whose evaluation is right."
     )

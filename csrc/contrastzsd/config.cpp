@@ -15,21 +15,20 @@
 namespace contrastzsd {
 namespace {
 
-constexpr double kMost = std::numeric_limits<double>::max();
-constexpr double kTiny = std::numeric_limits<double>::denorm_min();  // anything above 0
+constexpr double kMost = std::numeric_limits<float>::max();
+constexpr double kTiny = std::numeric_limits<float>::min();  // anything above 0
 // A bundle that a stranger made must not ask for all memory; the same as zsd_core/config.py.
 constexpr std::int64_t kMostPixels = 16384, kMostRegions = 1 << 16, kMostBins = 4096,
                        kMostWidth = 1 << 20;
 
 void read_numbers(Fields& fields, const char* key, std::array<double, 3>& values, bool positive) {
-  std::vector<double> read;
   const nlohmann::json* given = fields.take(key);
   if (!given) return;
   const bool three = given->is_array() && given->size() == 3;
   for (std::size_t i = 0; i < 3; ++i) {
     if (!three || !(*given)[i].is_number() || (positive && !((*given)[i].get<double>() > 0)))
       throw fields.error(key, positive ? "must hold 3 numbers above 0" : "must hold 3 numbers");
-    values[i] = (*given)[i].get<double>();
+    values[i] = fields.as_float32(key, (*given)[i]);
   }
 }
 
@@ -72,8 +71,8 @@ ProposalConfig read_proposals(const nlohmann::json& object, const std::string& w
   fields.read("objectness", config.objectness, {"classification", "background", "iou", "quality"});
   fields.read("source", config.source, {"anchors", "queries"});
   fields.read("stride", config.stride, 1, kMostRegions);
-  fields.read("anchor_sizes", config.anchor_sizes);
-  fields.read("aspect_ratios", config.aspect_ratios);
+  fields.read("anchor_sizes", config.anchor_sizes, kMostRegions);
+  fields.read("aspect_ratios", config.aspect_ratios, kMostRegions);
   fields.read("post_nms_top", config.post_nms_top, 1);
   fields.read("pre_nms_top", config.pre_nms_top, 1, kMostRegions);
   fields.read("nms_threshold", config.nms_threshold, kTiny, 1);

@@ -28,6 +28,17 @@ void expect_shape(const char* stage, const char* output, const Tensor& tensor,
                     ". Export the bundle again.");
 }
 
+void check_finite(const std::string& part, const Tensor& output) {
+  const float* values = output.data.get();
+  if (std::all_of(values, values + output.size(), [](float value) { return std::isfinite(value); }))
+    return;
+  throw BundleError("the " + part +
+                    " gives numbers that are not finite, and nothing can be found by them. Either "
+                    "a number became too large for fp16 (take precision='float32'), or the "
+                    "weights are damaged: export the bundle again, from a checkpoint whose "
+                    "evaluation is right.");
+}
+
 namespace {
 
 constexpr std::int64_t kPortion = 24 << 20;  // bytes of region features that share a head run
@@ -36,21 +47,6 @@ void check_outputs(const char* stage, const std::vector<Tensor>& outputs, std::s
   if (outputs.size() != count)
     throw BundleError(std::string("the ") + stage + " gave " + std::to_string(outputs.size()) +
                       " outputs, must give " + std::to_string(count) + ".");
-}
-
-// By NaN or infinity nothing would be found, without a word. No network means them: where regions
-// do not count, it says so in numbers.
-//
-// Twin        zsd_core/stages.py::check_finite; change both in one commit.
-void check_finite(const std::string& network, const Tensor& output) {
-  const float* values = output.data.get();
-  if (std::all_of(values, values + output.size(), [](float value) { return std::isfinite(value); }))
-    return;
-  throw BundleError("the " + network +
-                    " gives numbers that are not finite, and nothing can be found by them. Either "
-                    "a number became too large for fp16 (take precision='float32'), or the "
-                    "weights are damaged: export the bundle again, from a checkpoint whose "
-                    "evaluation is right.");
 }
 
 // Pixels whose rows touch: the caller's where they do, else copied to `room`.

@@ -1,6 +1,8 @@
 #include "contrastzsd/fields.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -47,7 +49,7 @@ void Fields::read(const char* key, double& value, double lowest, double highest)
   if (!given->is_number() || !(given->get<double>() >= lowest && given->get<double>() <= highest))
     throw error(key,
                 "must be a number between " + number_text(lowest) + " and " + number_text(highest));
-  value = given->get<double>();
+  value = as_float32(key, *given);
 }
 
 void Fields::read(const char* key, bool& value) {
@@ -72,14 +74,14 @@ void Fields::read(const char* key, std::string& value, std::initializer_list<con
   }
 }
 
-void Fields::read(const char* key, std::vector<double>& values) {
+void Fields::read(const char* key, std::vector<double>& values, double highest) {
   const json* given = list(key);
   if (!given) return;
   values.clear();
   for (const json& value : *given) {
-    if (!value.is_number() || !(value.get<double>() > 0))
-      throw error(key, "must hold numbers above 0");
-    values.push_back(value.get<double>());
+    if (!value.is_number() || !(value.get<double>() > 0 && value.get<double>() <= highest))
+      throw error(key, "must hold numbers above 0, at most " + number_text(highest));
+    values.push_back(as_float32(key, value));
   }
 }
 
@@ -119,6 +121,15 @@ void Fields::check_flag(const char* key) {
 void Fields::check_text(const char* key) {
   std::string value;
   read(key, value);
+}
+
+double Fields::as_float32(const char* key, const json& number) const {
+  const double value = number.get<double>(), size = std::abs(value);
+  constexpr double least = std::numeric_limits<float>::min();
+  constexpr double largest = std::numeric_limits<float>::max();
+  if (value == 0 || (size >= least && size <= largest)) return value;
+  throw error(key, "must be 0 or a float32 number, from " + number_text(least) + " to " +
+                       number_text(largest) + " without its sign");
 }
 
 void Fields::finish() const {

@@ -32,8 +32,8 @@ class Fields {
   // One of `choices`.
   void read(const char* key, std::string& value, std::initializer_list<const char*> choices);
   void read(const char* key, std::string& value);
-  // Numbers, each above 0; 1 to kMostValues of them.
-  void read(const char* key, std::vector<double>& values);
+  // Numbers, each above 0 and up to `highest`; 1 to kMostValues of them.
+  void read(const char* key, std::vector<double>& values, double highest);
   void read(const char* key, std::vector<std::int64_t>& values);
   // Fields that only training reads are checked all the same: whoever reads a bundle refuses the
   // same ones.
@@ -47,6 +47,9 @@ class Fields {
   const nlohmann::json* take(const char* key);
   // Throws BundleError: a field was not read.
   void finish() const;
+  // A number of a field. Throws BundleError: float, which kernels compute in, would make it 0 or
+  // infinite, or nearly so; the same as zsd_core/options.py.
+  double as_float32(const char* key, const nlohmann::json& number) const;
   // Of a field whose value breaks a rule.
   BundleError error(const char* key, const std::string& rule) const;
 

@@ -1,6 +1,8 @@
 // OpenVINO: Intel CPUs, their graphics and neural units; Arm CPUs.
 #include <mutex>
+#include <openvino/frontend/manager.hpp>
 #include <openvino/openvino.hpp>
+#include <stdexcept>
 #include <utility>
 
 #include "contrastzsd/backends.h"
@@ -43,6 +45,19 @@ struct Network : std::enable_shared_from_this<Network> {
   }
 };
 
+// An ONNX file by OpenVINO's reader of ONNX, and by no other. Else the file's content would choose:
+// the same file may be ONNX with unknown fields, which our checks see, and a network of TensorFlow,
+// which they do not.
+//
+// Twin        runtime/openvino_core.py::read_network; change both in one commit.
+std::shared_ptr<ov::Model> read_network(const std::filesystem::path& file) {
+  ov::frontend::FrontEndManager readers;
+  const ov::frontend::FrontEnd::Ptr reader = readers.load_by_framework("onnx");
+  const std::shared_ptr<ov::Model> network = reader->convert(reader->load(file.string()));
+  if (network->outputs().empty()) throw std::runtime_error("it has no outputs");
+  return network;
+}
+
 class OpenVino final : public Networks {
  public:
   OpenVino(const Bundle& bundle, const std::vector<std::string>& stages,
@@ -56,7 +71,7 @@ class OpenVino final : public Networks {
       const auto file = bundle.network(stage, options.precision, "openvino");
       auto network = std::make_shared<Network>();
       try {
-        network->model = core_.compile_model(file.string(), options.device, settings);
+        network->model = core_.compile_model(read_network(file), options.device, settings);
       } catch (const std::exception& error) {
         throw BundleError(bundle.path().string() + ": openvino cannot load " +
                           file.filename().string() + ": " + error.what());

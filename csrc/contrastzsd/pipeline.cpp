@@ -128,6 +128,7 @@ std::vector<ImageResult> run_group(Networks& networks, const Scorer& scorer,
       scores = scorer.score({found.embeddings, found.looked, found.logits, found.objectness,
                              found.batch_indices, floors},
                             classes);
+      check_finite("scoring", scores);
     });
     times.measure("detect", [&] {
       results = decide(scores, found, config, images, thresholds, curves, floors, options);

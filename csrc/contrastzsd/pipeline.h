@@ -52,6 +52,12 @@ struct Described {
   std::int64_t regions() const { return std::int64_t(objectness.size()); }
 };
 
+// By NaN or infinity nothing would be found, without a word. No network means them: where regions
+// do not count, it says so in numbers. Throws BundleError, which names the part.
+//
+// Twin        zsd_core/stages.py::check_finite; change both in one commit.
+void check_finite(const std::string& part, const Tensor& output);
+
 // The stages of the manifest that a model of this configuration runs.
 std::vector<std::string> network_stages(const ModelConfig& config);
 

@@ -90,8 +90,9 @@ class PrototypeScorer final : public Scorer {
       float* to = result.data() + k * row;
       double squares = 0;
       for (std::int64_t i = 0; i < features_; ++i) squares += double(p[i]) * double(p[i]);
-      const float length = float(std::sqrt(squares)) + std::numeric_limits<float>::min();
-      for (std::int64_t i = 0; i < features_; ++i) to[i] = slope * (p[i] / length);
+      // float may not hold it
+      const double length = std::sqrt(squares) + double(std::numeric_limits<float>::min());
+      for (std::int64_t i = 0; i < features_; ++i) to[i] = slope * float(double(p[i]) / length);
       for (std::int64_t i = 0; i < width; ++i)
         to[features_ + i] = slope * float(config_.evidence) * a[i];
       to[row - 1] = bias;

@@ -30,6 +30,7 @@ __all__ = ["Limits", "Program", "Resources", "Shared"]
 
 Floats = NDArray[np.float32]
 Shapes = dict[str, tuple[int, ...]]
+PARTS = ("trunk", "head", "scoring")  # whose numbers are looked at; the first is the cause
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,6 +180,7 @@ class Program(ABC):
             "count": ((1,), np.int32),
             "trunk_finite": ((1,), np.int32),  # 1 until all_finite has seen another number
             "head_finite": ((1,), np.int32),
+            "scoring_finite": ((1,), np.int32),
         }
         with ExitStack() as owned:
             self.inner, self._input, self._found = (
@@ -215,10 +217,10 @@ class Program(ABC):
             for engine in self.engines:
                 engine.save_kernels()
         found = self._found.host
-        for network in ("trunk", "head"):
-            if not found[f"{network}_finite"][0]:
+        for part in PARTS:
+            if not found[f"{part}_finite"][0]:
                 self._expect_numbers()
-                raise not_finite(network)
+                raise not_finite(part)
         count = int(found["count"][0])
         boxes = to_original(found["boxes"][:count], self._resized, self._original)
         scores, columns = found["scores"][:count].copy(), found["columns"][:count].copy()
@@ -236,8 +238,8 @@ class Program(ABC):
 
     def _expect_numbers(self) -> None:
         """Let all_finite begin anew: it only ever takes back what is written here."""
-        for network in ("trunk", "head"):
-            self._found.host[f"{network}_finite"][:] = 1
+        for part in PARTS:
+            self._found.host[f"{part}_finite"][:] = 1
         with self.shared.device.waiting(self.own.stream):
             self._found.upload(self.own.stream)
 
@@ -269,6 +271,12 @@ class Program(ABC):
         )
         self._trunk.enqueue(stream)
         self.enqueue_regions(stream)
+        kernels.all_finite(
+            inner["class_scores"].rows,
+            found["scoring_finite"],
+            owners=inner["batch_indices"],
+            stream=stream,
+        )
         if config.calibration:
             scores, curves = inner["class_scores"], self.own.constants["calibration"]
             kernels.calibrate_scores(scores, curves, scores, stream=stream)

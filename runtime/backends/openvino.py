@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from runtime.backends import check_floats, check_weights, opened, thread_count
 from runtime.bundle import Bundle
-from runtime.openvino_core import EXTRA, PACKAGE, core
+from runtime.openvino_core import EXTRA, PACKAGE, core, read_network
 from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, DeviceError, require
 from zsd_core.pipeline import HostPipeline, Pipeline
@@ -62,7 +62,7 @@ class OpenVinoBackend:
             entry, name = bundle.stage(stage), bundle.network_name(stage, precision, "openvino")
             try:
                 with bundle.loading(name) as path:
-                    model = core().compile_model(str(path), device, settings)
+                    model = core().compile_model(read_network(path), device, settings)
             except RuntimeError as error:
                 raise BundleError(f"{bundle.path}: openvino cannot load {name}: {error}") from error
             names = [output["name"] for output in entry["outputs"]]

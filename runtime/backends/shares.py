@@ -14,7 +14,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.side_by_side import pools_work
+from runtime.side_by_side import no_thread, pools_work
 from zsd_core.errors import DeviceError
 
 __all__ = ["CLOSED", "Later", "Run", "Shares"]
@@ -60,7 +60,8 @@ class Shares:
         """Run all rows of ``arrays``, which have equally many; the results are in their order.
 
         Raises:
-            DeviceError: it was closed, by another thread, before all shares were given out.
+            DeviceError: it was closed, by another thread, before all shares were given out, or the
+                system starts no thread.
         """
         shares = min(self._count, len(arrays[0]))
         few = shares == 1 or (shares < self._count and self._alone is not None)
@@ -69,10 +70,10 @@ class Shares:
         parts = list(zip(*(np.array_split(array, shares) for array in arrays), strict=True))
         try:
             waiting = [self._workers.submit(self._run, *part) for part in parts[1:]]
-        except RuntimeError:  # of a pool that has ended
+        except RuntimeError as error:  # of a pool that has ended, or has no threads
             if self._closed:
                 raise DeviceError(CLOSED) from None
-            raise
+            raise no_thread(error) from error
         done = [self._run(*parts[0]), *(future.result() for future in waiting)]
         return [np.concatenate(results) for results in zip(*done, strict=True)]
 

@@ -15,6 +15,7 @@ from zsd_core.config import ModelConfig, PreprocessConfig, ProposalConfig
 from zsd_core.errors import ConfigError
 from zsd_core.learning.experiment import Config, load_config
 from zsd_core.options import from_mapping
+from zsd_core.scoring_config import ScoringConfig
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -76,6 +77,15 @@ def test_overrides_win_and_read_yaml(tmp_path):
         ({"model": {"regions": {"output_size": [7]}}}, "must hold 2 values"),
         ({"model": {"preprocess": {"longer_edge": 10}}}, "at least shorter_edge, 600"),
         ({"model": {"preprocess": {"std": [1, 0, 1]}}}, r"std is \(1.0, 0.0, 1.0\), must be above"),
+        (
+            {"model": {"scoring": {"kernel_width": 1e-40}}},
+            "kernel_width is 1e-40, must be 0 or a fl",
+        ),
+        ({"model": {"scoring": {"rivalry": 1e39}}}, "rivalry is 1e[+]39, must be 0 or a float32"),
+        ({"model": {"scoring": {"contest_margin": -1e39}}}, r"from 1.2e-38 to 3.4e\+38 without"),
+        ({"model": {"preprocess": {"mean": [0, 1e-46, 0]}}}, r"mean\[1\] is 1e-46, must be 0 or"),
+        ({"model": {"calibration": {"seen": [1e-46, 1, 0]}}}, r"seen\[0\] is 1e-46, must be 0 or"),
+        ({"model": {"proposals": {"anchor_sizes": [1e6]}}}, "anchor_sizes is .*at most 65536"),
         ({"model": {"preprocess": {"std": [1, "nan", 1]}}}, r"std\[1\] is nan, must be finite"),
         (
             {"model": {"preprocess": {"mean": [float("inf"), 0, 0]}}},
@@ -119,6 +129,18 @@ def test_overrides_win_and_read_yaml(tmp_path):
 def test_what_is_wrong_is_named(values, message):
     with pytest.raises(ConfigError, match=message):
         from_mapping(Config, values)
+
+
+@pytest.mark.parametrize("number", [1e-46, 1e-45, np.nextafter(2.0**-126, 0), 3.5e38])
+def test_a_number_that_float32_would_make_another_is_no_option(number):
+    with pytest.raises(ConfigError, match="must be 0 or a float32 number"):
+        ScoringConfig(similarity_temperature=number)
+
+
+@pytest.mark.parametrize("number", [np.finfo(np.float32).tiny, np.finfo(np.float32).max])
+def test_the_least_and_the_largest_number_of_float32_are_options(number):
+    values = {"similarity_temperature": float(number)}
+    assert from_mapping(ScoringConfig, values).similarity_temperature == number
 
 
 def nested(depth):

@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zsd_core.errors import ConfigError, DataError, ShapeError
+from zsd_core.scoring.base import check_lengths
 from zsd_core.semantics import (
     float32,
     fold_name,
     name_fault,
     plain_name,
+    row_lengths,
     seen_similarity,
     similarity,
     unit_rows,
@@ -64,7 +66,18 @@ def test_bad_input_is_named():
     with pytest.raises(DataError, match="class vector 0"):
         unit_rows(np.array([[np.nan, 0]]))
     with pytest.raises(DataError, match="class vector 0 has length inf"):
-        unit_rows(np.array([[1e30, 1e30]], np.float32))
+        unit_rows(np.array([[3e38, 3e38]], np.float32))
+
+
+@pytest.mark.parametrize("size", [1e-37, 1e-22, 1e19, 1e37])
+def test_a_vector_has_a_direction_whatever_its_size_in_float32(size):
+    """Their squares are 0 or infinite in float32; C++ sums them in double."""
+    given = np.array([[3, 4], [5, -12]], np.float32) * np.float32(size)
+    rows = unit_rows(given)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows, [[3 / 5, 4 / 5], [5 / 13, -12 / 13]], rtol=1e-6)
+    np.testing.assert_allclose(row_lengths(given), np.array([[5], [13]]) * size, rtol=1e-6)
+    check_lengths(["a", "b"], given)
 
 
 # Of every script something that is easily taken for a control: marks, joiners, signs of direction.

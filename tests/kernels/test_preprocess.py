@@ -53,6 +53,12 @@ def test_is_plain_bilinear_above_half_size(size):
     np.testing.assert_allclose(result, expected[0].numpy(), atol=1e-5)
 
 
+def test_a_block_of_more_rows_than_32_bits_can_sum():
+    image = np.full((8_421_505, 1, 3), 255, np.uint8)  # its sum is 2 ** 31 + 127
+    result = kernels.preprocess(image, size=(1, 1), padded=(1, 1), **PLAIN)
+    np.testing.assert_allclose(result, 1, rtol=1e-6)
+
+
 def test_is_the_mean_of_blocks_where_they_divide():
     image = image_of(60, 90)
     result = kernels.preprocess(image, size=(20, 30), padded=(20, 30), **PLAIN)

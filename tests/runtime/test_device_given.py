@@ -16,6 +16,7 @@ import tiny
 import tiny_given
 from device_double import compare, device, images, on_device, on_host, shim
 from engine_double import engine_entry, gpu
+from hostile import not_finite
 
 from export import gpu_check
 from export.writing.bundle_writer import amend_bundle
@@ -24,7 +25,7 @@ from runtime.backends import device_program, trt_backend
 from runtime.backends.device_pipeline import DevicePipeline
 from runtime.bundle import open_bundle
 from zsd_core.calibration import CalibrationConfig
-from zsd_core.errors import ConfigError
+from zsd_core.errors import BundleError, ConfigError
 from zsd_core.scoring import scorer_for
 
 trt = pytest.importorskip("tensorrt_rtx")
@@ -103,6 +104,7 @@ def test_everything_between_two_copies_is_on_the_stream(device, path):
         "execute_async_v3",
         "spoken_for",
         "score_prototypes",
+        "all_finite",
         "detect",
         *["all_finite"] * 4,
     ]
@@ -198,6 +200,23 @@ def test_no_region_at_all(device, tmp_path):
     path = with_engines(tmp_path / "given", model)
     with on_device(path, classes=MIXED) as ours:
         assert [len(ours(frame)) for frame in images(3)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("value", ["up", "none"])
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [("trunk", "boxes"), ("trunk", "logits"), ("head", "embeddings"), ("head", "deltas")],
+)
+def test_engines_that_give_no_numbers_are_an_error(device, path, tmp_path, stage, name, value):
+    """As an fp16 engine does whose numbers become too large."""
+    networks = {"trunk": tiny_given.trunk_model, "head": tiny_given.look_model}
+    network = tmp_path / f"{stage}.onnx"
+    network.write_bytes(not_finite(stage, name, value, networks))
+    device.networks[stage.encode()] = network
+    with on_device(path, classes=MIXED) as ours:
+        for _ in range(2):  # as it is, and from a graph
+            with pytest.raises(BundleError, match=f"the {stage} gives numbers that are not finite"):
+                ours(images(1)[0])
 
 
 def test_another_scoring_method_is_refused_and_told_the_other_way():

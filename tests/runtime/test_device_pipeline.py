@@ -8,6 +8,7 @@ detections of the ordinary pipeline.
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import threading
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 import tiny
 from device_double import compare, device, images, on_device, on_host, shim
 from engine_double import engine_entry, gpu, path
-from hostile import not_finite
+from hostile import not_finite, put, with_huge_scores
 
 from export.writing.bundle_writer import amend_bundle
 from runtime.backends import device_arrays, open_backend, trt_backend, trt_engines
@@ -78,6 +79,7 @@ def test_a_replayed_frame_is_one_copy_in_one_launch_one_copy_out_one_wait(device
         "product_mlp",
         "product_mlp",
         "fuse",
+        "all_finite",
         "detect",
         *["all_finite"] * 4,
     ]
@@ -326,6 +328,17 @@ def test_engines_that_give_no_numbers_are_an_error(device, path, tmp_path, stage
     with on_device(path) as ours:
         for _ in range(2):  # as it is, and from a graph
             with pytest.raises(BundleError, match=f"the {stage} gives numbers that are not finite"):
+                ours(images(1)[0])
+
+
+def test_scores_that_are_no_numbers_are_an_error(device, path, tmp_path):
+    """Some of the seen classes would vanish, and nothing would say why."""
+    bundle = shutil.copytree(path, tmp_path / "b")
+    scorer = with_huge_scores((bundle / "scorer.safetensors").read_bytes())
+    put(bundle, "scorer.safetensors", scorer)
+    with on_device(bundle) as ours:
+        for _ in range(2):
+            with pytest.raises(BundleError, match="the scoring gives numbers that are not finite"):
                 ours(images(1)[0])
 
 

@@ -7,7 +7,7 @@ import onnx
 import pytest
 import tiny
 import tiny_text
-from hostile import NETWORKS, not_finite, put
+from hostile import NETWORKS, behind_tensorflow, not_finite, put, with_huge_scores
 
 from runtime import Detector
 from runtime.bundle import open_bundle
@@ -65,6 +65,37 @@ def test_a_file_that_openvino_may_read_as_another_network_is_refused(
     put(fresh_bundle_path, "trunk.onnx", b"\x32\x01 " + model.SerializeToString())
     with pytest.raises(BundleError, match=r"trunk\.onnx .*a network in OpenVINO's form, too"):
         Detector(open_bundle(fresh_bundle_path), backend=backend, threads=1)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_file_that_is_a_network_of_tensorflow_too_is_read_as_onnx(
+    fresh_bundle_path, photo, backend
+):
+    """OpenVINO chooses a reader by what a file holds, and our checks see what ONNX means by it."""
+    options = {"backend": backend, "threads": 1, "score_threshold": 0}
+    expected = Detector(open_bundle(fresh_bundle_path), **options)(photo)
+    for stage, model in NETWORKS.items():
+        put(fresh_bundle_path, f"{stage}.onnx", behind_tensorflow(model().SerializeToString()))
+    found = Detector(open_bundle(fresh_bundle_path), **options)(photo)
+    assert found == expected and len(found)
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "openvino"])
+def test_a_text_encoder_is_read_as_onnx_too(tmp_path, package):
+    path = tiny_text.with_text(tiny.tiny_bundle(tmp_path / "b"))
+    expected = TextEncoder(open_bundle(path), 1, package).encode(["dent"])
+    put(path, "text_encoder.onnx", behind_tensorflow(tiny_text.network()))
+    np.testing.assert_array_equal(
+        TextEncoder(open_bundle(path), 1, package).encode(["dent"]), expected
+    )
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "openvino"])
+def test_what_is_no_onnx_is_no_text_encoder(tmp_path, package):
+    path = tiny_text.with_text(tiny.tiny_bundle(tmp_path / "b"))
+    put(path, "text_encoder.onnx", behind_tensorflow(b""))
+    with pytest.raises(BundleError, match=rf"{package} cannot load text_encoder\.onnx"):
+        TextEncoder(open_bundle(path), 1, package).encode(["dent"])
 
 
 def test_weights_that_opening_does_not_hash_are_verified_before_they_are_read(fresh_bundle_path):
@@ -166,3 +197,12 @@ def test_a_network_that_gives_what_is_no_number_is_named(fresh_bundle_path, stag
     detector = Detector(open_bundle(fresh_bundle_path), threads=1, score_threshold=0)
     with pytest.raises(BundleError, match=f"the {stage} gives numbers that are not finite"):
         detector(np.zeros((40, 60, 3), np.uint8))
+
+
+def test_scores_that_are_no_numbers_are_an_error(fresh_bundle_path, photo):
+    """Some of the seen classes would vanish, and nothing would say why."""
+    scorer = with_huge_scores((fresh_bundle_path / "scorer.safetensors").read_bytes())
+    put(fresh_bundle_path, "scorer.safetensors", scorer)
+    detector = Detector(open_bundle(fresh_bundle_path), threads=1, score_threshold=0)
+    with pytest.raises(BundleError, match="the scoring gives numbers that are not finite"):
+        detector(photo)

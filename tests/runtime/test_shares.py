@@ -122,6 +122,6 @@ def test_another_error_of_giving_out_shares_is_not_a_closed_network(monkeypatch)
 
     shares = Shares(lambda rows: [rows], 2)
     monkeypatch.setattr(shares._workers, "submit", full)
-    with pytest.raises(RuntimeError, match="can't start new thread"):
+    with pytest.raises(DeviceError, match=r"starts no more threads \(can't start new thread\)"):
         shares(np.zeros((2, 1), np.float32))
     shares.close()

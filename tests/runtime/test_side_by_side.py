@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from runtime.side_by_side import pools_work, side_by_side
+from zsd_core.errors import DeviceError
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])
@@ -29,6 +30,18 @@ def test_the_error_is_that_of_the_first_bad_item():
 
     with pytest.raises(ValueError, match="item 1"):
         side_by_side(fail, [0, 1, 2], 3)
+
+
+def test_a_system_that_starts_no_thread_is_named(monkeypatch):
+    """As in a container whose limit of processes is reached."""
+
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(DeviceError, match=r"\(can't start new thread\). Raise its limit of proc"):
+        side_by_side(str, range(3), 2)
+    assert side_by_side(str, range(3), 1) == ["0", "1", "2"]
 
 
 AFTER = """

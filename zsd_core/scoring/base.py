@@ -30,7 +30,7 @@ from zsd_core.scoring.classes import (
     Positions,
     Storage,
 )
-from zsd_core.semantics import unit_rows
+from zsd_core.semantics import row_lengths, unit_rows
 
 __all__ = ["Scorer", "VectorScorer", "check_lengths", "softmax"]
 
@@ -280,8 +280,7 @@ def check_lengths(names: Sequence[str], vectors: NDArray[Any]) -> None:
     Raises:
         ClassError: a vector is zero or not finite; the message names all of them.
     """
-    with np.errstate(over="ignore"):  # an infinite length is wrong
-        lengths = np.linalg.norm(vectors, axis=1).tolist()
+    lengths = row_lengths(vectors)[:, 0].tolist()
     wrong = [
         f"the vector of class {name!r} has length {length}; it must be finite and not zero."
         for name, length in zip(names, lengths, strict=True)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from zsd_core.errors import BundleError
 from zsd_core.scoring.base import VectorScorer, softmax
 from zsd_core.scoring.classes import ClassSet, Needed
+from zsd_core.semantics import row_lengths
 
 __all__ = ["ConseScorer", "make"]
 
@@ -78,7 +79,7 @@ class ConseScorer(VectorScorer):
         """Scores ``(R, Ks + U)``; see ``Scorer``."""
         probabilities, kept = self.classified(embeddings)
         combined = kept @ classes.prototypes[1 : 1 + classes.seen_count]  # (R, E)
-        lengths = np.linalg.norm(combined, axis=1, keepdims=True)
+        lengths = row_lengths(combined)
         cosines = kept @ classes.seen_similarity / np.maximum(lengths, TINY)  # (R, U)
         unseen = np.maximum(cosines, 0) * (1 - probabilities[:, :1])
         scores = np.concatenate([probabilities[:, 1:], unseen], axis=1)

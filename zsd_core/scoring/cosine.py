@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from zsd_core.scoring.base import VectorScorer
 from zsd_core.scoring.classes import ClassSet, Needed
+from zsd_core.semantics import row_lengths
 
 __all__ = ["CosineScorer", "make", "unit"]
 
@@ -68,7 +69,7 @@ class CosineScorer(VectorScorer):
 
 def unit(rows: Floats) -> Floats:
     """Rows ``(R, E)`` at unit length; a row of zeros stays."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    lengths = row_lengths(rows)
     return np.asarray(rows / np.maximum(lengths, TINY), np.float32)
 
 

@@ -23,7 +23,7 @@ from zsd_core.config import ScoringConfig
 from zsd_core.kernels.offered import sigmoid
 from zsd_core.scoring.base import VectorScorer, check_lengths
 from zsd_core.scoring.classes import ClassRows, ClassSet, Needed
-from zsd_core.semantics import unit_rows
+from zsd_core.semantics import row_lengths, unit_rows
 
 __all__ = ["PrototypeScorer", "make"]
 
@@ -97,7 +97,8 @@ class PrototypeScorer(VectorScorer):
         cosines = self._cosines(vectors)  # (K, T)
         alike = cosines + config.kernel_weight * np.exp((cosines - 1) / config.kernel_width)
         visual = self._visual(alike)  # (K, V)
-        visual /= np.linalg.norm(visual, axis=1, keepdims=True) + np.finfo(np.float32).tiny
+        lengths = row_lengths(visual.astype(np.float64))  # float32 may not hold them
+        visual = np.float32(visual / (lengths + np.finfo(np.float32).tiny))
         ends = np.full((len(vectors), 1), bias, np.float32)
         return np.concatenate(
             [slope * visual, slope * np.float32(config.evidence) * vectors, ends], axis=1

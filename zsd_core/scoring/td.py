@@ -29,6 +29,7 @@ from zsd_core.config import ScoringConfig
 from zsd_core.errors import ConfigError
 from zsd_core.scoring.base import VectorScorer, softmax
 from zsd_core.scoring.classes import ClassSet, Needed
+from zsd_core.semantics import row_lengths
 
 __all__ = ["NOTHING", "TdScorer", "make", "word_width"]
 
@@ -91,7 +92,7 @@ class TdScorer(VectorScorer):
     def prototypes_of(self, vectors: Floats) -> Floats:
         """Projected words, each with a 1 behind it, or zeros."""
         words = np.ascontiguousarray(vectors.reshape(-1, self._width))  # (K L, W)
-        lengths = np.linalg.norm(words, axis=1, keepdims=True)
+        lengths = row_lengths(words)
         there = (lengths > 0).astype(np.float32)
         units = words / np.where(lengths > 0, lengths, 1)
         rows = np.concatenate([self._words(units.astype(np.float32)), there], axis=1)

@@ -211,12 +211,12 @@ def score_bundle(bundle: Bundle, rng: random.Random, absurd: bool = False) -> No
         raise WrongResultError(f"scores between {scores.min()} and {scores.max()}")
 
 
-def run_bundle(bundle: Bundle) -> Detections:
+def run_bundle(bundle: Bundle, backend: str = "onnxruntime") -> Detections:
     """Search an image: refused, or boxes and scores that are numbers in their range."""
     config = bundle.model_config
     most = 1.0 if config.calibration.seen else max(1.0, config.scoring.seen_scale)
     with np.errstate(all="ignore"):
-        with Detector(bundle, backend="onnxruntime", threads=1, score_threshold=0.0) as detector:
+        with Detector(bundle, backend=backend, threads=1, score_threshold=0.0) as detector:
             found = detector(IMAGE)
     if not np.isfinite(found.boxes).all():
         raise WrongResultError("a box is not finite")

@@ -1,4 +1,4 @@
-"""Hostile bundles again, for the C++ library: its reader under sanitizers, beside Python's.
+"""Hostile bundles again, for the C++ library: its reader and scoring under sanitizers, by Python's.
 
 Both must take the same bundles: one that only a device refuses is found too late, and one that only
 a device takes was never checked.
@@ -16,6 +16,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.trust.attempts import HANG, SHARED_MEMORY
 from benchmarks.trust.mutate import mutated_bytes, mutated_json, written_json
 from benchmarks.trust.parts.bundles import Files, other_tensors
@@ -23,8 +25,11 @@ from benchmarks.trust.small import HELPERS, helper
 from benchmarks.trust.table import Advance, Part, Result
 from runtime.archive import MANIFEST
 from runtime.bundle import open_bundle
+from runtime.classes import ClassTable
 from runtime.manifest import SCORER, VOCABULARY
 from zsd_core.errors import DeviceError, ZsdError
+from zsd_core.scoring import scorer_for
+from zsd_core.stages import check_finite
 
 __all__ = [
     "FILES",
@@ -42,6 +47,7 @@ FILES = (MANIFEST, SCORER, VOCABULARY)  # by the first byte of an input
 BATCH = 500  # inputs of a process, so that one which ends is found soon
 LONG = 10_000  # inputs from which an optimised build is worth its time
 SETTINGS = {
+    "OMP_NUM_THREADS": "1",
     "ASAN_OPTIONS": "allocator_may_return_null=0:max_allocation_size_mb=1024",
     "UBSAN_OPTIONS": "print_stacktrace=1",
 }
@@ -150,9 +156,16 @@ class PythonReader:
         return "taken"
 
     def _read(self) -> None:
-        """Read all that the C++ library reads when it opens a bundle."""
+        """Read all that the C++ library reads when it opens a bundle, and score what it scores."""
         bundle = open_bundle(self._folder)
-        _ = bundle.class_vectors, bundle.vocabulary.rows, bundle.scorer_tensors()
+        _ = bundle.class_vectors, bundle.vocabulary.rows
+        config = bundle.model_config.scoring
+        scorer = scorer_for(config, bundle.scorer_tensors())
+        classes = ClassTable(bundle, scorer).activate(None, "gzsd", 0).class_set
+        embeddings = (np.arange(3 * config.joint_dim).reshape(3, -1) % 5 / 4).astype(np.float32)
+        with np.errstate(all="ignore"):
+            scores = scorer.score(embeddings, np.array([1, 0.5, 0], np.float32), classes)
+        check_finite("scoring", [scores])
 
 
 def disagreements(
@@ -210,7 +223,7 @@ def _faults(
 PARTS = (
     Part(
         name="cpp-bundle",
-        tried="the C++ reader: manifests and safetensors, as above",
+        tried="the C++ library: manifests and safetensors, as above, and scores of their classes",
         unit="inputs",
         full=200_000,
         short=1_000,

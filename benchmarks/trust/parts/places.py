@@ -1,4 +1,4 @@
-"""Names and places of a bundle's files: networks under any name, weights in any file."""
+"""Names and places of a bundle's files: networks under any name or mark, weights in any file."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from benchmarks.trust.attempts import WrongResultError, loader_part
 from benchmarks.trust.parts.bundles import run_bundle
 from benchmarks.trust.small import helper
 from benchmarks.trust.table import Attempt
+from benchmarks.trust.wire import BYTES, VARINT, field
 from runtime.archive import MANIFEST
 from runtime.bundle import open_bundle
+from runtime.detections import Detections
+from zsd_core.errors import ZsdError
 
 __all__ = ["PARTS", "places"]
 
@@ -32,6 +35,14 @@ WEIGHTS = (
 )
 # Numbers as text that int() reads, and other readers do not.
 OFFSETS = ("0", "0", "0", "00", "+0", " 0", "-0", "0x0", "0_0", "\u0660", "", "0.0", "9" * 400)
+# Fields that ONNX does not have, and by which OpenVINO takes a file for another library's.
+NODE = field(1, BYTES, b"x") + field(2, BYTES, b"Placeholder")
+DTYPE = field(1, BYTES, b"dtype") + field(2, BYTES, b"\x30\x01")
+OTHERS = (
+    field(1, BYTES, NODE + field(5, BYTES, DTYPE)),  # TensorFlow
+    field(100, BYTES, b"\0TFL3"),  # TensorFlow Lite: its mark at the fourth byte
+    field(1, BYTES, field(1, VARINT, 0) + field(2, VARINT, 0)),  # Paddle
+)
 STATES = ("whole", "whole", "whole", "unlisted", "absent", "short", "changed", "a folder", "a link")
 
 
@@ -39,16 +50,22 @@ def places(folder: Path) -> Attempt:
     """A network of any name, its weights in a file of any name, listed and there, or not.
 
     What is listed, lies in the bundle and is whole must give what the good bundle gives, or be
-    refused; all else must be refused, as must a weight that is no number.
+    refused; all else must be refused, as must a weight that is no number. A network that begins
+    like another library's goes to OpenVINO, which has readers of those, and must be read as ONNX.
     """
     around = folder / "around"  # no weights lie outside of it
     path = helper("tiny").tiny_bundle(around / "in" / "bundle")
     contents = {p.name: p.read_bytes() for p in path.iterdir()}
     manifest = json.loads(contents.pop(MANIFEST))
-    expected = run_bundle(open_bundle(path))
+    expected, by_openvino = run_bundle(open_bundle(path)), run_bundle(open_bundle(path), "openvino")
 
     def attempt(rng: random.Random) -> None:
         _clean(path, around, contents)
+        if rng.random() < 0.05:
+            network = rng.choice(OTHERS) + contents["trunk.onnx"]
+            _written(path, copy.deepcopy(manifest), {"trunk.onnx": network}, {}, "trunk.onnx")
+            _check_same(path, by_openvino)
+            return
         name = "trunk.onnx" if rng.random() < 0.5 else rng.choice(NETWORKS)
         place = rng.choice(WEIGHTS[:2] if rng.random() < 0.5 else WEIGHTS)
         network, weights, wrong = _apart(contents["trunk.onnx"], place, rng)
@@ -73,6 +90,16 @@ def places(folder: Path) -> Attempt:
             raise WrongResultError(f"other detections: {name}, weights {place!r}, {state}")
 
     return attempt
+
+
+def _check_same(path: Path, expected: Detections) -> None:
+    """Refuse a bundle by which OpenVINO does not find what it should."""
+    try:
+        found = run_bundle(open_bundle(path), "openvino")
+    except ZsdError as error:
+        raise WrongResultError(f"not read as ONNX: {error}") from error
+    if found != expected:
+        raise WrongResultError("not read as ONNX: other detections")
 
 
 def _clean(path: Path, around: Path, contents: dict[str, bytes]) -> None:
@@ -155,7 +182,7 @@ PARTS = (
     loader_part(
         places,
         "places",
-        "networks under other names; weights in files that are unlisted, short, outside, links",
+        "networks under other names and marks; weights in files unlisted, short, outside, links",
         100_000,
         250,
     ),

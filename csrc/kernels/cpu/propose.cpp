@@ -13,7 +13,7 @@ namespace {
 
 struct Candidate {
   float logit;
-  std::int32_t index;  // (y W + x) A + a
+  std::int64_t index;  // (y W + x) A + a
 
   bool operator<(const Candidate& other) const {
     return logit != other.logit ? logit > other.logit : index < other.index;
@@ -28,7 +28,7 @@ std::vector<Candidate> best_candidates(const ProposeParams& p, const float* logi
   for (std::int64_t a = 0; a < p.anchors; ++a)
     for (std::int64_t cell = 0; cell < cells; ++cell) {
       const float logit = logits[a * cells + cell];
-      if (!std::isnan(logit)) all.push_back({logit, std::int32_t(cell * p.anchors + a)});
+      if (!std::isnan(logit)) all.push_back({logit, cell * p.anchors + a});
     }
   if (std::int64_t(all.size()) > p.pre_nms_top) {
     std::nth_element(all.begin(), all.begin() + p.pre_nms_top, all.end());

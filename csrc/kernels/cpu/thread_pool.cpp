@@ -8,6 +8,7 @@
 #include <exception>
 #include <mutex>
 #include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -61,9 +62,11 @@ class Job {
 class Pool {
  public:
   explicit Pool(int threads) {
+    workers_.reserve(std::size_t(threads - 1));
     try {
       for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
-    } catch (...) {  // the system gives no more: no destructor runs, and those there are wait
+    } catch (const std::system_error&) {  // a limit of processes: those there are do the work
+    } catch (...) {                       // no destructor runs, and those there are wait
       stop();
       throw;
     }
@@ -160,6 +163,8 @@ void parallel_for(std::int64_t count, std::int64_t grain,
       delete shared.pool;
       shared.pool = nullptr;
       shared.pool = new Pool(wanted);
+      int asked = wanted;  // unless another number was set meanwhile, it is what there is
+      shared.threads.compare_exchange_strong(asked, shared.pool->threads());
     }
     shared.pool->run(job);
   } else {

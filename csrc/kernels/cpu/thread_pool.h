@@ -4,7 +4,8 @@
 //             result with any number of threads.
 // Reentry     a loop inside a loop, or a second caller while one runs, runs in its own thread.
 // Fork        a child process starts its own pool on first use.
-// Size        usable_threads(), until set_num_threads.
+// Size        usable_threads(), until set_num_threads; fewer where the system starts no more, which
+//             num_threads() says after the first loop.
 #pragma once
 
 #include <cstdint>

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import tiny
-from hostile import not_finite, put
+from hostile import behind_tensorflow, not_finite, put, with_huge_scores, within
 from safetensors.numpy import load, save
 
 from runtime import Detector
@@ -45,6 +45,19 @@ def test_a_file_that_openvino_may_read_as_another_network_is_refused(
     both_say(probe, fresh_bundle_path, backend, "holds a network in OpenVINO's form, too", [])
 
 
+def test_a_file_that_is_a_network_of_tensorflow_too_is_read_as_onnx(
+    probe, backend, fresh_bundle_path, photo_path
+):
+    def found() -> object:
+        probe("open", bundle=str(fresh_bundle_path), backend=backend, thresholds={"seen": 0})
+        return probe("detect", images=[str(photo_path)])
+
+    expected = found()
+    network = tiny.trunk_model().SerializeToString()
+    put(fresh_bundle_path, "trunk.onnx", behind_tensorflow(network))
+    assert found() == expected and expected[0]["objects"]
+
+
 def test_a_class_that_becomes_no_number_is_refused(probe, backend, fresh_bundle_path):
     """No score of it would pass a threshold, and nothing would say why."""
     arrays = load((fresh_bundle_path / "scorer.safetensors").read_bytes())
@@ -57,6 +70,13 @@ def test_a_class_that_becomes_no_number_is_refused(probe, backend, fresh_bundle_
     with pytest.raises(probe.Refused, match=message) as refused:
         probe("open", bundle=str(fresh_bundle_path), backend=backend)
     assert refused.value.args[0] == "BundleError"
+
+
+def test_scores_that_are_no_numbers_are_an_error(probe, backend, fresh_bundle_path, photo_path):
+    scorer = with_huge_scores((fresh_bundle_path / "scorer.safetensors").read_bytes())
+    put(fresh_bundle_path, "scorer.safetensors", scorer)
+    message = "^the scoring gives numbers that are not finite"
+    both_say(probe, fresh_bundle_path, backend, message, [str(photo_path)])
 
 
 def test_a_network_of_a_precision_has_its_name_checked_too(probe, backend, fresh_bundle_path):
@@ -175,14 +195,6 @@ def test_bytes_that_are_no_network_are_refused(probe, fresh_bundle_path, data, w
         open_bundle(fresh_bundle_path).network("head")
     with pytest.raises(probe.Refused, match=message):
         probe("open", bundle=str(fresh_bundle_path))
-
-
-def within(field: int, data: bytes) -> bytes:
-    """A message that holds another one in a field."""
-    size, length = len(data), b""
-    while size > 127:
-        length, size = length + bytes([size & 127 | 128]), size >> 7
-    return bytes([field << 3 | 2]) + length + bytes([size]) + data
 
 
 def test_messages_nested_without_end_are_refused(probe, fresh_bundle_path):

@@ -215,6 +215,22 @@ BUNDLE_ERRORS = {
         lambda p: manifest_changed(p, lambda m: m["model"]["preprocess"].update(pad_multiple=0)),
         r"preprocess.pad_multiple is 0, must be a whole number of at least 1",
     ),
+    "0 as float32": (
+        lambda p: manifest_changed(
+            p, lambda m: m["model"]["scoring"].update(similarity_temperature=1e-46)
+        ),
+        r"similarity_temperature is 1e-46, must be a number between 1.17549e-38 and",
+    ),
+    "infinite as float32": (
+        lambda p: manifest_changed(p, lambda m: m["model"]["preprocess"].update(mean=[1e39, 0, 0])),
+        r"preprocess.mean is \[1e\+39,0,0\], must be 0 or a float32 number, from 1.17549e-38",
+    ),
+    "an infinite anchor": (
+        lambda p: manifest_changed(
+            p, lambda m: m["model"]["proposals"].update(anchor_sizes=[65537])
+        ),
+        r"proposals.anchor_sizes is \[65537\], must hold numbers above 0, at most 65536",
+    ),
     "outside": (
         lambda p: manifest_changed(p, lambda m: m["files"].update({"../x": {}})),
         r"'../x', which is not a plain path inside the bundle",

@@ -1,5 +1,6 @@
-// Opens bundles whose manifest, scorer or vocabulary a stranger wrote: each must be read, or be
-// refused by an error of the library with a sentence.
+// Opens bundles whose manifest, scorer or vocabulary a stranger wrote, makes their classes and
+// scores a few regions: each must be read, or be refused by an error of the library with a
+// sentence.
 //
 // The first byte of an input names the file, the rest is its content. FUZZ_BUNDLE is a folder with
 // a good bundle, which this program changes. Built by CMakeLists.txt beside it.
@@ -13,10 +14,15 @@
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "contrastzsd/bundle.h"
+#include "contrastzsd/classes.h"
 #include "contrastzsd/errors.h"
+#include "contrastzsd/pipeline.h"
+#include "contrastzsd/scoring.h"
 #include "contrastzsd/text.h"
 
 namespace {
@@ -89,10 +95,28 @@ void use(const contrastzsd::Bundle& bundle) try {
   if (error.what()[0] == '\0') std::abort();
 }
 
+// Scores made-up regions by all classes of the bundle's table.
+void score(const std::shared_ptr<const contrastzsd::Bundle>& bundle) {
+  const contrastzsd::ScoringConfig& config = bundle->config().scoring;
+  const auto scorer = contrastzsd::make_scorer(config, bundle->scorer_tensors(), false);
+  const contrastzsd::ClassTable table(bundle, *scorer);
+  const auto active = table.activate({}, contrastzsd::Mode::kGzsd, 0);
+  const contrastzsd::ClassSet& classes = *active.set;
+  const auto embeddings = contrastzsd::Tensor::make({3, config.joint_dim});
+  for (std::int64_t i = 0; i < embeddings.size(); ++i) embeddings.data.get()[i] = float(i % 5) / 4;
+  const auto logits = contrastzsd::Tensor::make({3, 0});  // of a given detector, which this is not
+  const std::vector<float> thresholds(std::size_t(classes.seen + classes.unseen), 0.0f);
+  contrastzsd::check_finite(
+      "scoring",
+      scorer->score({embeddings, {0, 1, 2}, logits, {1, 0.5f, 0}, {0, 0, 0}, thresholds}, classes));
+}
+
 // Why the bundle is refused; "" if it is taken.
 std::string refusal(const std::string& folder) {
   try {
-    use(contrastzsd::Bundle(folder));
+    const auto bundle = std::make_shared<const contrastzsd::Bundle>(folder);
+    use(*bundle);
+    score(bundle);
     return "";
   } catch (const contrastzsd::Error& error) {
     if (error.what()[0] == '\0') std::abort();
