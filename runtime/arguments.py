@@ -40,6 +40,7 @@ def add_detector_arguments(add: Callable[..., Any]) -> None:
         help="names, separated by commas, or @FILE with one per line; any word or phrase "
         "(contrastzsd detect --search finds the nearest names). Default: the bundle's own table",
     )
+    add("--exact", action="store_true", help="take names that look misspelt as they stand")
     add(
         "--mode",
         default="gzsd",

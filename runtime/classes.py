@@ -128,8 +128,10 @@ class ClassTable:
         words = {name: place for name, place in words.items() if ready[place]}
         self._prepared = _Prepared(words, rows)
 
-    def activate(self, classes: Classes | None, mode: Mode, version: int) -> ActiveClasses:
-        """Active classes from scratch.
+    def activate(
+        self, classes: Classes | None, mode: Mode, version: int, exact: bool = False
+    ) -> ActiveClasses:
+        """Active classes from scratch; ``exact`` takes names that look misspelt as they stand.
 
         Raises:
             ClassError: a class is unknown, repeated, or none is left to report.
@@ -140,14 +142,13 @@ class ClassTable:
                 f"mode is {mode!r}, must be 'zsd' (unseen), 'gzsd' (all) or 'seen'"
                 f"{did_you_mean(str(mode), MODES)}"
             )
-        bundle = self._bundle
-        return self._grown(
-            self._none, bundle.seen + bundle.unseen if classes is None else classes, mode, version
-        )
+        if classes is None:
+            classes = self._bundle.seen + self._bundle.unseen
+        return self._grown(self._none, classes, mode, version, exact)
 
-    def added(self, old: ActiveClasses, classes: Classes) -> ActiveClasses:
+    def added(self, old: ActiveClasses, classes: Classes, exact: bool = False) -> ActiveClasses:
         """Active classes with more at the end; costs what the new ones cost."""
-        return self._grown(old, classes, old.mode, old.class_set.version + 1)
+        return self._grown(old, classes, old.mode, old.class_set.version + 1, exact)
 
     def removed(self, old: ActiveClasses, names: Sequence[str]) -> ActiveClasses:
         """Active classes without some."""
@@ -181,7 +182,7 @@ class ClassTable:
         return _sealed(names, ids[stay], columns, class_set, old.mode, old.own)
 
     def _grown(
-        self, old: ActiveClasses, classes: Classes, mode: Mode, version: int
+        self, old: ActiveClasses, classes: Classes, mode: Mode, version: int, exact: bool
     ) -> ActiveClasses:
         wanted, vectors = _named(classes)
         refused = []
@@ -197,7 +198,7 @@ class ClassTable:
             raise ClassError(join_first(refused, len(refused)))
         unseen = {folded: name for folded, name in wanted.items() if folded not in old.columns}
         names, before, first = tuple(unseen.values()), len(old.names), len(old.columns)
-        own = self._own(unseen, vectors)
+        own = self._own(unseen, vectors, exact)
         rows = self._rows(unseen, own)
         class_set = self._scorer.append(old.class_set, names, rows, version)
         columns = dict(old.columns)
@@ -250,7 +251,7 @@ class ClassTable:
         return both.take([order[folded] for folded in unseen])
 
     def _own(
-        self, unseen: Mapping[str, str], vectors: Mapping[str, Any]
+        self, unseen: Mapping[str, str], vectors: Mapping[str, Any], exact: bool
     ) -> dict[str, NDArray[np.float32]]:
         """Vectors that are the caller's or the text encoder's, by folded name."""
         given = {name: vectors[folded] for folded, name in unseen.items() if folded in vectors}
@@ -262,7 +263,7 @@ class ClassTable:
             if folded not in own and self._place(folded) < 0
         }
         if phrases:
-            own.update(zip(phrases, self._encoded(tuple(phrases.values())), strict=True))
+            own.update(zip(phrases, self._encoded(tuple(phrases.values()), exact), strict=True))
         return own
 
     def _place(self, folded: str) -> int:
@@ -276,7 +277,7 @@ class ClassTable:
             place = row if row < 0 else len(self._unseen) + row
         return place
 
-    def _encoded(self, names: Sequence[str]) -> NDArray[np.float32]:
+    def _encoded(self, names: Sequence[str], exact: bool) -> NDArray[np.float32]:
         """The text encoder's vectors of names that neither table nor vocabulary holds."""
         if not self._encoder:
             raise self._bundle.vocabulary.unknown(
@@ -284,19 +285,8 @@ class ClassTable:
                 " Or give the bundle a text encoder, and any phrase works: "
                 f"python -m export.text {self._bundle.path}",
             )
-        slips = {name: self._encoder.spelling.correction(name) for name in names}
-        meant = {name: right for name, right in slips.items() if right}
-        if meant:
-            first, said = (
-                next(iter(meant)),
-                (f"{n!r} (did you mean {r!r}?)" for n, r in meant.items()),
-            )
-            raise ClassError(
-                f"{len(meant)} class name{'s look' if len(meant) > 1 else ' looks'} misspelt: "
-                f"{', '.join(said)}. If a name is meant as it stands, give its vector: "
-                f"{{{first!r}: detector.encode([{first!r}])[0]}}.",
-                meant=meant,
-            )
+        if not exact:
+            self._encoder.check_spelling(names)
         return self._encoder.encode(names)
 
     def _vectors(self, places: NDArray[np.intp]) -> NDArray[np.float32]:

@@ -156,6 +156,7 @@ def _open_detector(args: argparse.Namespace) -> Detector:
             precision=args.precision,
             scoring_precision=args.scoring_precision,
             classes=args.classes,
+            exact=args.exact,
             mode=args.mode,
             score_threshold=args.score_threshold,
             nms_threshold=args.nms_threshold,

@@ -50,6 +50,7 @@ class Detector:
             its role; any other is unseen. A vector that is not given, or is None, is looked up in
             the bundle's vocabulary, or comes from its text encoder. Every phrase works, "dented red
             pallet"; a word that looks misspelt is an error, by the rule of ``runtime.spelling``.
+        exact: take names as they stand, also those that look misspelt.
         mode: which of the classes are reported: "gzsd" all, "zsd" the unseen, "seen" the seen.
         score_threshold: what a detection's score must exceed: one number, a pair (seen, unseen),
             {"seen": a, "unseen": b}, or {class name: number} with the two roles as optional further
@@ -97,6 +98,7 @@ class Detector:
         *,
         backend: str = "auto",
         classes: Classes | None = None,
+        exact: bool = False,
         mode: Mode = "gzsd",
         score_threshold: ScoreThreshold | None = None,
         nms_threshold: float | None = None,
@@ -125,7 +127,7 @@ class Detector:
         key = None if require_signature is None else os.path.abspath(require_signature)
         self._options |= dict(require_signature=key)
         try:
-            active = self._table.activate(self._seen_examples(classes), mode, version=1)
+            active = self._table.activate(self._seen_examples(classes), mode, 1, exact)
             limits.check_names(active.names)
             self._state = State(active, limits)
             self._pipeline = self._backend.pipeline(self._config, self._scorer)
@@ -230,7 +232,9 @@ class Detector:
         found = [state.active.detections(result) for result in results]
         return found if batch else found[0]
 
-    def set_classes(self, classes: Classes | None, *, mode: Mode | None = None) -> None:
+    def set_classes(
+        self, classes: Classes | None, *, mode: Mode | None = None, exact: bool = False
+    ) -> None:
         """Replace the classes (None: the bundle's table), and the mode if it is given.
 
         Raises:
@@ -239,14 +243,11 @@ class Detector:
             ConfigError: there is no such mode; nothing has changed then.
         """
         with self._changing() as old:
-            active = self._table.activate(
-                self._seen_examples(classes),
-                mode or old.active.mode,
-                old.active.class_set.version + 1,
-            )
+            given, version = self._seen_examples(classes), old.active.class_set.version + 1
+            active = self._table.activate(given, mode or old.active.mode, version, exact)
             self._state = State(active, old.limits)
 
-    def add_classes(self, classes: Classes) -> None:
+    def add_classes(self, classes: Classes, *, exact: bool = False) -> None:
         """Add classes at the end; those before keep their ids, and no more than a row is computed.
 
             detector.add_classes(["zebra", "dented red pallet"])  # words and phrases
@@ -255,14 +256,14 @@ class Detector:
 
         A name of the vocabulary is one lookup; another phrase takes the text encoder some
         milliseconds. A phrase one of whose words looks misspelt is refused with the spelling that
-        is near; ``{name: detector.encode([name])[0]}`` takes it as it is.
+        is near; ``exact`` takes it as it stands.
 
         Raises:
             ClassError: classes are unknown or misspelt (all of them are listed), or one is already
                 there; nothing has changed then.
         """
         with self._changing() as old:
-            active = self._table.added(old.active, self._seen_examples(classes))
+            active = self._table.added(old.active, self._seen_examples(classes), exact)
             self._state = State(active, old.limits)
 
     def remove_classes(self, names: Sequence[str]) -> None:

@@ -103,6 +103,23 @@ class TextEncoder:
         names = (*bundle.seen, *bundle.unseen, *bundle.vocabulary.names)
         return Spelling(names, bundle.vocabulary.ordinary | self._tokenizer.get_vocab().keys())
 
+    def check_spelling(self, phrases: Sequence[str]) -> None:
+        """Refuse phrases that look misspelt.
+
+        Raises:
+            ClassError: some do; all of them are listed, and ``meant`` holds likelier spellings.
+        """
+        found = {phrase: self.spelling.correction(phrase) for phrase in phrases}
+        meant = {phrase: right for phrase, right in found.items() if right}
+        if meant:
+            said = (f"{phrase!r} (did you mean {right!r}?)" for phrase, right in meant.items())
+            raise ClassError(
+                f"{len(meant)} class name{'s look' if len(meant) > 1 else ' looks'} misspelt: "
+                f"{', '.join(said)}. exact=True takes names as they stand (--exact on a command "
+                'line, "exact": true over HTTP).',
+                meant=meant,
+            )
+
     def spelling_hints(self, names: Sequence[str]) -> dict[str, str]:
         """Likelier spellings of phrases that are accepted as they stand, by the phrase given."""
         bundle = self._bundle

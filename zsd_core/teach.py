@@ -27,7 +27,7 @@ from zsd_core import kernels
 from zsd_core.commands import Progress, Steps, command, new_parser
 from zsd_core.config import ScoringConfig
 from zsd_core.errors import DataError, require
-from zsd_core.files import parse_json, prepare_files
+from zsd_core.files import parse_json, prepare_files, read_text
 from zsd_core.semantics import fold_name
 from zsd_core.text import TEMPLATE, encode_names, fill_template
 
@@ -88,10 +88,7 @@ def read_sentences(path: Path) -> dict[str, str]:
     Raises:
         DataError: the file cannot be read, or a line has no tab.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"sentences {path} cannot be read: {error}") from error
+    lines = read_text(path, "sentences").splitlines()
     pairs = [line.partition("\t") for line in lines if line.strip() and line[0] != "#"]
     for name, tab, _ in pairs:
         if not tab:

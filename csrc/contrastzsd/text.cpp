@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <iomanip>
+#include <map>
 #include <memory>
 #include <set>
 #include <sstream>
@@ -84,6 +85,13 @@ std::string joined(const std::string& text, bool underscores) {
   return result;
 }
 
+// Letters that decomposition takes no accent from, then quotes and hyphens.
+const std::map<std::int32_t, const char*> kKeyboard = {
+    {0xe6, "ae"},  {0x153, "oe"}, {0xf8, "o"},   {0x142, "l"},  {0x111, "d"},
+    {0x131, "i"},  {0x2018, "'"}, {0x2019, "'"}, {0x2bc, "'"},  {0x2010, "-"},
+    {0x2011, "-"}, {0x2012, "-"}, {0x2013, "-"}, {0x2212, "-"},
+};
+
 using Pairs = std::set<std::pair<std::int32_t, std::int32_t>>;
 
 Pairs letter_pairs(const std::string& folded) {
@@ -100,6 +108,23 @@ std::string fold_name(const std::string& name) {
     return name;  // most words of a vocabulary
   return mapped(joined(mapped(name, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT), true),
                 UTF8PROC_CASEFOLD);
+}
+
+std::string plain_name(const std::string& name) {
+  const std::string folded = fold_name(name);
+  if (std::all_of(folded.begin(), folded.end(), [](unsigned char c) { return c < 0x80; }))
+    return folded;
+  std::string typed, plain;
+  for (const std::int32_t point : code_points(folded)) {
+    const auto key = kKeyboard.find(point);
+    if (key == kKeyboard.end())
+      append(typed, point);
+    else
+      typed += key->second;
+  }
+  for (const std::int32_t point : code_points(mapped(typed, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE)))
+    if (point < 0x300 || point > 0x36f) append(plain, point);  // no accent
+  return mapped(plain, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
 }
 
 bool is_text(const std::string& bytes) {

@@ -10,6 +10,11 @@ namespace contrastzsd {
 // same as zsd_core/semantics.py::fold_name. Throws ClassError: the bytes are no UTF-8.
 std::string fold_name(const std::string& name);
 
+// The folded form with the letters, quotes and hyphens of an English keyboard: "Café" is "cafe".
+//
+// Twin        zsd_core/semantics.py::plain_name; change both in one commit.
+std::string plain_name(const std::string& name);
+
 // Why UTF-8 cannot be the name of a class, such as "holds U+202E, a control character; leave it
 // out"; empty where it can. The same as zsd_core/semantics.py::name_fault, but for what is no
 // UTF-8, which fold_name refuses.

@@ -26,13 +26,18 @@ const std::unordered_map<std::string, std::int64_t>& Vocabulary::rows() const {
     rows_.reserve(names_.size());
     for (std::size_t i = 0; i < names_.size(); ++i)
       rows_.emplace(fold_name(names_[i]), std::int64_t(i));  // the first of a name wins
+    plain_rows_ = rows_;  // a name that is written so comes first
+    for (std::size_t i = 0; i < names_.size(); ++i)
+      plain_rows_.emplace(plain_name(names_[i]), std::int64_t(i));
   });
   return rows_;
 }
 
 std::int64_t Vocabulary::find(const std::string& name) const {
   const auto found = rows().find(fold_name(name));
-  return found == rows().end() ? -1 : found->second;
+  if (found != rows().end()) return found->second;
+  const auto plain = plain_rows_.find(plain_name(name));
+  return plain == plain_rows_.end() ? -1 : plain->second;
 }
 
 std::vector<float> Vocabulary::vector(std::int64_t row) const {

@@ -137,6 +137,7 @@ def _detector_options(args: argparse.Namespace) -> dict[str, Any]:
         "bundle": args.bundle,
         "backend": args.backend,
         "classes": args.classes,
+        "exact": args.exact,
         "mode": args.mode,
         "score_threshold": args.score_threshold,
         "nms_threshold": args.nms_threshold,

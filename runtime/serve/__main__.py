@@ -200,6 +200,7 @@ def _open_detector(args: argparse.Namespace) -> Detector:
         backend=args.backend,
         precision=args.precision,
         classes=args.classes,
+        exact=args.exact,
         mode=args.mode,
         score_threshold=args.score_threshold,
         threads=args.threads,

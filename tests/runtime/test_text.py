@@ -198,11 +198,18 @@ def test_all_misspelt_names_are_reported_and_can_be_forced(detector):
     text = str(caught.value)
     assert text.startswith("2 class names look misspelt: 'zebar' (did you mean 'zebra'?)")
     assert "'a forklfit' (did you mean 'a forklift'?)" in text and "qwrtz" not in text
-    assert "{'zebar': detector.encode(['zebar'])[0]}" in text
+    assert "exact=True" in text and "--exact" in text
     assert caught.value.meant == {"zebar": "zebra", "a forklfit": "a forklift"}
     assert detector.classes == before
     detector.add_classes({"zebar": detector.encode(["zebar"])[0], "qwrtz": None})
     assert detector.classes[-2:] == ("zebar", "qwrtz")
+    vector = detector.class_vectors()["zebar"]
+    detector.set_classes(["zebar", "cat"], exact=True)
+    np.testing.assert_array_equal(detector.class_vectors()["zebar"], vector)
+    detector.add_classes(["a forklfit"], exact=True)
+    assert detector.classes == ("zebar", "cat", "a forklfit")
+    with pytest.raises(ClassError, match="given twice"):
+        detector.set_classes(["zebar", "zebar"], exact=True)
 
 
 def test_without_an_encoder_all_unknown_names_are_reported(bundle_path):
@@ -217,11 +224,25 @@ def test_without_an_encoder_all_unknown_names_are_reported(bundle_path):
     assert f"python -m export.text {bundle_path}" in text
 
 
-def test_a_phrase_that_may_hold_a_slip_is_searched_and_said(path, tmp_path, photo, capfd):
+@pytest.fixture
+def detect(path, tmp_path, photo):
+    """Run ``contrastzsd detect`` for classes, with every score; returns its status."""
     cv2.imwrite(str(tmp_path / "photo.png"), photo)
-    words = ["--classes", "zebra, dentd red pallet", "--score-threshold", "0", "--threads", "1"]
-    output = ["--output", str(tmp_path / "out"), "--backend", "onnxruntime"]
-    assert main([str(tmp_path / "photo.png"), "--bundle", str(path), *words, *output]) == 0
+    rest = ["--score-threshold", "0", "--threads", "1", "--backend", "onnxruntime"]
+    rest += ["--bundle", str(path), "--output", str(tmp_path / "out")]
+    return lambda *classes: main([str(tmp_path / "photo.png"), "--classes", *classes, *rest])
+
+
+def test_the_command_takes_what_looks_misspelt_where_it_is_meant(detect, tmp_path, capfd):
+    assert detect("zebar, cat") == 1
+    assert "--exact" in capfd.readouterr().err
+    assert detect("zebar, cat", "--exact") == 0
+    objects = json.loads((tmp_path / "out" / "photo.json").read_text())
+    assert "zebar" in {o["class"] for o in objects}
+
+
+def test_a_phrase_that_may_hold_a_slip_is_searched_and_said(detect, tmp_path, capfd):
+    assert detect("zebra, dentd red pallet") == 0
     hint = "'dentd red pallet' is looked for as written; did you mean 'dented red pallet'?"
     assert hint in capfd.readouterr().err
     objects = json.loads((tmp_path / "out" / "photo.json").read_text())

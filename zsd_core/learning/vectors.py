@@ -33,7 +33,7 @@ from zsd_core.errors import ClassError, DataError, did_you_mean
 from zsd_core.files import read_lines, read_npz, read_text, shown
 from zsd_core.learning.data.splits import VOC_TO_COCO
 from zsd_core.learning.word_vectors import read_words
-from zsd_core.semantics import float32, fold_name, unit_rows
+from zsd_core.semantics import float32, fold_name, row_lengths, unit_rows
 from zsd_core.text import TEMPLATE, encode_names, encoder_folder
 
 __all__ = ["VectorTable", "load_vectors", "stored_names"]
@@ -104,8 +104,7 @@ def load_vectors(
 
 
 def _table(names: Sequence[str], rows: Vectors, provenance: Mapping[str, Any]) -> VectorTable:
-    with np.errstate(over="ignore"):  # an infinite length is refused
-        lengths = np.linalg.norm(rows, axis=1)
+    lengths = row_lengths(rows)[:, 0]
     for name, length in zip(names, lengths, strict=True):
         if not 0 < length < np.inf:
             raise DataError(

@@ -19,7 +19,8 @@ class Vocabulary {
   const std::vector<std::string>& names() const { return names_; }
 
   // The row of a name, or -1. Case, underscores, runs of blanks and ways to write an accent do not
-  // matter (Unicode NFKC, then full case folding).
+  // matter (Unicode NFKC, then full case folding). A name that is not there as it is written stands
+  // for one with other accents, quotes or hyphens: "café" for "cafe".
   std::int64_t find(const std::string& name) const;
   // The vector (width,) of a row, of unit length.
   std::vector<float> vector(std::int64_t row) const;
@@ -35,7 +36,7 @@ class Vocabulary {
   std::vector<float> scales_;
   std::int64_t width_;
   mutable std::once_flag folded_;  // folding all names waits for the first question
-  mutable std::unordered_map<std::string, std::int64_t> rows_;
+  mutable std::unordered_map<std::string, std::int64_t> rows_, plain_rows_;
 };
 
 }  // namespace contrastzsd

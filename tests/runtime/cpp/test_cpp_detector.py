@@ -52,9 +52,34 @@ def test_photographs_and_classes_added_give_what_python_gives(probe, backend, ph
         found = probe("state")
         assert found["classes"] == list(detector.classes)
         assert found["roles"] == list(detector.roles)
-        probe("set", classes=["kitten", "person", "saucer"])
-        detector.set_classes(["kitten", "person", "saucer"])
+        others = ["k\u00edtten", "person", "sauce\u0301r"]  # other accents than the vocabulary's
+        probe("set", classes=others)
+        detector.set_classes(others)
         compare(low=True)
+
+
+def test_names_with_other_letters_than_the_vocabulary_has_are_found(probe):
+    bundle = bundled("coco48")
+    plain = {
+        "pælla": "paella",
+        "bœuf": "boeuf",
+        "døer": "doer",
+        "aløe": "aloe",
+        "a\u0142oe": "aloe",
+        "\u0111oer": "doer",
+        "canoé": "canoe",
+        "a\u0131r-to-a\u0131r missile": "air-to-air missile",
+        "CANÖE": "canoe",
+        "levi\u2019s": "levi's",
+        "men\u2018s": "men's",
+        "levi\u02bcs": "levi's",
+        **{f"a{dash}bomb": "a-bomb" for dash in "\u2010\u2011\u2012\u2013\u2212"},
+    }
+    vocabulary = open_bundle(bundle).vocabulary
+    for name, word in plain.items():
+        assert name not in vocabulary.rows and vocabulary.row(name) == vocabulary.row(word) >= 0
+        probe("open", bundle=str(bundle), classes=[name])  # others are no class there
+        assert probe("state")["classes"] == [name]
 
 
 def test_many_classes_modes_and_int8_scoring_give_what_python_gives(probe, photographs):
