@@ -78,7 +78,7 @@ def test_a_detector_that_takes_every_network_is_caught(tmp_path, monkeypatch, pa
     helper("tiny")
     module = networks if part is networks.networks else places
     found = SimpleNamespace(scores=np.float32([0.5]))
-    monkeypatch.setattr(module, "run_bundle", lambda bundle: found)
+    monkeypatch.setattr(module, "run_bundle", lambda bundle, backend="": found)
     monkeypatch.setattr(module, "open_bundle", lambda path: None)
     assert any("taken" in fault for fault in said(part(tmp_path), 100))
 
