@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from zsd_core.errors import ClassError, ConfigError, DataError, did_you_mean, jo
 from zsd_core.files import shown
 from zsd_core.pipeline import ImageResult
 from zsd_core.scoring import ClassRows, ClassSet, VectorScorer
-from zsd_core.semantics import float32, fold_name, name_fault
+from zsd_core.semantics import float32, fold_name, name_fault, plain_name
 
 __all__ = ["MODES", "ActiveClasses", "ClassTable", "Mode"]
 
@@ -36,7 +36,7 @@ class ActiveClasses:
         names: in the caller's order and spelling; a class id is a position here.
         ids: ``(C,)`` class id of every column of the class set, -1 where it was not asked for.
         reported: ``(C,)`` columns that were asked for and that the mode lets through.
-        columns: column of every folded name.
+        columns: column of every class, by the form of its name that ``ClassTable`` knows.
         class_set: what scoring reads; holds all seen classes of the bundle, asked for or not,
             because the softmax of eq. 14 runs over them.
         mode: "zsd", "gzsd" or "seen".
@@ -80,7 +80,8 @@ class ClassTable:
     """Makes active classes from names.
 
     A name is looked up in the bundle's class table, then in its vocabulary; any other phrase is
-    encoded by the bundle's text encoder.
+    encoded by the bundle's text encoder. Where nobody knows a name as it is written, its accents do
+    not count: "café" is "cafe", so no list may hold both.
 
     Args:
         bundle: of the detector.
@@ -95,6 +96,7 @@ class ClassTable:
         self._encoder = TextEncoder(bundle) if encoder is None else encoder
         self._seen = {fold_name(name): column for column, name in enumerate(bundle.seen)}
         self._unseen = {fold_name(name): row for row, name in enumerate(bundle.unseen)}
+        self._plain = {plain_name(name): name for name in reversed((*self._seen, *self._unseen))}
         # What every set begins with: computed once, and shared by all.
         self._known = scorer.class_set(
             bundle.seen, bundle.class_vectors[: len(bundle.seen)], (), np.empty((0, 0), np.float32)
@@ -152,8 +154,8 @@ class ClassTable:
 
     def removed(self, old: ActiveClasses, names: Sequence[str]) -> ActiveClasses:
         """Active classes without some."""
-        wanted = _named(names)[0]
-        gone = [old.columns.get(folded, -1) for folded in wanted]
+        wanted = _named(names, lambda name: self._known_as(name, old))[0]
+        gone = [old.columns.get(key, -1) for key in wanted]
         absent = [
             name
             for name, column in zip(wanted.values(), gone, strict=True)
@@ -176,27 +178,26 @@ class ClassTable:
         class_set = self._scorer.keep(old.class_set, left, old.class_set.version + 1)
         rest = tuple(compress(old.columns, stay.tolist()))  # they are in the order of columns
         columns = dict(zip(rest, range(len(rest)), strict=True))
-        kept = np.ones(len(old.names), bool)
-        kept[gone_ids] = False
-        names = tuple(compress(old.names, kept.tolist()))
+        names = tuple(np.delete(np.array(old.names, object), gone_ids))
         return _sealed(names, ids[stay], columns, class_set, old.mode, old.own)
 
     def _grown(
         self, old: ActiveClasses, classes: Classes, mode: Mode, version: int, exact: bool
     ) -> ActiveClasses:
-        wanted, vectors = _named(classes)
+        wanted, vectors = _named(classes, lambda name: self._known_as(name, old))
         refused = []
-        for folded in [folded for folded in wanted if folded in old.columns]:
-            if old.ids[old.columns[folded]] >= 0:
-                refused.append(f"class {wanted[folded]!r} is already active; remove it first.")
-            elif folded in vectors:
-                refused.append(
-                    f"class {wanted[folded]!r} is a seen class of this bundle, whose vector "
-                    "training fixed; give your own vector another name."
-                )
+        for key, name in wanted.items():
+            place = old.columns.get(self._known_as(name, old), -1)
+            active = old.names[old.ids[place]] if place >= 0 <= old.ids[place] else ""
+            if active and (key in old.columns or fold_name(active) == key):
+                spelt = f", as {active!r}" * (active != name)
+                refused.append(f"class {name!r} is already active{spelt}; remove it first.")
+            elif key in vectors and key in old.columns:
+                why = "whose vector training fixed; give your own vector another name."
+                refused.append(f"class {name!r} is a seen class of this bundle, {why}")
         if refused:
             raise ClassError(join_first(refused, len(refused)))
-        unseen = {folded: name for folded, name in wanted.items() if folded not in old.columns}
+        unseen = {key: name for key, name in wanted.items() if key not in old.columns}
         names, before, first = tuple(unseen.values()), len(old.names), len(old.columns)
         own = self._own(unseen, vectors, exact)
         rows = self._rows(unseen, own)
@@ -205,25 +206,35 @@ class ClassTable:
         columns.update(zip(unseen, range(first, first + len(names)), strict=True))
         ids = np.empty(len(columns), np.int64)
         ids[:first], ids[first:] = old.ids, -1
-        ids[[columns[folded] for folded in wanted]] = np.arange(before, before + len(wanted))
+        ids[[columns[key] for key in wanted]] = np.arange(before, before + len(wanted))
         names = old.names + tuple(wanted.values())
-        return _sealed(names, ids, columns, class_set, mode, {**old.own, **own})
+        kept = {fold_name(wanted[key]): vector for key, vector in own.items()}
+        return _sealed(names, ids, columns, class_set, mode, {**old.own, **kept})
+
+    def _known_as(self, name: str, active: ActiveClasses) -> str:
+        """The form in which a name is known here; a phrase nobody knows has no accents."""
+        folded, vocabulary = fold_name(name), self._bundle.vocabulary
+        if folded in active.columns or folded in self._unseen or folded in vocabulary.rows:
+            return folded
+        plain = plain_name(folded)
+        row = vocabulary.row(plain)
+        return self._plain.get(plain) or (plain if row < 0 else fold_name(vocabulary.names[row]))
 
     def vectors_of(self, active: ActiveClasses) -> dict[str, NDArray[np.float32] | None]:
         """Origin of each active class: its vector, or None for a seen class."""
         vectors: dict[str, NDArray[np.float32] | None] = {}
         for name in active.names:
-            folded = fold_name(name)
-            if folded in active.own:
+            key = self._known_as(name, active)
+            if (folded := fold_name(name)) in active.own:
                 vectors[name] = active.own[folded].copy()
-            elif folded in self._seen:
+            elif key in self._seen:
                 vectors[name] = None
             else:
-                vectors[name] = self._vectors(np.array([self._place(folded)]))[0]
+                vectors[name] = self._vectors(np.array([self._place(key)]))[0]
         return vectors
 
     def _rows(self, unseen: Mapping[str, str], own: Mapping[str, Any]) -> ClassRows:
-        """Rows of unseen classes; names and their own vectors are by folded name."""
+        """Rows of unseen classes; names and their own vectors are by ``_known_as``."""
         if self._prepared is not None and not own:
             found = [*map(self._prepared.words.get, unseen)]
             if None not in found:
@@ -253,14 +264,11 @@ class ClassTable:
     def _own(
         self, unseen: Mapping[str, str], vectors: Mapping[str, Any], exact: bool
     ) -> dict[str, NDArray[np.float32]]:
-        """Vectors that are the caller's or the text encoder's, by folded name."""
-        given = {name: vectors[folded] for folded, name in unseen.items() if folded in vectors}
-        self._check_vectors(given)
-        own = {fold_name(name): float32(v) for name, v in given.items()}
+        """Vectors that are the caller's or the text encoder's, by ``_known_as``."""
+        self._check_vectors({name: vectors[key] for key, name in unseen.items() if key in vectors})
+        own = {key: float32(vectors[key]) for key in unseen if key in vectors}
         phrases = {
-            folded: name
-            for folded, name in unseen.items()
-            if folded not in own and self._place(folded) < 0
+            key: name for key, name in unseen.items() if key not in own and self._place(key) < 0
         }
         if phrases:
             own.update(zip(phrases, self._encoded(tuple(phrases.values()), exact), strict=True))
@@ -324,8 +332,10 @@ class _Prepared:
     rows: ClassRows
 
 
-def _named(classes: Classes) -> tuple[dict[str, str], dict[str, Any]]:
-    """Names, blanks and a byte order mark trimmed, and the vectors given, by folded name.
+def _named(
+    classes: Classes, known_as: Callable[[str], str]
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Names, blanks and a byte order mark trimmed, and the vectors given, by ``known_as``.
 
     Raises:
         ClassError: not a list of names; or the list is empty, or a name is blank, given twice or
@@ -342,24 +352,25 @@ def _named(classes: Classes) -> tuple[dict[str, str], dict[str, Any]]:
         )
     names: dict[str, str] = {}
     vectors: dict[str, Any] = {}
-    wrong = []
+    wrong, known = [], set()
     given: Mapping[str, Any] = classes if isinstance(classes, Mapping) else {}
     for key in classes:
         name = key.strip(MARK) if isinstance(key, str) else ""
-        folded = fold_name(name)
+        folded, vector = fold_name(name), given.get(key)
         if not folded:
             wrong.append(f"class name {shown(key)} must be a text that is not blank.")
             continue
         if fault := name_fault(name):
             wrong.append(f"class name {shown(name)} {fault}.")
             continue
-        if folded in names:
-            wrong.append(f"class {name!r} is given twice (case and blanks do not count).")
+        form = known_as(name) if vector is None else folded
+        if form in names or folded in known:
+            wrong.append(f"class {name!r} is given twice (case, blanks and accents do not count).")
             continue
-        names[folded] = " ".join(name.split())
-        vector = given.get(key)
+        known.add(folded)
+        names[form] = " ".join(name.split())
         if vector is not None:
-            vectors[folded] = vector
+            vectors[form] = vector
     if wrong:
         raise ClassError(join_first(wrong, len(wrong)))
     if not names:
@@ -382,9 +393,7 @@ def _sealed(
         reported[class_set.seen_count :] = False
     if not np.count_nonzero(reported):
         role = {"zsd": "unseen class", "seen": "seen class", "gzsd": "class"}[mode]
-        other = "" if mode == "gzsd" else ", or use mode 'gzsd'"
-        raise ClassError(
-            f"mode {mode!r} needs at least one {role}, and the {len(names)} active classes hold "
-            f"none; name one{other}."
-        )
+        other = "." if mode == "gzsd" else ", or use mode 'gzsd'."
+        few = f"{role}, and the {len(names)} active classes hold none; name one{other}"
+        raise ClassError(f"mode {mode!r} needs at least one {few}")
     return ActiveClasses(names, ids, reported, columns, class_set, mode, own)

@@ -160,10 +160,9 @@ class Limits:
         result, seen = np.empty(len(active.reported), np.float32), classes.seen_count
         result[:seen], result[seen:] = (self.by_role[role] for role in ROLES)
         result[~active.reported] = np.inf
-        for name, value in self.by_class.items():
-            column = active.columns.get(name)
-            if column is not None and active.reported[column]:
-                result[column] = value
+        for column in np.flatnonzero(active.reported) if self.by_class else ():
+            name = fold_name(active.names[active.ids[column]])
+            result[column] = self.by_class.get(name, result[column])
         return result
 
 

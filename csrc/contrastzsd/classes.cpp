@@ -10,22 +10,21 @@
 namespace contrastzsd {
 namespace {
 
-// The folded form of each name, none of them blank, there twice or without a form that can be read.
-std::vector<std::string> folded_names(const std::vector<std::string>& names) {
-  std::set<std::string> known;
-  std::vector<std::string> result;
-  for (const std::string& name : names) {
-    result.push_back(fold_name(name));
-    if (result.back().empty())
+// Checks names: none is blank, there twice or without a form that can be read. `forms` are those in
+// which they are known.
+void check_names(const std::vector<std::string>& names, const std::vector<std::string>& forms) {
+  std::set<std::string> known, folded;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const std::string& name = names[i];
+    if (forms[i].empty())
       throw ClassError("class name " + in_quotes(name) + " must be a text that is not blank.");
     if (const std::string fault = name_fault(name); !fault.empty())
       throw ClassError("class name " + escaped(name) + " " + fault + ".");
-    if (!known.insert(result.back()).second)
+    if (!known.insert(forms[i]).second || !folded.insert(fold_name(name)).second)
       throw ClassError("class " + in_quotes(name) +
-                       " is given twice (case and blanks do not count).");
+                       " is given twice (case, blanks and accents do not count).");
   }
   if (names.empty()) throw ClassError("no classes are given; name at least one.");
-  return result;
 }
 
 // Marks what is reported; the last step of every change.
@@ -50,9 +49,14 @@ ActiveClasses sealed(ActiveClasses active) {
 
 }  // namespace
 
-std::int64_t ActiveClasses::column(const std::string& folded) const {
-  const auto found = columns.find(folded);
+std::int64_t ActiveClasses::column(const std::string& form) const {
+  const auto found = columns.find(form);
   return found == columns.end() ? -1 : found->second;
+}
+
+std::string ActiveClasses::name_at(std::int64_t column) const {
+  const std::int64_t id = column < 0 ? -1 : ids[std::size_t(column)];
+  return id < 0 ? "" : names[std::size_t(id)];
 }
 
 ClassTable::ClassTable(std::shared_ptr<const Bundle> bundle, Scorer& scorer)
@@ -60,6 +64,8 @@ ClassTable::ClassTable(std::shared_ptr<const Bundle> bundle, Scorer& scorer)
   const std::vector<std::string>&seen = bundle_->seen(), &unseen = bundle_->unseen();
   for (std::size_t i = 0; i < unseen.size(); ++i) unseen_[fold_name(unseen[i])] = std::int64_t(i);
   for (std::size_t i = 0; i < seen.size(); ++i) none_.columns[fold_name(seen[i])] = std::int64_t(i);
+  for (const auto& table : {seen, unseen})
+    for (const std::string& name : table) plain_.emplace(plain_name(name), fold_name(name));
   none_.ids.assign(seen.size(), -1);
   none_.set =
       std::make_shared<const ClassSet>(scorer.known(seen, bundle_->class_vectors().data.get()));
@@ -79,28 +85,33 @@ ActiveClasses ClassTable::activate(const std::vector<Class>& classes, Mode mode,
 }
 
 ActiveClasses ClassTable::added(const ActiveClasses& old, const std::vector<Class>& classes) const {
-  std::vector<std::string> names, unseen_names;
+  std::vector<std::string> names, unseen_names, forms;
   for (const Class& wanted : classes) {
-    fold_name(wanted.name);  // refuses what is no UTF-8; trim_name leaves such bytes out
+    const std::string folded =
+        fold_name(wanted.name);  // refuses what is no UTF-8, unlike trim_name
     names.push_back(trim_name(wanted.name));
+    forms.push_back(wanted.vector.empty() ? known_as(folded, old) : folded);
   }
-  const std::vector<std::string> folded = folded_names(names);
+  check_names(names, forms);
   ActiveClasses active = old;
   std::vector<float> vectors;
   for (std::size_t i = 0; i < classes.size(); ++i) {
-    std::int64_t column = old.column(folded[i]);
-    if (column >= 0 && old.ids[std::size_t(column)] >= 0)
-      throw ClassError("class " + in_quotes(names[i]) + " is already active; remove it first.");
+    std::int64_t column = old.column(forms[i]);
+    const std::string active_name = old.name_at(old.column(known_as(fold_name(names[i]), old)));
+    if (!active_name.empty() && (column >= 0 || fold_name(active_name) == forms[i]))
+      throw ClassError("class " + in_quotes(names[i]) + " is already active" +
+                       (active_name == names[i] ? "" : ", as " + in_quotes(active_name)) +
+                       "; remove it first.");
     if (column >= 0 && !classes[i].vector.empty())
       throw ClassError("class " + in_quotes(names[i]) +
                        " is a seen class of this bundle, whose vector training fixed; give your "
                        "own vector another name.");
     if (column < 0) {
-      const std::vector<float> vector = vector_of(classes[i], folded[i]);
+      const std::vector<float> vector = vector_of(classes[i], forms[i]);
       vectors.insert(vectors.end(), vector.begin(), vector.end());
       unseen_names.push_back(names[i]);
       column = std::int64_t(active.ids.size());
-      active.columns[folded[i]] = column;
+      active.columns[forms[i]] = column;
       active.ids.push_back(-1);
     }
     active.ids[std::size_t(column)] = std::int64_t(active.names.size());
@@ -114,9 +125,11 @@ ActiveClasses ClassTable::added(const ActiveClasses& old, const std::vector<Clas
 ActiveClasses ClassTable::removed(const ActiveClasses& old,
                                   const std::vector<std::string>& names) const {
   std::set<std::int64_t> gone;  // columns
-  const std::vector<std::string> folded = folded_names(names);
+  std::vector<std::string> forms;
+  for (const std::string& name : names) forms.push_back(known_as(fold_name(name), old));
+  check_names(names, forms);
   for (std::size_t i = 0; i < names.size(); ++i) {
-    const std::int64_t column = old.column(folded[i]);
+    const std::int64_t column = old.column(forms[i]);
     if (column < 0 || old.ids[std::size_t(column)] < 0)
       throw ClassError("class " + in_quotes(names[i]) + " is not active, so it cannot be removed" +
                        did_you_mean(names[i], old.names));
@@ -158,7 +171,18 @@ ActiveClasses ClassTable::with_mode(const ActiveClasses& old, Mode mode) const {
   return sealed(std::move(active));
 }
 
-std::vector<float> ClassTable::vector_of(const Class& wanted, const std::string& folded) const {
+std::string ClassTable::known_as(const std::string& folded, const ActiveClasses& active) const {
+  const Vocabulary& vocabulary = bundle_->vocabulary();
+  if (active.columns.count(folded) || unseen_.count(folded)) return folded;
+  const std::int64_t row = vocabulary.find(folded);
+  const std::string word = row < 0 ? "" : fold_name(vocabulary.names()[std::size_t(row)]);
+  if (word == folded) return folded;
+  const std::string plain = plain_name(folded);
+  if (const auto table = plain_.find(plain); table != plain_.end()) return table->second;
+  return row < 0 ? plain : word;
+}
+
+std::vector<float> ClassTable::vector_of(const Class& wanted, const std::string& form) const {
   const std::int64_t width = bundle_->config().scoring.vector_dim;
   const std::string encoder = bundle_->encoder().empty() ? "" : ", " + bundle_->encoder();
   if (!wanted.vector.empty()) {
@@ -167,7 +191,7 @@ std::vector<float> ClassTable::vector_of(const Class& wanted, const std::string&
                      std::to_string(wanted.vector.size()) + " numbers, must hold " +
                      std::to_string(width) + " from the bundle's encoder" + encoder + ".");
   }
-  if (const auto row = unseen_.find(folded); row != unseen_.end()) {
+  if (const auto row = unseen_.find(form); row != unseen_.end()) {
     const float* from = bundle_->class_vectors().data.get() +
                         (std::int64_t(bundle_->seen().size()) + row->second) * width;
     return std::vector<float>(from, from + width);

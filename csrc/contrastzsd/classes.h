@@ -19,13 +19,14 @@ struct ActiveClasses {
   std::vector<std::string> names;  // in the caller's order and spelling; ids are positions here
   std::vector<std::int64_t> ids;   // (C,) of every column, -1 where it was not asked for
   std::vector<bool> reported;      // (C,) asked for, and let through by the mode
-  std::unordered_map<std::string, std::int64_t> columns;  // by folded name
+  std::unordered_map<std::string, std::int64_t> columns;  // by the form ClassTable knows a name in
   // Holds all seen classes of the bundle, asked for or not: the softmax of eq. 14 runs over them.
   std::shared_ptr<const ClassSet> set;
   Mode mode = Mode::kGzsd;
 
   Role role(std::int64_t column) const { return column < set->seen ? Role::kSeen : Role::kUnseen; }
-  std::int64_t column(const std::string& folded) const;  // -1: there is none
+  std::int64_t column(const std::string& form) const;  // -1: there is none
+  std::string name_at(std::int64_t column) const;      // empty: it was not asked for
 };
 
 // Makes active classes from names, with the bundle's table and vocabulary behind it.
@@ -43,11 +44,17 @@ class ClassTable {
   ActiveClasses with_mode(const ActiveClasses& old, Mode mode) const;
 
  private:
-  std::vector<float> vector_of(const Class& wanted, const std::string& folded) const;
+  // The form in which a folded name is known: as the table or the vocabulary writes it, without its
+  // accents where nobody writes it so.
+  //
+  // Twin        runtime/classes.py::ClassTable._known_as; change both in one commit.
+  std::string known_as(const std::string& folded, const ActiveClasses& active) const;
+  std::vector<float> vector_of(const Class& wanted, const std::string& form) const;
 
   std::shared_ptr<const Bundle> bundle_;
   const Scorer& scorer_;
   std::unordered_map<std::string, std::int64_t> unseen_;  // row of the class table
+  std::unordered_map<std::string, std::string> plain_;    // folded names of the table, by plain
   ActiveClasses none_;                                    // the seen columns, none asked for
 };
 

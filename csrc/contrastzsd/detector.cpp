@@ -1,5 +1,6 @@
 #include "contrastzsd/detector.h"
 
+#include <algorithm>
 #include <functional>
 #include <iterator>
 #include <mutex>
@@ -68,10 +69,10 @@ struct State {
       thresholds.push_back(!active.reported[c]                           ? kHidden
                            : active.role(std::int64_t(c)) == Role::kSeen ? limits.seen
                                                                          : limits.unseen);
-    for (const auto& [name, value] : limits.by_class) {
-      const std::int64_t column = active.column(name);
-      if (column >= 0 && active.reported[std::size_t(column)])
-        thresholds[std::size_t(column)] = value;
+    if (limits.by_class.empty()) return;
+    for (std::size_t c = 0; c < active.ids.size(); ++c) {
+      const auto found = limits.by_class.find(fold_name(active.name_at(std::int64_t(c))));
+      if (found != limits.by_class.end() && active.reported[c]) thresholds[c] = found->second;
     }
   }
 
@@ -81,8 +82,8 @@ struct State {
 };
 
 bool is_active(const ActiveClasses& active, const std::string& folded) {
-  const std::int64_t column = active.column(folded);
-  return column >= 0 && active.ids[std::size_t(column)] >= 0;
+  return std::any_of(active.names.begin(), active.names.end(),
+                     [&](const std::string& name) { return fold_name(name) == folded; });
 }
 
 // A threshold for a class that is not there: most likely it is misspelt. All of them are named.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import pickle
 import threading
 
 import cv2
@@ -210,6 +211,26 @@ def test_all_misspelt_names_are_reported_and_can_be_forced(detector):
     assert detector.classes == ("zebar", "cat", "a forklfit")
     with pytest.raises(ClassError, match="given twice"):
         detector.set_classes(["zebar", "zebar"], exact=True)
+
+
+def test_accents_that_nobody_knows_make_no_other_class(detector):
+    vector = detector.encode(["red pallet"])[0]
+    detector.set_classes(["zébra", "cat", "rosé truck"], exact=True)
+    assert set(detector.roles) == {"unseen"}
+    for name, active in {"zebra": "zébra", "Rose Truck": "rosé truck"}.items():
+        with pytest.raises(ClassError, match=f"is already active, as '{active}'"):
+            detector.add_classes([name])
+    for names in (["tea", "téa"], {"año": vector, "AÑO": None}):
+        with pytest.raises(ClassError, match="is given twice"):
+            detector.add_classes(names, exact=True)
+    copy = pickle.loads(pickle.dumps(detector))
+    for name, own in detector.class_vectors().items():
+        np.testing.assert_array_equal(copy.class_vectors()[name], own)
+    detector.add_classes({"róse truck": vector})  # another class: its vector is its own
+    with pytest.raises(ClassError, match="'róse truck' is already active"):
+        detector.add_classes({"róse truck": vector})
+    detector.remove_classes(["zebra", "RÓSE TRUCK", "rose truck"])
+    assert detector.classes == ("cat",)
 
 
 def test_without_an_encoder_all_unknown_names_are_reported(bundle_path):

@@ -21,42 +21,46 @@ ZSD_CLONES void sum_rows(const std::uint8_t* image, std::int64_t stride, std::in
   }
 }
 
-// Adds summed rows (W, 3) to the totals (blocks, 3) of whole blocks.
-void add_columns(const std::int32_t* sums, const ResizeAxis& axis, std::int64_t* totals) {
-  for (std::int64_t b = 0; b < axis.blocks; ++b, totals += 3) {
+// Means of whole blocks: (blocks, 3) floats from summed rows (W, 3).
+template <typename Sum>
+void mean_columns(const Sum* sums, const ResizeAxis& axis, std::int64_t rows, float* to) {
+  for (std::int64_t b = 0; b < axis.blocks; ++b) {
     const std::int64_t count = b + 1 < axis.blocks ? axis.block : axis.last;
+    std::int64_t total[3] = {0, 0, 0};  // a block of 3,000 x 3,000 pixels is more than 32 bits
     for (std::int64_t i = 0; i < count; ++i)
-      for (int c = 0; c < 3; ++c) totals[c] += *sums++;
+      for (int c = 0; c < 3; ++c) total[c] += *sums++;
+    for (int c = 0; c < 3; ++c) *to++ = float(total[c]) / float(count * rows);
   }
 }
 
-// Room of one thread for one row of blocks.
-struct Row {
-  std::vector<std::int32_t> sums;    // (W, 3)
-  std::vector<std::int64_t> totals;  // (blocks, 3); 3,000 x 3,000 pixels are more than 32 bits
-  std::vector<float> means;          // (blocks, 3)
-};
+// The same from more rows than kMostRows, summed in portions.
+void mean_tall(const std::uint8_t* image, std::int64_t stride, const ResizeAxis& axis,
+               std::int64_t rows, std::vector<std::int32_t>& sums, float* to) {
+  std::vector<std::int64_t> totals(sums.size());
+  for (std::int64_t first = 0; first < rows; first += kMostRows) {
+    sum_rows(image + first * stride, stride, std::min(kMostRows, rows - first), sums.data());
+    for (std::size_t i = 0; i < sums.size(); ++i) totals[i] += sums[i];
+  }
+  mean_columns(totals.data(), axis, rows, to);
+}
 
 // One row of blocks, resized along x: (3, width) floats.
 void resize_row(const PreprocessParams& p, const ResizeAxis& rows, const ResizeAxis& columns,
                 const std::vector<ResizeSample>& samples, const std::uint8_t* image,
-                std::int64_t block_row, Row& room, float* output) {
+                std::int64_t block_row, std::vector<std::int32_t>& sums, std::vector<float>& means,
+                float* output) {
   const std::int64_t stride = 3 * p.image_width;
   const std::int64_t count = block_row + 1 < rows.blocks ? rows.block : rows.last;
-  std::fill(room.totals.begin(), room.totals.end(), 0);
-  for (std::int64_t first = 0; first < count; first += kMostRows) {
-    sum_rows(image + (block_row * rows.block + first) * stride, stride,
-             std::min(kMostRows, count - first), room.sums.data());
-    add_columns(room.sums.data(), columns, room.totals.data());
+  const std::uint8_t* first = image + block_row * rows.block * stride;
+  if (count > kMostRows) {
+    mean_tall(first, stride, columns, count, sums, means.data());
+  } else {
+    sum_rows(first, stride, count, sums.data());
+    mean_columns(sums.data(), columns, count, means.data());
   }
-  for (std::int64_t b = 0; b < columns.blocks; ++b)
-    for (int c = 0; c < 3; ++c)
-      room.means[std::size_t(3 * b + c)] =
-          float(room.totals[std::size_t(3 * b + c)]) /
-          float(count * (b + 1 < columns.blocks ? columns.block : columns.last));
   for (std::int64_t x = 0; x < p.width; ++x) {
     const ResizeSample& s = samples[std::size_t(x)];
-    const float *low = room.means.data() + 3 * s.low, *high = room.means.data() + 3 * s.high;
+    const float *low = means.data() + 3 * s.low, *high = means.data() + 3 * s.high;
     for (int c = 0; c < 3; ++c) {
       const int from = p.bgr ? 2 - c : c;
       output[c * p.width + x] = low[from] * (1.0f - s.fraction) + high[from] * s.fraction;
@@ -81,10 +85,8 @@ void preprocess(const PreprocessParams& p, const std::uint8_t* image, float* out
   for (std::int64_t x = 0; x < p.width; ++x) samples.push_back(resize_sample(columns, x));
   const std::int64_t plane = p.padded_height * p.padded_width;
   parallel_for(p.padded_height, 32, [&](std::int64_t begin, std::int64_t end) {
-    const std::size_t blocks = std::size_t(3 * columns.blocks);
-    Row room{std::vector<std::int32_t>(std::size_t(3 * p.image_width)),
-             std::vector<std::int64_t>(blocks), std::vector<float>(blocks)};
-    std::vector<float> line[2];
+    std::vector<std::int32_t> sums(std::size_t(3 * p.image_width));
+    std::vector<float> means(std::size_t(3 * columns.blocks)), line[2];
     std::int64_t held[2] = {-1, -1};  // rows of blocks in `line`
     for (auto& buffer : line) buffer.resize(std::size_t(3 * p.width));
     for (std::int64_t y = begin; y < end; ++y) {
@@ -93,7 +95,7 @@ void preprocess(const PreprocessParams& p, const std::uint8_t* image, float* out
       for (const std::int64_t row : {s.low, s.high}) {
         if (!inside || held[row % 2] == row) continue;
         held[row % 2] = row;  // low and high are neighbours, so they never share a line
-        resize_row(p, rows, columns, samples, image, row, room, line[row % 2].data());
+        resize_row(p, rows, columns, samples, image, row, sums, means, line[row % 2].data());
       }
       for (int c = 0; c < 3; ++c) {
         float* to = output + c * plane + y * p.padded_width;

@@ -15,6 +15,7 @@ from comparing import assert_same
 
 from runtime import Detector
 from runtime.bundle import bundled, default_bundle, open_bundle
+from zsd_core.errors import ClassError
 
 pytestmark = pytest.mark.slow  # for the build
 BUNDLES = sorted(path for path in default_bundle().parent.iterdir() if path.is_dir())
@@ -80,6 +81,36 @@ def test_names_with_other_letters_than_the_vocabulary_has_are_found(probe):
         assert name not in vocabulary.rows and vocabulary.row(name) == vocabulary.row(word) >= 0
         probe("open", bundle=str(bundle), classes=[name])  # others are no class there
         assert probe("state")["classes"] == [name]
+
+
+def test_accents_that_nobody_knows_make_no_other_class(probe, photographs):
+    bundle, backend = bundled("coco48"), probe("backends")[0]
+    names, low = ["zebra", "pe\u0301rson", "canoé"], {"pérson": 1e-4, "seen": 0.9, "unseen": 0.9}
+    image, path = photographs["astronaut"]
+    thresholds = {"by_class": {"PÉRSON": 1e-4}, "seen": 0.9, "unseen": 0.9}
+    probe("open", bundle=str(bundle), classes=names, thresholds=thresholds, backend=backend)
+    options = {"backend": backend, "threads": 1, "classes": names, "score_threshold": low}
+
+    def refused(name, message):
+        with pytest.raises(ClassError, match=re.escape(message)):
+            detector.add_classes([name] if isinstance(name, str) else name)
+        with pytest.raises(probe.Refused, match=re.escape(message)):
+            probe("add", classes=[name] if isinstance(name, str) else name)
+
+    with Detector(bundle, **options) as detector:
+        assert probe("state")["roles"] == list(detector.roles) == ["seen", "seen", "unseen"]
+        found = detector(image)
+        assert set(found.class_names) == {names[1]}
+        assert_same(probe("detect", images=[str(path)])[0], found)
+        refused("canoe", "class 'canoe' is already active, as 'canoé'; remove it first.")
+        refused("PERSON", f"class 'PERSON' is already active, as {names[1]!r}; remove it first.")
+        refused(
+            ["kitten", "kítten"],
+            "class 'kítten' is given twice (case, blanks and accents do not count).",
+        )
+        detector.remove_classes(["person", "CANOE"])
+        probe("remove", names=["person", "CANOE"])
+        assert probe("state")["classes"] == list(detector.classes) == ["zebra"]
 
 
 def test_many_classes_modes_and_int8_scoring_give_what_python_gives(probe, photographs):
