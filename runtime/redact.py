@@ -21,19 +21,27 @@ HIDDEN = "***"
 CLOSING = ")]>\"',.:;"  # marks after an address, which are the message's
 # Names of an address or a pipeline whose values tell cameras apart, or say how they send.
 HARMLESS = frozenset(
-    "audio buffer buffer-size camera caps ch chan channel channelid cmd codec compression device "
-    "drop fps format framerate height index latency leaky location max-buffers mode profile proto "
-    "protocol protocols quality rate res resolution rotation sensor-id size speed stream "
-    "streamtype subtype sync timeout track trackid transport transportmode type unicast uri url "
-    "video videocodec width".split()
+    "action audio buffer buffer-size camera caps ch chan channel channelid cmd codec compression "
+    "device draw drop fps format framerate height index is-live latency leaky localport location "
+    "max-buffers mode num-buffers pattern profile proto protocol protocols quality rate res "
+    "resolution rotation sensor-id size speed stream streamtype subtype sync timeout track trackid "
+    "transport transportmode type unicast uri url version video videocodec width".split()
 )
 _PLAIN = re.compile(r"[\w.:/+-]*(?:\(\w+\)[\w.:/+-]*)?")  # a value with no room for another name
 _PLACE = re.compile(r"(?<![\w+.-])([\w+.-]{2,}:/{1,2})(.*)", re.DOTALL)
+# As part of a name, such as "apikey" or "user-pw"; but not of "compass", "monkey" or "design".
 _SECRET = re.compile(
-    r"pass|pwd|psw|pw$|token|secret|key|auth|sig|cred|user|usr|login|cookie", re.IGNORECASE
+    r"""(?<!com)(?<!by)pass(?!age|eng|ion|ive|port) | pwd | psw | pw$ | token(?!iz) | secret(?!ar)
+      | (?<!don|his|hoc|joc|mon|tur)key(?!board|frame|hole|note|pad|point|stone|word)
+      | auth(?!or(?!i[sz])) | sig(?![a-z]) | signature | (?<!sa)cred(?!ib|it) | user | usr | login
+      | cookie
+    """,
+    re.IGNORECASE | re.VERBOSE,
 )
 # The beginning of an address without credentials: with digits alone behind the colon.
 _HOST = re.compile(r"(?:\[[^]]*\]|[\w.-]+)(?::\d{1,5})?/")
+_DRIVE = re.compile(r"/[A-Za-z]:(?=[\\/])")  # of file:///C:/film.mp4
+_SECTION = re.compile(r"([^/?#&;=]*(?:/[^?#&;=:%]*)?)(#[\w.-]*)")  # of a page, which no camera has
 # In a path, such a word stands before the name of a film; any other may be a user's name.
 _FILM = re.compile(r"(?:amlst|flv|mp3|mp4|ngrp|raw|sample|smil):")
 # The parts of a message that may hold credentials. A password may hold any character, even "@",
@@ -41,6 +49,7 @@ _FILM = re.compile(r"(?:amlst|flv|mp3|mp4|ngrp|raw|sample|smil):")
 _PARTS = re.compile(
     r"""(?P<scheme> (?<![\w+.-]) [\w+.-]{2,}:/{1,2})
             (?P<address> (?:[^\s/?\#@:]*:(?:(?!:/)[^\n])*@)? \S*)
+      | (?P<local> (?<!\S)["'(]* (?:[A-Za-z]:|~|\.{1,2})?[\\/] [^\s?&;\#"']* (?=[\s"']|\Z))
       | (?P<open> (?<!\S)["'(]*) [^\s:@/"'(]+:[^\s/]\S*@
       | (?P<name> (?<![\w.:-]) [\w.:-]+) (?P<equals> \s*=\s*)
             (?P<value> \\?"(?:[^"\\]|\\.)*"? | \\?'(?:[^'\\]|\\.)*'? | (?:\\.|[^\s&;?\#'"\\])*)
@@ -64,6 +73,8 @@ def hide_credentials(text: str) -> str:
             address = match["address"].rstrip(CLOSING)
             end = match["address"][len(address) :]
             return match["scheme"] + _without_secrets(address) + end
+        if match["local"]:
+            return "".join(map(_named_folder, re.split(r"([\\/])", match["local"])))
         if match["name"] is None:
             return f"{match['open']}{HIDDEN}@"
         name, value = match["name"], match["value"].strip("\\\"'")
@@ -105,6 +116,8 @@ def printable(name: str) -> str:
 
 def _without_secrets(address: str) -> str:
     """What follows ``rtsp://``, its credentials hidden."""
+    if drive := _DRIVE.match(address):
+        return drive[0] + _without_secrets(address[drive.end() :])
     path = re.split("[?=]", address)[0]
     before, at, place = path.rpartition("@")
     if not _HOST.match(place):  # else an "@" of a value that follows is that value's
@@ -113,12 +126,21 @@ def _without_secrets(address: str) -> str:
         shown, rest = f"{HIDDEN}@", address[len(before) + 1 :]
     else:
         shown, rest = "", address
+    page = _SECTION.fullmatch(rest)
+    rest, section = page.groups() if page else (rest, "")
     host, *parts = re.split(r"([/?#&;])", rest)
     shown, query = shown + host, False
     for mark, part in zip(parts[::2], parts[1::2], strict=True):
         query = query or mark in "?#" or "=" in part
         shown += mark + (_shown_value(part) if query else _shown_folder(part))
-    return shown
+    return shown + section
+
+
+def _named_folder(part: str) -> str:
+    """One folder of a path of this machine: what follows the name of a secret is hidden."""
+    names = re.finditer(r"(?<![\w.-])([\w.-]+)=", part)
+    end = next((match.end() for match in names if _SECRET.search(match[1])), None)
+    return part if end is None else part[:end] + HIDDEN
 
 
 def _shown_folder(part: str) -> str:

@@ -15,11 +15,15 @@ SHORTEST_TOKEN = 16
 
 
 def host_name(text: str) -> str:
-    """A host in one spelling: small letters, without its port, brackets and final dot."""
+    """A host in one spelling: small letters, without its port, brackets and final dot.
+
+    The zone of an address stands behind ``%``, which some write as ``%25``, as in an address of a
+    page.
+    """
     name = text.strip().lower()
     if match := re.fullmatch(r"\[(.+)\](:\d*)?|([^:]+):\d*", name):
         name = match[1] or match[3]
-    name = name.removesuffix(".")
+    name = re.sub("%25(?=.)", "%", name.removesuffix("."))
     try:
         return str(ip_address(name))  # an IPv6 address has many spellings
     except ValueError:
@@ -77,7 +81,8 @@ class ServeConfig:
             )
         if isinstance(self.hosts, str):
             raise ConfigError(f"ServeConfig.hosts is {self.hosts!r}, must be a tuple of names.")
-        object.__setattr__(self, "hosts", tuple(_checked_host(host) for host in self.hosts))
+        hosts = tuple(dict.fromkeys(_checked_host(host) for host in self.hosts))
+        object.__setattr__(self, "hosts", hosts)
         if self.token is not None and not (
             len(self.token) >= SHORTEST_TOKEN
             and self.token.isascii()
@@ -93,7 +98,7 @@ class ServeConfig:
 
 def _checked_host(given: str) -> str:
     name = host_name(given)
-    if not re.fullmatch(r"[a-z0-9_.-]+|[0-9a-f:.]+(%\w+)?", name):
+    if not re.fullmatch(r"[a-z0-9_.-]+|[0-9a-f:.]+(%[a-z0-9_.~-]+)?", name):
         raise ConfigError(
             f"{given!r} is no name or address of a host; write it as browsers send it, without "
             "http:// and path, such as cam.example.org, and an international one as xn--…"

@@ -20,7 +20,8 @@ LEAST_LATE = 4 * 2**10  # bytes that a client takes of the rest while it waits, 
 UNSENT_BYTES = 256 * 2**20  # of the answers that clients have not taken yet
 PIECE = 16 * 2**10  # bytes that are parsed at a time: the bound of a head is looked at in between
 MANY_CHUNKS = 1024  # of a body, from which on they must hold, in the mean,
-LEAST_CHUNK = 256  # bytes: each takes as long to parse as thousands of bytes
+LEAST_CHUNK = 64  # bytes: each takes as long to parse as thousands; lines of photographs hold 200
+UNREAD_BYTES = 256 * 2**20  # of a body that are let pass once it was answered
 
 
 def connections(
@@ -36,8 +37,10 @@ def connections(
     is room for, the one that has waited longest is closed: for a head, or for 64 KiB of a body.
     Clients that send nothing keep nobody else out.
 
-    A client that gets its answer before its body was whole may send the rest, which nobody reads:
-    closed at once, the connection would be reset and the answer lost.
+    A client that gets its answer before its body was whole is told that the connection ends with
+    it. It may send the rest, up to 256 MiB, which nobody reads: closed at once, the connection
+    would be reset and the answer lost. One that says with its request that it sends no more gets
+    its answer, too.
 
     Args:
         most: connections at a time, those that wait among them.
@@ -56,6 +59,7 @@ def connections(
         _late: asyncio.TimerHandle | None = None
         _stalled: asyncio.TimerHandle | None = None
         _came = 0  # bytes of a body since it waits
+        ended = False  # whether the client sends no more
 
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
@@ -79,14 +83,22 @@ def connections(
             self._came += len(data)
             for start in range(0, len(data), PIECE):
                 if self.transport.is_closing():  # it was answered: nobody reads the rest
+                    if self._came > UNREAD_BYTES:
+                        self._drop()
                     return
                 super().data_received(data[start : start + PIECE])
             self._look()
 
+        def eof_received(self) -> bool:  # type: ignore[override]
+            """Whether the connection stays, for an answer that has an end."""
+            self.ended = True
+            endless = self.cycle is not None and self.cycle.response_started and self.conn.endless
+            return self._asked() and not self.cycle.more_body and not endless
+
         def on_response_complete(self) -> None:
-            if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
-                self.transport.close()
             super().on_response_complete()
+            if self.ended and not (self._asked() and not self.cycle.more_body):
+                self.transport.close()
             self._look()
 
         def send_400_response(self, msg: str) -> None:
@@ -139,26 +151,28 @@ def connections(
             self._rest()
             if self.cycle is not None:
                 self.cycle.body = bytearray()
-            waiting[self] = None
+            waiting[self], self._came = None, 0
             self._hear_on()
 
         def _hear_on(self) -> None:
-            self._came = 0
-            self._late = self.loop.call_later(stalled_seconds, self._hear)
+            self._late = self.loop.call_later(stalled_seconds, self._hear, self._came)
 
-        def _hear(self) -> None:
+        def _hear(self, before: int) -> None:
             """Drop a connection that sends too little of the rest of its body."""
-            if self._came < LEAST_TAKEN:
+            if self._came - before < LEAST_TAKEN:
                 self._drop()
             else:
                 self._hear_on()
+
+        def _asked(self) -> bool:
+            """Whether there is a request whose answer is not complete."""
+            return self.cycle is not None and not self.cycle.response_complete
 
         def _look(self) -> None:
             """Note whether this connection waits for a request, or for its body."""
             if self not in self.connections or self.transport.is_closing():
                 return
-            asked = self.cycle is not None and not self.cycle.response_complete
-            if asked:
+            if self._asked():
                 fresh = self._late is not None or self._came >= LEAST_TAKEN
                 if fresh or not self.cycle.more_body:
                     self._rest()
@@ -214,12 +228,30 @@ def connections(
 class _Parser(h11.Connection):
     """As h11's; refuses a body with two lengths, and one in chunks that cost more than they bring.
 
+    An answer that begins before its request is whole says that the connection ends: who sent the
+    next request there, after what nobody reads, would get no answer.
+
     Attributes:
+        endless: whether the newest answer has no length, as streams.
         fault: sentence that says why the request was refused; None where it was not, or by h11.
     """
 
+    endless = False
     fault: str | None = None
     _chunks = _bytes = 0
+
+    def send(self, event: Any) -> Any:
+        """As h11's."""
+        if isinstance(event, h11.Response):
+            self.endless = b"content-length" not in dict(event.headers)
+            if self.their_state is h11.SEND_BODY:
+                kept = [(name, value) for name, value in event.headers if name != b"connection"]
+                event = h11.Response(
+                    status_code=event.status_code,
+                    headers=[*kept, (b"connection", b"close")],
+                    reason=event.reason,
+                )
+        return super().send(event)
 
     def next_event(self) -> Any:
         """As h11's."""
@@ -261,7 +293,8 @@ class _Transport:
     def close(self) -> None:
         """Close, now or when the client has sent the rest of its body."""
         first, self._closing = not self._closing, True
-        unread = self._protocol.conn.their_state in (h11.SEND_BODY, h11.ERROR)
+        more = self._protocol.conn.their_state in (h11.SEND_BODY, h11.ERROR)
+        unread = more and not self._protocol.ended
         if first and unread and not self._transport.is_closing() and self._ended():
             self._transport.resume_reading()
             self._protocol.linger()

@@ -72,9 +72,11 @@ class Guard:
                 "with --host or --allow-host to have it answer for another name.",
             )
         if request.method not in SAFE and _is_from_elsewhere(headers, host):
+            origin = headers.get("origin", "null")
+            site = "another site" if origin == "null" else origin
             raise RequestError(
                 403,
-                f"a page of {headers.get('origin')} may not change this service, which is called "
+                f"a page of {site} may not change this service, which is called "
                 f"{host!r} here; a proxy must leave the Host header as it is.",
             )
         if self._token is None:

@@ -80,6 +80,9 @@ class _Stream(StreamingResponse):
             with anyio.fail_after(STALLED):
                 await send(message)
 
+        if scope["method"] == "HEAD":  # as GET would be answered, 503 among it, but no more
+            self._viewer.end()
+            self._viewer.close()
         try:
             await super().__call__(scope, receive, in_time)
         except TimeoutError:

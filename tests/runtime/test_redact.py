@@ -118,6 +118,49 @@ def test_a_secret_outside_of_an_address_is_known_by_its_name(text):
     assert "3cret" not in hide_credentials(text)
 
 
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/tmp/user=s3cret/1.jpg", "/tmp/user=***/1.jpg"),
+        ("~/user=s3cret/1.jpg: lost", "~/user=***/1.jpg: lost"),
+        ("./key=s3cret/token=s3cret/a@2x.jpg", "./key=***/token=***/a@2x.jpg"),
+        (r"C:\camera=1,pw=s3cret\b@2x.jpg", r"C:\camera=1,pw=***\b@2x.jpg"),
+        ("file:///C:/user=s3cret/s3cret.mp4", "file:///C:/user=***/***"),
+        ("/live?user=s3cret&pwd=s3/cret", "/live?user=***&pwd=***"),
+        ("/user=s3cret&pwd=s3/cret", "/user=***&pwd=***"),
+        ("10.0.0.2/pwd=s3/cret", "10.0.0.2/pwd=***"),
+        ("cam/user=s3cret/cret", "cam/user=***"),
+        ("http://cam/#token=s3cret", "http://cam/#token=***"),
+        ("http://cam/0/admin:s3#cret", "http://cam/0/***#***"),
+        ("http://cam/live?channel=1#s3cret", "http://cam/live?channel=1#***"),
+    ],
+)
+@pytest.mark.parametrize("around", ["{}", "cannot open '{}'", "({} is lost)"])
+def test_of_a_path_no_more_is_hidden_than_what_follows_such_a_name(path, shown, around):
+    assert hide_credentials(around.format(path)) == around.format(shown)
+    assert hide_credentials(around.format(shown)) == around.format(shown)
+    assert shown_place(path) == shown
+
+
+SECRETS = (
+    "accessKey apikey auth authorization cred credentials keys loginpas mypassword passphrase "
+    "passwd rtsppw secretkey sessiontoken sig signature streamkey userid x-auth-token"
+).split()
+HARMLESS_WORDS = (
+    "author authority bypass compass credit design donkey hockey keyboard keyword monkey passenger "
+    "passport passive sacred secretary signal tokenizer turkey whiskey"
+).split()
+
+
+@pytest.mark.parametrize("equals", ["=", " = "])
+def test_words_that_only_hold_the_name_of_a_secret_are_none(equals):
+    for name in SECRETS:
+        assert hide_credentials(f"a {name}{equals}s3cret") == f"a {name}{equals}***"
+    for name in HARMLESS_WORDS:
+        for text in (f"{name}{equals}0.3", f"a {name.title()}{equals}a"):
+            assert hide_credentials(text) == shown_place(text) == text
+
+
 def test_a_message_stays_readable_around_what_is_hidden():
     text = "rtsp://cam/1?p=a: lost; rtsp://u:p@door:554/2, 'http://cam/x?key=b'. TypeError: seen=1"
     assert hide_credentials(text) == (
@@ -137,6 +180,10 @@ def test_a_message_stays_readable_around_what_is_hidden():
         "-." * 50_000,
         "a.-" * 50_000,
         "a:/" * 30_000,
+        "(/" * 50_000 + "?",
+        "/user=" * 20_000,
+        "/key" * 30_000 + "=a",
+        "/" + "user." * 20_000,
         "a=b@" * 30_000,
         "a:b@" * 30_000,
         "rtsp://x?" + "a=,&" * 30_000,
@@ -169,6 +216,16 @@ def test_a_long_message_takes_no_long_time(text):
         "10:30 clip.mp4",
         "a@b.mp4",
         "C:\\video.mp4",
+        "C:\\photos\\10@20\\b@2x.jpg",
+        "C:/photos/b@2x.jpg",
+        "file:///C:/videos/a.mp4",
+        "file:///C:/videos/a@2x.mp4",
+        "videotestsrc pattern=ball num-buffers=30 is-live=true ! appsink drop=true",
+        "http://cam:8080/?action=stream&version=1",
+        "rtp://239.0.0.1:5004?localport=3",
+        "http://localhost:8000/live/cam-1?draw=false",
+        "https://example.org/docs/page.html#section-3",
+        "https://example.org:8443#section",
         "http://cam/s?camera=1",
     ],
 )

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import http.client
+import io
+import random
 import socket
 import threading
 import time
@@ -25,14 +28,17 @@ async def app(scope, receive, send):
     if scope["type"] != "http":
         return
     if scope["path"] == "/slow":
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.5)
     while scope["path"] == "/read":
         message = await receive()
         if not message.get("more_body"):
             break
     body = BIG if scope["path"] == "/big" else b"ok"
-    headers = [(b"content-length", str(len(body)).encode())]
+    endless = scope["path"] == "/endless"
+    headers = [] if endless else [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
+    while endless and (await receive())["type"] != "http.disconnect":
+        await send({"type": "http.response.body", "body": body, "more_body": True})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -181,6 +187,89 @@ def test_an_answer_before_the_end_of_a_body_reaches_who_reads_it_afterwards():
             assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b"ok")
 
 
+def test_no_body_is_let_pass_for_ever(monkeypatch):
+    monkeypatch.setattr("runtime.serve.connections.UNREAD_BYTES", 4 << 20)
+    with serving() as connect:
+        client = connect(SIZED % (b"", 1 << 40))
+        with pytest.raises(ConnectionError):
+            for _ in range(100):
+                client.sendall(bytes(1 << 20))
+
+
+EARLY = {"a sized body": SIZED % (b"", 5), "chunks": CHUNKED % b""}
+
+
+@pytest.mark.parametrize("early", EARLY.values(), ids=EARLY)
+@pytest.mark.parametrize("rest", [b"", b"hello", b"5\r\nhello\r\n0\r\n\r\n"])
+def test_an_answer_before_the_end_of_a_body_says_that_the_connection_ends(early, rest):
+    with serving() as connect:
+        client = connect(early)
+        answer = b""
+        while not answer.endswith(b"ok"):
+            answer += client.recv(1 << 16)
+        assert b"\r\nconnection: close\r\n" in answer.lower()
+        client.sendall(rest)
+        assert is_closed(client)
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "POST"])
+def test_the_request_after_an_early_answer_is_answered(method):
+    """Clients that keep their connection send it there, unless they were told that it ends."""
+    with serving() as connect:
+        client = http.client.HTTPConnection(*connect().getpeername(), timeout=20)
+        for path, size in [("/", 3), ("/", 300_000), ("/read", 3), ("/", 3)] * 4:
+            client.request(method, path, body=bytes(size))  # sent apart from its head
+            answer = client.getresponse()
+            assert answer.read() == b"ok"
+            assert answer.will_close or path == "/read" or size == 3
+        client.close()
+
+
+HALF = {
+    "a late answer": GET.replace(b"/ ", b"/slow ", 1),
+    "an answer to a body": SIZED % (b"slow", 5) + b"hello",
+    "several": GET.replace(b"/ ", b"/slow ", 1) * 2 + GET,
+    "several and a half": GET.replace(b"/ ", b"/slow ", 1) + GET + SIZED % (b"read", 5) + b"h",
+    "a large answer": GET.replace(b"/ ", b"/big ", 1),
+}
+
+
+@pytest.mark.parametrize("sent", HALF.values(), ids=HALF)
+def test_a_client_that_sends_no_more_gets_its_answers(sent):
+    with serving(head_seconds=60) as connect:
+        client = connect(sent)
+        client.shutdown(socket.SHUT_WR)
+        start = time.monotonic()
+        heard = all_of(client)
+        whole = sent.count(b"Host") - (b"/read" in sent)
+        assert heard.count(b"HTTP/1.1 200") == whole
+        assert heard.endswith(b"ok") or len(heard) > len(BIG)
+        assert time.monotonic() - start < 5  # nobody waits for what does not come
+
+
+@pytest.mark.parametrize("path", [b"endless", b"read"])
+def test_a_stream_and_a_half_body_end_with_what_the_client_sends(path):
+    with serving(stalled_seconds=60) as connect:
+        client = connect(GET.replace(b"/ ", b"/endless ", 1) if path == b"endless" else b"")
+        client.sendall(b"" if path == b"endless" else SIZED % (path, 5) + b"h")
+        time.sleep(0.2)  # the answer is under way
+        client.shutdown(socket.SHUT_WR)
+        start = time.monotonic()
+        assert is_closed(client) and time.monotonic() - start < 5
+
+
+def test_a_client_that_is_gone_leaves_no_connection():
+    with serving(head_seconds=60) as connect:
+        held, end = connect.server.server_state.connections, time.monotonic() + 20
+        for path in (b"/slow ", b"/big ", b"/endless "):
+            connect(GET.replace(b"/ ", path, 1)).close()
+        while not held and time.monotonic() < end:
+            time.sleep(0.01)
+        while held and time.monotonic() < end:
+            time.sleep(0.01)
+        assert not held and time.monotonic() < end - 10
+
+
 def test_a_body_that_was_answered_may_come_slowly():
     with serving(stalled_seconds=0.5) as connect:
         client, begin = connect(SIZED % (b"", 40 << 17)), time.monotonic()
@@ -206,6 +295,7 @@ def test_a_client_that_is_gone_before_its_answer_ends_is_not_waited_for():
     gone, protocol = Mock(), Mock()
     gone.is_closing.return_value, protocol.conn.their_state = False, h11.SEND_BODY
     gone.write_eof.side_effect = OSError(errno.ENOTCONN, "not connected")
+    protocol.ended = False
     _Transport(gone, protocol).close()
     gone.close.assert_called_once_with()
     protocol.linger.assert_not_called()
@@ -242,17 +332,22 @@ def test_a_body_in_tiny_chunks_is_refused(path, caplog):
         with suppress(ConnectionError):
             answer = all_of(client)
         if path == b"read":
-            assert answer.startswith(b"HTTP/1.1 400") and b"less than 256 bytes each" in answer
+            assert answer.startswith(b"HTTP/1.1 400") and b"less than 64 bytes each" in answer
             assert b'"type":"RequestError"' in answer
         assert answered(connect(GET))
     assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
-@pytest.mark.parametrize(("chunk", "count"), [(b"3\r\nabc\r\n", 900), (b"100\r\n%b\r\n", 9000)])
-def test_a_body_in_chunks_of_some_size_is_taken(chunk, count):
-    body = chunk % (b"x" * 256) if b"%" in chunk else chunk
+# Who sends a photograph as an open file in Python sends it line by line.
+LINES = list(io.BytesIO(random.Random(0).randbytes(3 << 20)))
+BODIES = {"few": [b"abc"] * 900, "long": [b"x" * 64] * 9000, "lines": LINES}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_a_body_in_chunks_of_some_size_is_taken(body):
+    sent = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in body)
     with serving() as connect:
-        assert answered(connect(CHUNKED % b"read" + body * count + b"0\r\n\r\n"))
+        assert answered(connect(CHUNKED % b"read" + sent + b"0\r\n\r\n"))
 
 
 def test_a_body_with_two_lengths_is_refused():

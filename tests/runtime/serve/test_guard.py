@@ -231,12 +231,31 @@ def test_only_this_hosts_names_are_answered(serve, host, status):
         ("[2001:db8::1]:8000", "[2001:DB8::0:1]"),
         ("192.0.2.7:80", "192.0.2.7"),
         ("fe80::1%eth0", "[fe80::1%eth0]:8000"),
+        ("FE80::1%25eth0.100", "[fe80::0:1%eth0.100]:8000"),
+        ("fe80::1%br-lan", "[fe80::1%25br-lan]"),
+        ("fe80::1%25", "[fe80::1%25]:8000"),
     ],
 )
 def test_a_name_may_be_written_in_every_way(serve, given, host):
     client = serve(hosts=(given,))
     assert client.get("/classes", headers={"Host": host}).status_code == 200
     assert client.get("/classes", headers={"Host": f"x{host}"}).status_code == 421
+
+
+def test_a_name_that_is_given_twice_is_said_once(serve):
+    client = serve(hosts=("localhost", "::1", "LOCALHOST:8000", "[0::1]"))
+    error = client.get("/classes", headers={"Host": "cam"}).json()["error"]
+    assert error.startswith("this service answers for localhost, ::1, not for 'cam'")
+
+
+@pytest.mark.parametrize(
+    ("origin", "site"),
+    [(None, "another site"), ("null", "another site"), ("http://a.b", "http://a.b")],
+)
+def test_who_may_not_change_the_service_is_named(client, origin, site):
+    headers = {"Sec-Fetch-Site": "cross-site", **({"Origin": origin} if origin else {})}
+    error = client.patch("/thresholds", json={}, headers=headers).json()["error"]
+    assert error.startswith(f"a page of {site} may not change")
 
 
 def test_the_page_loads_nothing_from_elsewhere(client):
@@ -277,6 +296,7 @@ def test_the_page_loads_nothing_from_elsewhere(client):
         ({"hosts": (".",)}, "no name or address"),
         ({"hosts": ("https://cam.example.org/",)}, "without http://"),
         ({"hosts": ("a b",)}, "no name or address"),
+        ({"hosts": ("fe80::1%",)}, "no name or address"),
         ({"hosts": ("bücher.example",)}, "xn--"),
         ({"hosts": "localhost"}, "tuple of names"),
     ],

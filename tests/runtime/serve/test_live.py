@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import itertools
 import json
 import queue
 import threading
 import time
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -208,6 +210,17 @@ def test_viewers_are_bounded(live):
     answer = client.get("/live/door")
     client.app.state.service.hub._viewers.clear()
     assert answer.status_code == 503 and "retry-after" in answer.headers
+
+
+def test_the_head_of_a_stream_ends_and_leaves_room(served, door):
+    service = served(sources=[door], viewers=1)
+    client = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=10)
+    for path, status in [("/events", 200), ("/live/door", 200), ("/live/dor", 404)] * 2:
+        client.request("HEAD", path)
+        answer = client.getresponse()
+        assert (answer.status, answer.read()) == (status, b"")
+    assert service.service.hub.viewers == 0
+    client.close()
 
 
 def test_the_end_of_the_service_closes_the_stream(live):
