@@ -111,13 +111,16 @@ def read_text(path: Path, what: str, kind: type[ZsdError] = DataError) -> str:
     return decode_text(read_file(path, what, kind), f"{what} {_named(path)}", kind)
 
 
-def read_lines(path: Path, what: str, kind: type[ZsdError] = DataError) -> list[str]:
+def read_lines(
+    path: Path, what: str, kind: type[ZsdError] = DataError, *, comments: bool = True
+) -> list[str]:
     """Lines of a list that a stranger may have written, trimmed; see ``read_text``.
 
-    Blank lines and those that begin with "#" are left out.
+    Blank lines are left out, and comments: lines that begin with "#". A list whose order or count
+    matters has no comments, because a name may begin so.
     """
     lines = map(str.strip, read_text(path, what, kind).split("\n"))
-    return [line for line in lines if line and line[0] != "#"]
+    return [line for line in lines if line and not (comments and line[0] == "#")]
 
 
 def decode_text(data: bytes, where: str, kind: type[ZsdError] = DataError) -> str:

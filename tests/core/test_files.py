@@ -123,6 +123,7 @@ def test_text_is_read_as_editors_save_it(tmp_path, encoding):
 def test_lists_have_comments_and_blank_lines(tmp_path):
     (tmp_path / "a.txt").write_text("# ours\n\n fire truck \r\nC# book\n")
     assert read_lines(tmp_path / "a.txt", "names") == ["fire truck", "C# book"]
+    assert read_lines(tmp_path / "a.txt", "names", comments=False)[0] == "# ours"
     with pytest.raises(ConfigError, match=r"cannot read names \S+none\.txt: No such file"):
         read_lines(tmp_path / "none.txt", "names", ConfigError)
 

@@ -193,6 +193,32 @@ def test_a_category_with_boxes_or_of_another_tool_stays(write):
         )
 
 
+@pytest.mark.parametrize(
+    "others",
+    [
+        [{"id": 1, "name": "dog", "supercategory": "none"}, ("puppy", "dog")],
+        [("dog", "none"), ("puppy", "dog"), ("cat", "none")],
+        [("dog", "none"), ("puppy", "dog"), ("cat", "pet")],
+        [("puppy", "dog"), ("dog", "none")],
+        [("dog", None), ("puppy", "dog")],
+        [("dog", "none")],
+        [("none", "none"), ("dog", "none")],
+    ],
+)
+def test_a_category_that_does_not_group_all_others_stays(write, others):
+    """Without boxes in this file, a class that others name as theirs was left out."""
+    names = [
+        entry
+        if isinstance(entry, dict)
+        else {"id": index, "name": entry[0], "supercategory": entry[1]}
+        for index, entry in enumerate(others)
+    ]
+    if isinstance(others[0], dict):
+        names[1]["id"] = 2
+    dataset = read_coco(*write(categories=names, annotations=[]))
+    assert dataset.categories == tuple(entry["name"] for entry in names)
+
+
 def test_backslashes_of_windows_name_folders_where_no_file_is_called_so(write, tmp_path):
     (tmp_path / "images" / "1").mkdir(parents=True)
     (tmp_path / "images" / "1" / "b.jpg").touch()

@@ -134,6 +134,16 @@ def test_photographs_may_have_another_suffix(devkit, suffix):
         ('"my photo" 0', "my photo"),
         ("my photo.png", "my photo"),
         ("sub/a", "sub/a"),
+        ("000012     2", "000012"),  # ImageSets/Layout
+        ("000012  1 -1", "000012"),  # ImageSets/Action
+        ("000012\tfoo", "000012"),
+        ("a.jpg a.xml", "a"),
+        ("JPEGImages/a.jpg", "a"),
+        ("./VOC/JPEGImages/a.png ./VOC/Annotations/a.xml", "a"),
+        ("JPEGImages/my photo.png", "my photo"),
+        ("JPEGImages/a", "JPEGImages/a"),
+        ("# ours\na", "a"),
+        ("# ours", "# ours"),
     ],
 )
 def test_a_line_of_an_image_set_is_an_id_or_the_name_of_a_file(tmp_path, line, name):
@@ -144,6 +154,12 @@ def test_a_line_of_an_image_set_is_an_id_or_the_name_of_a_file(tmp_path, line, n
     (tmp_path / "train.txt").write_text(f"{line}\n")
     (image,) = read_voc(tmp_path / "train.txt", tmp_path / "JPEGImages").images
     assert (image.id, image.path) == (name, tmp_path / "JPEGImages" / f"{name}.jpg")
+
+
+@pytest.mark.parametrize("line", ["sub/000005", "xJPEGImages/000005", "#000005"])
+def test_an_id_without_an_annotation_is_named(devkit, line):
+    with pytest.raises(DataError, match=f"cannot read annotation .*{line}"):
+        read_voc(*devkit(xml(), f"{line}\n"))
 
 
 def test_what_is_no_suffix_of_a_photograph_stays_in_the_id(devkit):

@@ -72,6 +72,14 @@ def test_another_encoding_is_named(tmp_path, encoding):
         load_vectors(tmp_path / "a.txt", ["cat"])
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.vec.gz"])
+def test_latin_1_is_told_to_be_saved_as_utf_8(tmp_path, name):
+    data = "cat 1 2\ncafé 1 2\n".encode("latin-1")
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    with pytest.raises(DataError, match=r"is no text in UTF-8 \(.* 0xe9 .*\); save it as UTF-8"):
+        load_vectors(tmp_path / name, ["cat"])
+
+
 @pytest.mark.parametrize("name", ["a.txt.gz", "a.vec.gz", "a.bin.gz"])
 def test_a_damaged_gz_is_a_sentence(tmp_path, name):
     data = bytearray(gzip.compress(os.urandom(20_000).hex().encode()))

@@ -5,8 +5,8 @@ The source decides the reader:
     *.txt *.vec *.bin (and .gz)  word vectors: text of word2vec, fastText and GloVe, word2vec binary
                                  (by gensim); a .gz unpacks to 100 times its size at most
     *.csv                        a table; names inline, or in FILE.csv::NAMES.txt, one a line.
-                                 Between commas, semicolons, tabs or blanks; a first row without
-                                 numbers is a header.
+                                 Between commas, semicolons, tabs or blanks. Comments (#) and a
+                                 header may come first; pandas' index is left out
                                  Rows are classes; columns are where only their count fits, as in
                                  aPY's 64 x 20 attributes (*.txt with ::NAMES.txt works too)
     *.npz *.safetensors          "vectors" and "names"; a bundle's vocabulary too
@@ -19,9 +19,11 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ __all__ = ["VectorTable", "load_vectors", "stored_names"]
 
 Vectors = NDArray[np.float32]
 MOST_NAMED = 10  # classes without a vector whose nearest spellings are looked for
+SAMPLE = 20  # lines of a table that show its separator
 _COCO_TO_VOC = {coco: voc for voc, coco in VOC_TO_COCO.items()}
 
 
@@ -187,7 +190,7 @@ def _open(path: Path, names_file: Path | None) -> tuple[_Known, str]:
             return _Known(words, vector), kind
     except DataError:
         raise
-    except (OSError, EOFError, ValueError, csv.Error, zlib.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"cannot read class vectors {path}: {error}") from error
     raise DataError(
         f"{path}: class vectors come as .txt, .vec, .bin, .csv, .npz or .safetensors, not "
@@ -196,13 +199,27 @@ def _open(path: Path, names_file: Path | None) -> tuple[_Known, str]:
 
 
 def _csv(path: Path, names_file: Path | None) -> _Known:
-    cells = _cells(read_text(path, "class vectors"))
+    lines = [line for line in read_text(path, "class vectors").split("\n") if line.strip(" ,;\t")]
+    inline = names_file is None
+    separator = _separator(lines[:SAMPLE], inline)
+    while lines and lines[0].startswith("#") and not _is_row(lines[0], separator, inline):
+        del lines[0]  # a comment
+    cells = [_split(line, separator) for line in lines]
+    header = cells.pop(0) if len(cells) > 1 and _is_header(cells[0]) else []
     if names_file is None:
+        if all(_is_number(row[0]) and len(row) > 1 and not _is_number(row[1]) for row in cells):
+            cells = [row[1:] for row in cells]  # pandas' index
         names, cells = [row[0].strip() for row in cells], [row[1:] for row in cells]
     else:
-        names = read_lines(names_file, "class names")
+        names = read_lines(names_file, "class names", comments=False)
+        if header and not header[0].strip() and all(_is_number(row[0]) for row in cells):
+            cells = [row[1:] for row in cells]  # pandas' index
+        elif len(cells) != len(names) and cells and len(cells[0]) > 2 and _counts(cells[0]):
+            del cells[0]  # pandas' header
     if len({len(row) for row in cells}) > 1:
         raise DataError(f"{path}: its rows have different numbers of columns.")
+    if separator != ",":
+        cells = [[cell.replace(",", ".") for cell in row] for row in cells]
     table = float32(cells)
     if len(table) != len(names) and table.shape[1:] == (len(names),):
         table = table.T  # columns are classes
@@ -214,21 +231,51 @@ def _csv(path: Path, names_file: Path | None) -> _Known:
     return _rows(names, table)
 
 
-def _cells(text: str) -> list[list[str]]:
-    """Cells of a table, without blank rows and a header; numbers with a point."""
-    lines = [line for line in text.split("\n") if line.strip(" ,;\t")]
-    first = lines[0] if lines else ""
-    separator = max(";\t,", key=first.count)  # of equals the first: numbers may hold a comma
-    separator = separator if separator in first else " "
-    rows = list(csv.reader(lines, delimiter=separator, skipinitialspace=True))
-    if separator != ",":  # a spreadsheet in a country that writes 0,5
-        rows = [[row[0], *(cell.replace(",", ".") for cell in row[1:])] for row in rows]
-    return rows[1:] if len(rows) > 1 and not any(map(_is_number, rows[0])) else rows
+def _separator(lines: Sequence[str], inline: bool) -> str:
+    """The separator that makes most lines rows, or else the most frequent of the last one."""
+
+    def votes(separator: str) -> tuple[int, int]:
+        count = 0 if separator == " " or not lines else lines[-1].count(separator)
+        return sum(_is_row(line, separator, inline) for line in lines), count
+
+    return max(" ;\t,", key=votes)  # of equals the first: numbers may hold a comma
+
+
+def _is_row(line: str, separator: str, inline: bool) -> bool:
+    """Whether several cells hold nothing but numbers; where names are inline, after the first."""
+    cells = _split(line, separator)
+    return len(cells) > 1 and all(map(_is_number, cells[inline:]))
+
+
+def _split(line: str, separator: str) -> list[str]:
+    """Cells of a line, without empty ones at its end; a quote that ends no cell is a letter."""
+    line = line.rstrip(f" \t{separator}")
+    if '"' in line:
+        closed = re.sub(rf'" +(?={separator}|$)', '"', line)
+        try:
+            return next(
+                csv.reader([closed], delimiter=separator, skipinitialspace=True, strict=True)
+            )
+        except csv.Error:
+            pass
+    return [cell for cell in line.split(separator) if cell or separator != " "]
+
+
+def _is_header(row: Sequence[str]) -> bool:
+    """Whether it names columns, which pandas counts; ``cat,0,1,2`` may be a class."""
+    numbers = list(dropwhile(lambda cell: not _is_number(cell), row))
+    unnamed = not row[0].strip() or len(row) - len(numbers) > 1
+    return not numbers or (unnamed and _counts(numbers))
+
+
+def _counts(row: Sequence[str]) -> bool:
+    return [cell.strip() for cell in row] == [str(index) for index in range(len(row))]
 
 
 def _is_number(cell: str) -> bool:
+    """Whether it is one, also as a spreadsheet writes it in some countries (0,5)."""
     try:
-        float(cell)
+        float(re.sub("(?<=[0-9]),(?=[0-9])", ".", cell))
     except ValueError:
         return False
     return True

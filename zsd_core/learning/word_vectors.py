@@ -153,7 +153,11 @@ def _text(path: Path) -> tuple[list[str], Callable[[str], Vectors], str]:
             raise DataError(
                 f"{path} must hold a word and {max(width, 1)} numbers on every line: {shown(line)}"
             )
-        if places.setdefault(word.decode("utf-8"), len(rows)) == len(rows):
+        try:
+            name = word.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is no text in UTF-8 ({error}); save it as UTF-8.") from error
+        if places.setdefault(name, len(rows)) == len(rows):
             rows.append(float32(numbers))
         found += 1
     if found < count:

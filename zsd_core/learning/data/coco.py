@@ -23,7 +23,7 @@ def read_coco(annotations: str | Path, images: str | Path) -> Dataset:
     """Read instances in COCO's JSON format, as label tools write it.
 
     Ids are numbers or texts; 7, 7.0 and "7" are the same one, because tables make floats and pages
-    make texts of numbers. Roboflow's first category, which groups the others and has no boxes, is
+    make texts of numbers. Roboflow's first category, which groups all others and has no boxes, is
     left out.
 
     Args:
@@ -114,8 +114,7 @@ def _categories(
     """Names of categories by id; ``used`` are the ids that have boxes."""
     names: dict[str, str] = {}
     known: set[str] = set()
-    groups = {str(e.get("supercategory")) for e in entries if isinstance(e, Mapping)}
-    for entry in entries:
+    for place, entry in enumerate(entries):
         key = _key(entry, "id", path, "a category")
         name = _field(entry, "name", path, "a category")
         if not _is_text(name) or not name.strip():
@@ -123,7 +122,7 @@ def _categories(
                 f"{path}: category {shown(entry['id'])} has name {shown(name)}, must be a word or "
                 "phrase."
             )
-        if entry.get("supercategory") == "none" and name in groups and key not in used:
+        if place == 0 and key == "0" and key not in used and _groups_all(entries):
             continue
         if key in names or name in known:
             raise DataError(
@@ -133,6 +132,13 @@ def _categories(
         names[key] = name
         known.add(name)
     return names
+
+
+def _groups_all(entries: list[Mapping[str, Any]]) -> bool:
+    """Whether the first category is the group of all others, and in none itself, as Roboflow's."""
+    groups = [e.get("supercategory") if isinstance(e, Mapping) else None for e in entries]
+    name = entries[0]["name"]
+    return len(groups) > 1 and groups == ["none", *[name] * (len(groups) - 1)] and name != "none"
 
 
 def _record(

@@ -33,7 +33,8 @@ def read_voc(
 
     Args:
         image_set: text file, one image id a line (``ImageSets/Main/trainval.txt``). Label tools
-            also write file names, such as ``a.png``, and quotes around names with blanks.
+            also write file names, such as ``a.png`` or ``JPEGImages/a.png``, quotes around names
+            with blanks, more columns, and comments (``# ours``).
         images: folder of ``<id>.jpg``, or another suffix (``JPEGImages``); ``Annotations`` with
             ``<id>.xml`` lies beside it, or else these are in the folder, as Roboflow packs them.
         categories: class names that may occur; None accepts any.
@@ -45,7 +46,7 @@ def read_voc(
     lines = map(str.strip, read_text(path, "image set").split("\n"))
     notes = folder.parent / "Annotations"
     notes = notes if os.path.isdir(notes) else folder
-    names = [_id(line, notes) for line in lines if line]
+    names = [name for line in lines if line and (name := _id(line, notes, folder.name))]
     if twice := next((name for name, count in Counter(names).items() if count > 1), None):
         raise DataError(f"{path}: image {shown(twice)} stands there twice.")
     known = None if categories is None else frozenset(categories)
@@ -59,15 +60,20 @@ def read_voc(
     )
 
 
-def _id(line: str, notes: Path) -> str:
-    """The id in a line of an image set: of what the line may mean, the first with an annotation."""
-    first = COLUMN.sub("", line).strip("\"'")
-    for name in (line, first):
+def _id(line: str, notes: Path, folder: str) -> str:
+    """The id in a line of an image set: of what the line may mean, the first with an annotation.
+
+    A comment has none. ``folder`` is the name of the photographs' folder.
+    """
+    first, column = COLUMN.sub("", line).strip("\"'"), line.split()[0]
+    parts = [f"/{name}".rpartition(f"/{folder}/") for name in (first, column)]
+    inside = [name for _, found, name in parts if found]
+    for name in (line, first, column, *inside):
         stem, suffix = os.path.splitext(name)
         for spelling in (name, stem) if suffix in SUFFIXES else (name,):
             if os.path.isfile(notes / f"{spelling}.xml"):
                 return spelling
-    return first
+    return "" if column == "#" else first
 
 
 def _photograph(folder: Path, name: str) -> Path:
