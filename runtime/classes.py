@@ -154,7 +154,7 @@ class ClassTable:
 
     def removed(self, old: ActiveClasses, names: Sequence[str]) -> ActiveClasses:
         """Active classes without some."""
-        wanted = _named(names, lambda name: self._known_as(name, old))[0]
+        wanted = _named(names, lambda folded: self._known_as(folded, old))[0]
         gone = [old.columns.get(key, -1) for key in wanted]
         absent = [
             name
@@ -184,10 +184,10 @@ class ClassTable:
     def _grown(
         self, old: ActiveClasses, classes: Classes, mode: Mode, version: int, exact: bool
     ) -> ActiveClasses:
-        wanted, vectors = _named(classes, lambda name: self._known_as(name, old))
+        wanted, vectors = _named(classes, lambda folded: self._known_as(folded, old))
         refused = []
         for key, name in wanted.items():
-            place = old.columns.get(self._known_as(name, old), -1)
+            place = old.columns.get(self._known_as(key, old) if key in vectors else key, -1)
             active = old.names[old.ids[place]] if place >= 0 <= old.ids[place] else ""
             if active and (key in old.columns or fold_name(active) == key):
                 spelt = f", as {active!r}" * (active != name)
@@ -211,9 +211,9 @@ class ClassTable:
         kept = {fold_name(wanted[key]): vector for key, vector in own.items()}
         return _sealed(names, ids, columns, class_set, mode, {**old.own, **kept})
 
-    def _known_as(self, name: str, active: ActiveClasses) -> str:
-        """The form in which a name is known here; a phrase nobody knows has no accents."""
-        folded, vocabulary = fold_name(name), self._bundle.vocabulary
+    def _known_as(self, folded: str, active: ActiveClasses) -> str:
+        """The form in which a folded name is known here; one that nobody knows has no accents."""
+        vocabulary = self._bundle.vocabulary
         if folded in active.columns or folded in self._unseen or folded in vocabulary.rows:
             return folded
         plain = plain_name(folded)
@@ -224,8 +224,9 @@ class ClassTable:
         """Origin of each active class: its vector, or None for a seen class."""
         vectors: dict[str, NDArray[np.float32] | None] = {}
         for name in active.names:
-            key = self._known_as(name, active)
-            if (folded := fold_name(name)) in active.own:
+            folded = fold_name(name)
+            key = self._known_as(folded, active)
+            if folded in active.own:
                 vectors[name] = active.own[folded].copy()
             elif key in self._seen:
                 vectors[name] = None
@@ -363,7 +364,7 @@ def _named(
         if fault := name_fault(name):
             wrong.append(f"class name {shown(name)} {fault}.")
             continue
-        form = known_as(name) if vector is None else folded
+        form = known_as(folded) if vector is None else folded
         if form in names or folded in known:
             wrong.append(f"class {name!r} is given twice (case, blanks and accents do not count).")
             continue
