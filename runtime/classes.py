@@ -162,10 +162,9 @@ class ClassTable:
             if column < 0 or old.ids[column] < 0
         ]
         if absent:
-            near = (did_you_mean(name, old.names) for name in absent)
             sentences = (
-                f"class {name!r} is not active, so it cannot be removed{guess}"
-                for name, guess in zip(absent, near, strict=True)
+                f"class {n!r} is not active, so it cannot be removed{did_you_mean(n, old.names)}"
+                for n in absent
             )
             raise ClassError(join_first(sentences, len(absent)))
         gone_ids = np.sort(old.ids[gone])
@@ -357,13 +356,14 @@ def _named(
     given: Mapping[str, Any] = classes if isinstance(classes, Mapping) else {}
     for key in classes:
         name = key.strip(MARK) if isinstance(key, str) else ""
-        folded, vector = fold_name(name), given.get(key)
+        folded = fold_name(name)
         if not folded:
             wrong.append(f"class name {shown(key)} must be a text that is not blank.")
             continue
         if fault := name_fault(name):
             wrong.append(f"class name {shown(name)} {fault}.")
             continue
+        vector = given.get(key)
         form = known_as(folded) if vector is None else folded
         if form in names or folded in known:
             wrong.append(f"class {name!r} is given twice (case, blanks and accents do not count).")

@@ -276,7 +276,7 @@ def test_a_refused_change_says_why_and_changes_nothing(detector, change, message
         (lambda d: d.set_classes(["catt", "zebr", "cat", "fire truk"]), "catt zebr fire_truk"),
         (lambda d: d.remove_classes(["catt", "truck", "zebr"]), "catt zebr"),
         (lambda d: d.add_classes(["cat", "zebra", "TRUCK"]), "cat TRUCK"),
-        (lambda d: d.set_classes(["cat", "zebra", "_x", "Cat", "CAT", 3]), "Cat CAT"),
+        (lambda d: d.set_classes(["cat", "zebra", "_x", "Cat", "CAT", 3, ["b c"]]), "Cat CAT"),
         (lambda d: d.set_classes({"truck": np.ones(8), "person": np.ones(8)}), "truck person"),
         (lambda d: d.set_classes({"a": np.ones(3), "b": np.ones(8), "c": ["x"] * 8}), "a c"),
         (lambda d: d.add_classes({"a": np.zeros(8), "b": np.ones(8), "c": [np.inf] * 8}), "a c"),
