@@ -64,6 +64,7 @@ TENSOR = {  # fields of a tensor, and the wire types of each
     EXTERNAL: (BYTES,),
     LOCATION: (VARINT,),
 }
+INPUT, OPERATOR = 1, 4  # of a node
 ENTRY = {1: (BYTES,), 2: (BYTES,)}  # key and value
 
 
@@ -117,6 +118,8 @@ class _Reader:
         """Check all numbers of a message between two positions."""
         if not deepest:
             raise Malformed("its messages are nested too deeply")
+        if message == "node":
+            self._node(start, end)
         inside, once = INSIDE[message], set(ONCE.get(message, ()))
         known = dict.fromkeys(inside, (BYTES,)) | (NUMBERS if message == "attribute" else {})
         met = set[int]()
@@ -130,6 +133,21 @@ class _Reader:
                 self._tensor(first, second)
             else:
                 self.walk(inside[field], first, second, deepest - 1)
+
+    def _node(self, start: int, end: int) -> None:
+        """Refuse a layer normalisation whose bias is named "".
+
+        It is valid, but ONNX Runtime (1.32 at least) ends the process where it joins such a node
+        with the sum before it.
+        """
+        kind, last = b"", 0
+        for field, wire, first, second in fields(self._data, start, end):
+            if (field, wire) == (INPUT, BYTES):
+                last = second - first
+            elif (field, wire) == (OPERATOR, BYTES):
+                kind = self._data[first:second]
+        if kind == b"LayerNormalization" and not last:
+            raise Malformed("a LayerNormalization names an empty bias, which is to be left out")
 
     def _known(
         self, message: str, known: Mapping[int, tuple[int, ...]], start: int, end: int

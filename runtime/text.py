@@ -22,12 +22,13 @@ from runtime.tokenizer_file import check_tokenizer
 from zsd_core import kernels
 from zsd_core.errors import BundleError, ClassError, MissingPackageError, ZsdError, require
 from zsd_core.files import shown
-from zsd_core.semantics import fold_name, name_fault
+from zsd_core.semantics import fold_name, name_fault, row_lengths
 from zsd_core.text import TEMPLATE, fill_template
 
 __all__ = ["NETWORKS", "TextEncoder"]
 
 BATCH = 32  # phrases that go through the network together
+UNIT = 1e-2  # of the length of a vector, from 1
 KEPT = 4096  # phrases whose vectors are remembered, 1.5 KB each
 Floats = NDArray[np.float32]
 Network = Callable[[NDArray[np.int64]], Floats]
@@ -165,6 +166,12 @@ class TextEncoder:
             raise BundleError(
                 f"{self._bundle.path}: the text encoder gives vectors of shape {vectors.shape}, "
                 f"must give {wanted} numbers that are finite."
+            )
+        lengths = row_lengths(vectors)
+        if lengths.size and abs(lengths - 1).max() > UNIT:
+            raise BundleError(
+                f"{self._bundle.path}: the text encoder gives vectors of lengths from "
+                f"{lengths.min():g} to {lengths.max():g}, must give 1."
             )
         return vectors
 

@@ -186,6 +186,42 @@ def test_a_text_encoder_gives_float32(tmp_path, package, kind):
         TextEncoder(open_bundle(path), 1, package).encode(["dent"])
 
 
+def changed_text(path, change):
+    model = onnx.load_from_string(tiny_text.network())
+    change(model.graph)
+    put(path, "text_encoder.onnx", model.SerializeToString())
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "openvino"])
+def test_a_text_encoder_gives_vectors_of_unit_length(tmp_path, package):
+    path = tiny_text.with_text(tiny.tiny_bundle(tmp_path / "b"))
+
+    def swap(graph):
+        last = next(node for node in graph.node if node.output[0] == "vectors")
+        assert last.op_type == "Div"
+        last.input.extend(list(last.input)[::-1])
+        del last.input[:2]
+
+    changed_text(path, swap)
+    with pytest.raises(BundleError, match=r"vectors of lengths from .* must give 1\."):
+        TextEncoder(open_bundle(path), 1, package).encode(["dent"])
+
+
+def test_a_normalisation_whose_bias_is_named_empty_ends_no_process(tmp_path):
+    """ONNX Runtime 1.32 ends it where it joins the node with a sum."""
+    path = tiny_text.with_text(tiny.tiny_bundle(tmp_path / "b"))
+
+    def empty(graph):
+        nodes = [node for node in graph.node if node.op_type == "LayerNormalization"]
+        assert nodes and {len(node.input) for node in nodes} == {3}
+        for node in nodes:
+            node.input[2] = ""
+
+    changed_text(path, empty)
+    with pytest.raises(BundleError, match="a LayerNormalization names an empty bias"):
+        TextEncoder(open_bundle(path), 1).encode(["dent"])
+
+
 @pytest.mark.parametrize("value", ["none", "up", "down"])
 @pytest.mark.parametrize(
     ("stage", "name"),
