@@ -2,103 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import gc
 import http.client
-import io
-import random
 import socket
-import threading
 import time
 import weakref
-from contextlib import contextmanager, suppress
 from unittest.mock import Mock
 
 import h11
 import pytest
-import uvicorn
+from raw_clients import BIG, CHUNKED, GET, SIZED, all_of, answered, is_closed, serving
 
-from runtime.serve.connections import _Transport, connections
-
-BIG = b"x" * (8 << 20)  # more than sockets hold
-
-
-async def app(scope, receive, send):
-    if scope["type"] != "http":
-        return
-    if scope["path"] == "/slow":
-        await asyncio.sleep(0.5)
-    while scope["path"] == "/read":
-        message = await receive()
-        if not message.get("more_body"):
-            break
-    body = BIG if scope["path"] == "/big" else b"ok"
-    endless = scope["path"] == "/endless"
-    headers = [] if endless else [(b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    while endless and (await receive())["type"] != "http.disconnect":
-        await send({"type": "http.response.body", "body": body, "more_body": True})
-    await send({"type": "http.response.body", "body": body})
-
-
-@contextmanager
-def serving(most=1000, keep_alive=30, **seconds):
-    """A server on a port of its own; yields how a client connects to it."""
-    options = {"lifespan": "off", "log_config": None, "timeout_keep_alive": keep_alive}
-    config = uvicorn.Config(app, http=connections(most, **seconds), port=0, **options)
-    server = uvicorn.Server(config)
-    listener = socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
-    thread.start()
-    clients = []
-
-    def connect(send=b""):
-        clients.append(socket.create_connection(listener.getsockname(), timeout=20))
-        clients[-1].sendall(send)
-        return clients[-1]
-
-    connect.server = server
-    try:
-        yield connect
-    finally:
-        for client in clients:
-            client.close()
-        server.should_exit = True
-        thread.join()
-        listener.close()
-
-
-GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
-CHUNKED = b"POST /%b HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n"
-SIZED = b"POST /%b HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n"
-
-
-def is_closed(client):
-    """Wait for the end of a connection."""
-    try:
-        while client.recv(1 << 16):
-            pass
-    except ConnectionError:
-        pass
-    except TimeoutError:
-        return False
-    return True
-
-
-def all_of(client, most=1 << 30):
-    """What comes until the end of a connection, or until it is more."""
-    held = b""
-    while len(held) <= most and (piece := client.recv(1 << 20)):
-        held += piece
-    return held
-
-
-def answered(client):
-    held = b""
-    while not held.endswith(b"ok") and (piece := client.recv(1 << 16)):
-        held += piece
-    return held.startswith(b"HTTP/1.1 200")
+from runtime.serve.connections import _Transport
 
 
 @pytest.mark.parametrize(
@@ -317,86 +233,6 @@ def test_what_a_client_sent_is_freed_with_its_connection():
             assert [one() for one in held] == [None]
     finally:
         gc.enable()
-
-
-@pytest.mark.parametrize("path", [b"read", b"", b"big"])
-def test_a_body_in_tiny_chunks_is_refused(path, caplog):
-    """Each takes microseconds to parse: a megabyte of them kept everybody waiting for seconds."""
-    with serving() as connect:
-        client = connect(CHUNKED % path)
-        if path:
-            time.sleep(0.2)  # the answer is under way
-        with suppress(ConnectionError):
-            for _ in range(20):
-                client.sendall(b"1\r\nx\r\n" * 10_000)
-        with suppress(ConnectionError):
-            answer = all_of(client)
-        if path == b"read":
-            assert answer.startswith(b"HTTP/1.1 400") and b"less than 64 bytes each" in answer
-            assert b'"type":"RequestError"' in answer
-        assert answered(connect(GET))
-    assert not [record for record in caplog.records if record.name == "asyncio"]
-
-
-# Who sends a photograph as an open file in Python sends it line by line.
-LINES = list(io.BytesIO(random.Random(0).randbytes(3 << 20)))
-BODIES = {"few": [b"abc"] * 900, "long": [b"x" * 64] * 9000, "lines": LINES}
-
-
-@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_a_body_in_chunks_of_some_size_is_taken(body):
-    sent = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in body)
-    with serving() as connect:
-        assert answered(connect(CHUNKED % b"read" + sent + b"0\r\n\r\n"))
-
-
-def test_a_body_with_two_lengths_is_refused():
-    both = CHUNKED.replace(b"Host", b"Content-Length: 3\r\nHost") % b"read"
-    with serving() as connect:
-        answer = all_of(connect(both + b"0\r\n\r\n" + GET))
-        assert answer.startswith(b"HTTP/1.1 400") and answer.count(b"HTTP/1.1") == 1
-        assert b"a Content-Length and a Transfer-Encoding" in answer
-
-
-@pytest.mark.parametrize("sent", [b"\x16\x03\x01 hello\r\n\r\n", GET[:-2] + b"a:b\r\n" * 50_000])
-def test_what_is_no_request_is_refused_in_a_sentence(sent):
-    with serving() as connect:
-        client = connect()
-        with suppress(ConnectionError):
-            client.sendall(sent)
-        answer = all_of(client)
-        assert (
-            answer.startswith(b"HTTP/1.1 400") and b'"error":"this is no HTTP request."' in answer
-        )
-
-
-@pytest.mark.parametrize("path", [b"read", b"big"])
-def test_garbage_in_a_body_ends_the_connection_only(path, caplog):
-    with serving() as connect:
-        client = connect(CHUNKED % path)
-        time.sleep(0.2)
-        client.sendall(b"garbage\r\n")
-        assert is_closed(client)
-        assert answered(connect(GET))
-    assert not [record for record in caplog.records if record.levelname == "ERROR"]
-
-
-def test_a_body_that_does_not_come_makes_room():
-    with serving(most=20, head_seconds=60) as connect:
-        idle = [connect(SIZED % (b"read", 9)) for _ in range(60)]
-        assert answered(connect(GET))
-        assert is_closed(idle[0])
-
-
-def test_a_body_that_comes_makes_no_room():
-    with serving(most=20, head_seconds=60) as connect:
-        client = connect(SIZED % (b"read", 30 << 17))
-        for _ in range(30):
-            client.sendall(bytes(1 << 17))
-            time.sleep(0.02)
-            idle = [connect() for _ in range(5)]
-        assert answered(client)
-        assert idle
 
 
 def test_an_upgrade_that_is_not_spoken_is_answered_as_it_stands(caplog):
