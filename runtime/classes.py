@@ -274,14 +274,14 @@ class ClassTable:
             own.update(zip(phrases, self._encoded(tuple(phrases.values()), exact), strict=True))
         return own
 
-    def _place(self, folded: str) -> int:
-        """Place of a known word: unseen classes of the table first, then the vocabulary.
+    def _place(self, key: str) -> int:
+        """Place of a word in the form of ``_known_as``: unseen classes first, then the vocabulary.
 
         -1: nowhere.
         """
-        place = self._unseen.get(folded, -1)
+        place = self._unseen.get(key, -1)
         if place < 0:
-            row = self._bundle.vocabulary.row(folded)
+            row = self._bundle.vocabulary.rows.get(key, -1)
             place = row if row < 0 else len(self._unseen) + row
         return place
 
