@@ -93,11 +93,11 @@ def connections(
             """Whether the connection stays, for an answer that has an end."""
             self.ended = True
             endless = self.cycle is not None and self.cycle.response_started and self.conn.endless
-            return self._asked() and not self.cycle.more_body and not endless
+            return self._owes() and not endless
 
         def on_response_complete(self) -> None:
             super().on_response_complete()
-            if self.ended and not (self._asked() and not self.cycle.more_body):
+            if self.ended and not self._owes():
                 self.transport.close()
             self._look()
 
@@ -167,6 +167,10 @@ def connections(
         def _asked(self) -> bool:
             """Whether there is a request whose answer is not complete."""
             return self.cycle is not None and not self.cycle.response_complete
+
+        def _owes(self) -> bool:
+            """Whether a request that has come whole waits for the end of its answer."""
+            return self._asked() and not self.cycle.more_body
 
         def _look(self) -> None:
             """Note whether this connection waits for a request, or for its body."""
