@@ -1,4 +1,4 @@
-// Read in protobuf's wire format, no further than to where tensors keep their weights.
+// Read in protobuf's wire format, no further than to inputs of nodes and places of weights.
 //
 // References:
 //     onnx/onnx.proto; protobuf.dev/programming-guides/encoding.
@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kVarint = 0, kLong = 1, kBytes = 2, kShort = 5;  // wire types
 constexpr int kDeepest = 60;  // messages within each other; a graph within a branch has about 20
+constexpr std::uint64_t kInput = 1, kOperator = 4;       // fields of a node
 constexpr std::uint64_t kExternal = 13, kLocation = 14;  // fields of a tensor
 constexpr std::size_t kMostShown = 200;                  // bytes of a name, for a message
 
@@ -48,6 +49,7 @@ class Reader {
   void walk(Kind kind, std::string_view message, int deepest = kDeepest) const {
     if (deepest == 0) refuse("its messages are nested too deeply");
     if (kind == Kind::kTensor) return tensor(message);
+    if (kind == Kind::kNode) check_bias(message);
     const auto& known = inside(kind);
     while (!message.empty()) {
       const Field field = next(message);
@@ -107,6 +109,20 @@ class Reader {
     field.bytes = rest.substr(0, std::size_t(length));
     rest.remove_prefix(std::size_t(length));
     return field;
+  }
+
+  // A layer normalisation whose bias is named "" is valid, but ONNX Runtime (1.32 at least) ends
+  // the process where it joins such a node with the sum before it.
+  void check_bias(std::string_view node) const {
+    std::string_view last_input, type;
+    while (!node.empty()) {
+      const Field field = next(node);
+      if (field.wire != kBytes) continue;
+      if (field.number == kInput) last_input = field.bytes;
+      if (field.number == kOperator) type = field.bytes;
+    }
+    if (type == "LayerNormalization" && last_input.empty())
+      refuse("a LayerNormalization names an empty bias, which is to be left out");
   }
 
   void tensor(std::string_view message) const {

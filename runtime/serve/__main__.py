@@ -41,6 +41,7 @@ from runtime.detector import Detector
 from runtime.serve.config import ServeConfig
 from zsd_core.commands import Steps, command
 from zsd_core.errors import ConfigError, require
+from zsd_core.files import read_text
 
 __all__ = ["configured", "main", "parse"]
 
@@ -167,11 +168,7 @@ def _token(path: Path | None) -> str | None:
     """
     given = {f"the environment variable {TOKEN}": os.environ.get(TOKEN)}
     if path is not None:
-        try:
-            given[f"--token-file {path}"] = path.read_text(encoding="utf-8-sig")
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ConfigError(f"--token-file {path}: cannot be read: {reason}.") from error
+        given[f"--token-file {path}"] = read_text(path, "--token-file", ConfigError)
     tokens = {where: token.strip() for where, token in given.items() if token is not None}
     for where, token in tokens.items():
         if not token:

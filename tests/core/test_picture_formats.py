@@ -32,7 +32,11 @@ STRANGE = {
     for form, words, files in (
         ("PAM", "is a PAM picture", made.pam_files()),
         ("BMP", "is a BMP with unusual masks", STRANGE_BMPS),
-        ("TIFF", "is a TIFF (of more than 8 bits|in tiles|whose first page is a)", STRANGE_TIFFS),
+        (
+            "TIFF",
+            "is a TIFF (of more than 8 bits|in (tiles|Lab)|whose first page is a)",
+            STRANGE_TIFFS,
+        ),
         ("Sun raster", "is a Sun raster file of 1 bit", STRANGE_SUNS),
     )
     for name, data in files.items()

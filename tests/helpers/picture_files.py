@@ -206,6 +206,15 @@ def tiff(pixels, colours, tags=(), order="<", planar=False, tile=0):
     return mark + struct.pack(order + "HI", 42, start) + body + page + bytes(4) + more
 
 
+def packed_tiff(pixels, bits, colours):
+    """Numbers of 10, 12 or 14 bits, one behind the other; a row begins with a byte."""
+    single = np.unpackbits(pixels.astype(">u2")[..., None].view("u1"), axis=-1)[..., 16 - bits :]
+    rows = np.packbits(single.reshape(H, -1), axis=1)[..., None]
+    channels = pixels.shape[2]
+    tags = [(256, (4, [W])), (258, (3, [bits] * channels)), (277, (3, [channels]))]
+    return tiff(rows, colours, tags)
+
+
 def tiff_files():
     grey, deep = GREY[..., None], RGB.astype(np.uint16) * 257
     rgba, clear = np.dstack([RGB, ALPHA]), [(338, (3, [2]))]
@@ -226,11 +235,17 @@ def tiff_files():
         "grey, 16 bits": (tiff(grey.astype(np.uint16) * 257, 1), three(GREY)),
         "0 is white": (tiff(255 - grey, 0), three(GREY)),
     }
+    for bits in (10, 12, 14):
+        for name, pixels, colours in (("RGB", RGB, 2), ("grey", grey, 1)):
+            stored = scaled(pixels // 8, (1 << bits) - 1)  # a dark picture, which stays dark
+            truth = np.broadcast_to(pixels // 8, RGB.shape)
+            files[f"{name}, {bits} bits"] = (packed_tiff(stored, bits, colours), truth)
     strange = {
         "0 is white, 16 bits": tiff((255 - grey).astype(np.uint16) * 257, 0),
         "planes, 16 bits": tiff(deep, 2, planar=True),
         "turned tiles": tiff(RGB, 2, [(274, (3, [3]))], tile=32),
         "a thumbnail": tiff(RGB, 2, [(254, (4, [1]))]),
+        **{f"Lab, {kind}": tiff(RGB, kind) for kind in (8, 9, 10)},
     }
     return files, strange
 

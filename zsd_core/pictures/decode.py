@@ -2,10 +2,10 @@
 
 One rule for every entry, of the detector and of training: a picture is upright, as its EXIF says
 (of an AVIF, its ``irot`` and ``imir``), and has 8 bits a channel. White is what the file says (the
-``sBIT`` of a PNG, the maximum of a PNM, the depth of an AVIF). Where a channel has 16 bits and the
-file says nothing, white is the largest number of 10, 12, 14 or 16 bits, the least that holds the
-brightest value. Numbers of any other type, such as float32, are an error, because nothing says
-what white is. Alpha is ignored.
+``sBIT`` of a PNG, the maximum of a PNM, the depth of an AVIF or a TIFF). Where a channel has 16
+bits and the file says nothing, white is the largest number of 10, 12, 14 or 16 bits, the least
+that holds the brightest value. Numbers of any other type, such as float32, are an error, because
+nothing says what white is. Alpha is ignored.
 """
 
 from __future__ import annotations

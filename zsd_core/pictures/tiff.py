@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-__all__ = ["TIFF_HEADS", "tiff_refusal", "tiff_sizes", "tiff_without_alpha"]
+__all__ = ["TIFF_HEADS", "tiff_refusal", "tiff_sizes", "tiff_white", "tiff_without_alpha"]
 
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # a plus: BigTIFF
 MOST = 4096  # entries of a page that libtiff reads
@@ -12,6 +12,7 @@ KINDS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # of an entry: whole numbers of 1, 2,
 
 WIDTH, HEIGHT, TILE_WIDTH, TILE_HEIGHT = SIDES = (256, 257, 322, 323)
 SUBFILE, BITS, COLOURS, TURN, SAMPLES, PLANES, EXTRA = FACTS = (254, 258, 262, 274, 277, 284, 338)
+LAB = (8, 9, 10)  # of COLOURS: CIE L*a*b*, ICC L*a*b*, ITU L*a*b*
 Place = tuple[int, int, str]  # of a tag's first number: the number, where it lies, its form
 
 
@@ -49,7 +50,21 @@ def tiff_refusal(data: bytes) -> str:
         return "is a TIFF of more than 8 bits whose channels lie one behind the other"
     if TILE_WIDTH in found and found.get(TURN, 1) != 1:
         return "is a TIFF in tiles that asks to be turned"
+    if found.get(COLOURS) in LAB:
+        return "is a TIFF in Lab colours"
     return ""
+
+
+def tiff_white(data: bytes) -> int | None:
+    """The number that is white in OpenCV's pixels of a file with 10, 12 or 14 bits a channel.
+
+    OpenCV moves such numbers up so that they fill 16 bits.
+
+    Raises:
+        struct.error: the file ends before its tags.
+    """
+    bits, _, _ = _tags(data).get(BITS, (1, 0, ""))
+    return ((1 << bits) - 1) << (16 - bits) if bits in (10, 12, 14) else None
 
 
 def tiff_without_alpha(data: bytes) -> bytes:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from zsd_core.pictures.png import png_chunks
 from zsd_core.pictures.size import PNM_BLANK
+from zsd_core.pictures.tiff import TIFF_HEADS, tiff_white
 
 __all__ = ["declared_white", "eight_bits", "likely_white"]
 
@@ -41,10 +42,12 @@ def likely_white(image: NDArray[Any]) -> int:
 
 
 def declared_white(data: bytes) -> int | None:
-    """The largest number that a file says, by a PNG's ``sBIT`` or a PNM's maximum.
+    """The largest number that a file says, by a PNG's ``sBIT``, a PNM's maximum, a TIFF's bits.
 
     A PNG whose numbers fill 16 bits, whatever bits a camera had, holds larger ones.
     """
+    if data.startswith(TIFF_HEADS):
+        return tiff_white(data)
     if data[:4] == b"\x89PNG":
         for kind, at, length in png_chunks(data):
             if kind == b"sBIT" and length in (1, 2, 3, 4):

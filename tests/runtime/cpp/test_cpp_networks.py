@@ -45,6 +45,16 @@ def test_a_file_that_openvino_may_read_as_another_network_is_refused(
     both_say(probe, fresh_bundle_path, backend, "holds a network in OpenVINO's form, too", [])
 
 
+def test_a_normalisation_whose_bias_is_named_empty_ends_no_process(
+    probe, backend, fresh_bundle_path
+):
+    model = tiny.trunk_model()
+    node = onnx.helper.make_node("LayerNormalization", ["image", "scale", ""], ["normal"])
+    model.graph.node.append(node)
+    put(fresh_bundle_path, "trunk.onnx", model.SerializeToString())
+    both_say(probe, fresh_bundle_path, backend, "LayerNormalization names an empty bias", [])
+
+
 def test_a_file_that_is_a_network_of_tensorflow_too_is_read_as_onnx(
     probe, backend, fresh_bundle_path, photo_path
 ):

@@ -34,6 +34,13 @@ def test_a_protection_that_is_blank_is_no_open_door(monkeypatch, arguments, toke
         configured(parse(arguments))
 
 
+def test_the_token_is_read_as_any_editor_saves_it(monkeypatch, tmp_path):
+    monkeypatch.delenv("CONTRASTZSD_TOKEN", raising=False)
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        (tmp_path / "token").write_text(f"{TOKEN}\r\n", encoding=encoding)
+        assert configured(parse(["--token-file", str(tmp_path / "token")])).token == TOKEN
+
+
 @pytest.mark.parametrize(
     ("host", "any_name"),
     [

@@ -233,7 +233,7 @@ def test_the_token_comes_from_the_environment_or_a_file(start, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--token-file", "nowhere"], "nowhere: cannot be read"),
+        (["--token-file", "nowhere"], "cannot read --token-file nowhere: No such file"),
         (["--queue", "0"], "queue is 0"),
         (["--max-body", "inf"], "--max-body is inf"),
         (["--max-pixels", "nan"], "--max-pixels is nan"),
