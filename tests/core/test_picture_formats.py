@@ -85,6 +85,18 @@ def test_a_jpeg_in_cmyk_must_say_whether_its_inks_are_inverted():
         decode_image(data[:at] + data[at + 16 :], "rgb", "x")
 
 
+@pytest.mark.parametrize("sampling", ["4:0:0", "4:2:0", "4:4:4"])
+@pytest.mark.parametrize("reach", ["full", "limited"])
+def test_black_and_white_of_an_avif_are_those_of_its_range(reach, sampling):
+    pillow = pytest.importorskip("PIL.Image")
+    if not pytest.importorskip("PIL.features").check("avif"):
+        pytest.skip("this PIL has no AVIF")
+    grey = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))
+    options = {"subsampling": sampling, "range": reach, "quality": 100}
+    data = pillow_file("AVIF", pillow.fromarray(made.three(grey)), **options)
+    np.testing.assert_allclose(decode_image(data, "rgb", "x"), made.three(grey), atol=1)
+
+
 LOSSLESS = {
     "WebP": ("WEBP", "RGB", {"lossless": True}),
     "WebP with alpha": ("WEBP", "RGBA", {"lossless": True, "exact": True}),

@@ -1,4 +1,4 @@
-"""Facts that an AVIF file states beside its pixels: its size, and how it is turned.
+"""Facts that an AVIF file states beside its pixels: its size, its range, and how it is turned.
 
 OpenCV gives the pixels as they are stored. An AVIF is turned by its properties ``irot`` and
 ``imir``, not by its EXIF (ISO/IEC 23008-12, 6.5.10 and 6.5.12; MIAF applies them in this order).
@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from zsd_core.pictures.av1 import av1_sizes
 from zsd_core.pictures.boxes import Box, boxes, item_streams
 
-__all__ = ["avif_parts", "avif_size", "brands", "is_avif", "is_sequence", "upright"]
+__all__ = [
+    "avif_parts",
+    "avif_size",
+    "brands",
+    "full_range",
+    "is_avif",
+    "is_sequence",
+    "upright",
+]
 
 Image = NDArray[np.uint8]
 MOST_BYTES = 1024  # of the box of kinds that are read; files have some 30
@@ -72,6 +80,28 @@ def avif_parts(data: bytes) -> list[tuple[int, int]]:
     for stream in {stream for item, stream in item_streams(data, *places) if item in coded}:
         sizes.extend(av1_sizes(stream))
     return sizes
+
+
+def full_range(image: Image, data: bytes) -> Image:
+    """Stretch the pixels of a grey AVIF file whose black is 16 and white is 235, as in video.
+
+    OpenCV does so for colours only. The range stands in ``colr`` (ISO/IEC 23008-12, 6.5.5).
+
+    Raises:
+        IndexError: the file is damaged.
+    """
+    grey = limited = False
+    for kind, start, _ in _properties(data):
+        if kind == b"pixi":
+            grey = grey or data[start + 4] == 1  # channels
+        elif kind == b"av1C":
+            grey = grey or bool(data[start + 2] & 16)  # monochrome
+        elif kind == b"colr" and data[start : start + 4] == b"nclx":
+            limited = not data[start + 10] & 128
+    if not (grey and limited):
+        return image
+    table = np.clip((np.arange(256) - 16) * (255 / 219), 0, 255).round().astype(np.uint8)
+    return np.asarray(table[image])
 
 
 def upright(image: Image, data: bytes) -> Image:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsd_core.errors import ImageError
-from zsd_core.pictures.avif import is_avif, upright
+from zsd_core.pictures.avif import full_range, is_avif, upright
 from zsd_core.pictures.jpeg import jpeg_is_whole
 from zsd_core.pictures.png import png_is_whole
 from zsd_core.pictures.size import FORMATS, largest_part, picture_size
@@ -100,7 +100,7 @@ def decode_image(
     pixels = eight_bits(image, declared_white(data))
     if stored:
         try:
-            pixels = upright(pixels, data)
+            pixels = upright(full_range(pixels, data), data)
         except (IndexError, struct.error) as error:
             raise ImageError(f"{where}: is a damaged AVIF file; copy or save it again.") from error
     if color == "rgb":
