@@ -88,16 +88,18 @@ class Shaped(Protocol):
         """Sizes of the axes."""
 
 
-def expect_shapes(where: str, fix: str, /, **arrays: tuple[Shaped, str]) -> dict[str, int]:
+def expect_shapes(
+    where: str, fix: str, known: Mapping[str, int] | None = None, /, **arrays: tuple[Shaped, str]
+) -> dict[str, int]:
     """Match arrays against shape formulas and return the size behind each letter.
 
-    A letter binds on first sight and must agree after; a number is literal.
+    A letter that is not ``known`` binds on first sight and must agree after; a number is literal.
     ``expect_shapes("roi_align", fix, rois=(rois, "R 4"))``.
 
     Raises:
         ShapeError: an array does not match; the message names it, both shapes and ``fix``.
     """
-    sizes: dict[str, int] = {}
+    sizes = dict(known or {})
     for name, (array, formula) in arrays.items():
         shape, letters, bound = tuple(array.shape), formula.split(), dict(sizes)
         agrees = len(shape) == len(letters) and all(
@@ -105,10 +107,10 @@ def expect_shapes(where: str, fix: str, /, **arrays: tuple[Shaped, str]) -> dict
             for letter, size in zip(letters, shape, strict=True)
         )
         if not agrees:
-            known = ", ".join(f"{k}={sizes[k]}" for k in letters if k in sizes)
+            given = ", ".join(f"{k}={sizes[k]}" for k in letters if k in sizes)
             raise ShapeError(
                 f"{where}: {name} has shape {shape}, expected ({', '.join(letters)})"
-                f"{f' with {known}' if known else ''}. {fix}"
+                f"{f' with {given}' if given else ''}. {fix}"
             )
         sizes = bound
     return sizes

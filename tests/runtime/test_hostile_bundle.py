@@ -18,7 +18,7 @@ from runtime import Detector
 from runtime.archive import MANIFEST, safe_name, safe_names
 from runtime.bundle import open_bundle
 from runtime.text import TextEncoder
-from zsd_core.errors import BundleError
+from zsd_core.errors import BundleError, ZsdError
 
 
 def put(path, name, data):
@@ -181,3 +181,18 @@ def test_stages_have_the_inputs_and_outputs_that_are_read(fresh_bundle_path, sta
     (fresh_bundle_path / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match=f"the {stage}"):
         open_bundle(fresh_bundle_path)
+
+
+@pytest.mark.parametrize("width", ["vector_dim", "joint_dim", "hidden_dim"])
+@pytest.mark.parametrize("change", ["absent", "other"])
+def test_a_width_of_the_configuration_is_that_of_the_weights(tmp_path, width, change):
+    """C++ reads memory by these numbers; what they say must not depend on who reads."""
+    path = tiny.tiny_bundle(tmp_path / "b")
+    manifest = json.loads((path / MANIFEST).read_text())
+    scoring = manifest["model"]["scoring"]
+    scoring[width] += 1
+    if change == "absent":
+        del scoring[width]
+    (path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ZsdError):
+        Detector(open_bundle(path))

@@ -69,7 +69,7 @@ class VectorScorer(ABC):
     Raises:
         BundleError: a tensor is missing.
         ConfigError: the method does not have that precision.
-        ShapeError: two tensors do not fit each other.
+        ShapeError: a tensor does not fit the configuration, or another one.
     """
 
     PRECISIONS: tuple[str, ...] = ("float32",)
@@ -113,6 +113,7 @@ class VectorScorer(ABC):
         expect_shapes(
             where,
             "E, D and M must agree with the model's configuration; export the checkpoint again.",
+            {"E": config.vector_dim, "D": config.joint_dim, "M": config.hidden_dim},
             **{name: (tensors[name], shape) for name, shape in shapes.items()},
         )
         self.tensors = {name: np.ascontiguousarray(tensors[name], np.float32) for name in shapes}
