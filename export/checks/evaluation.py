@@ -120,7 +120,7 @@ def evaluate_bundle(
     if split is None and any(task != "all" for task in tasks):
         raise ConfigError("evaluate: tasks zsd, gzsd and seen need --split; 'all' needs none.")
     result: dict[str, Any] = {"conditions": {}, "tasks": {}}
-    named: list[str] = []
+    named, limits = list[str](), bundle.model_config.detection
     if split is not None:
         result["split"] = {"name": split.name, "seen": len(split.seen), "unseen": len(split.unseen)}
         table = {fold_name(name) for name in bundle.seen + bundle.unseen}
@@ -161,7 +161,8 @@ def evaluate_bundle(
                 limit=limit,
                 samples=samples,
                 seed=seed,
-                threshold=bundle.model_config.detection.score_threshold,
+                threshold=limits.score_threshold,
+                unseen_threshold=limits.unseen_threshold,
                 groups=taught_by(bundle, test.categories),
             ),
         }

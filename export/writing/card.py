@@ -139,6 +139,7 @@ def _scores(manifest: Mapping[str, Any]) -> str:
     if not fitted:
         return ""
     errors = fitted["expected calibration error, percent"]
+    detection = manifest["model"]["detection"]
     rows = [
         ("fitted on", f"{fitted['photographs']} photographs, {fitted['boxes']} boxes"),
         *((key, _flat(fitted[key])) for key in ("data", "subset") if fitted.get(key)),
@@ -154,8 +155,18 @@ def _scores(manifest: Mapping[str, Any]) -> str:
             for name in ("before", "after", "held out")
             if errors.get(name) is not None
         ),
-        ("default score threshold", _flat(manifest["model"]["detection"]["score_threshold"])),
+        ("default score threshold", _flat(detection["score_threshold"])),
     ]
+    if detection["unseen_threshold"] is not None:
+        rows.append(("of classes that no box taught", _flat(detection["unseen_threshold"])))
+    if false := fitted.get("false finds"):
+        rows.append(
+            (
+                "found falsely above that",
+                f"{false['share of photographs, percent']:g} of 100 photographs, for each of "
+                f"{false['names']} names, in {false['photographs']}",
+            )
+        )
     return (
         "## Scores\n\nA score is the probability that a detection is right: "
         "1 / (1 + exp(-(a ln s - b ln(1 - s) + c))) of what the networks say, s. The error is over "

@@ -72,8 +72,11 @@ def _rows(task: str, report: Mapping[str, Any]) -> Iterator[Row]:
                     yield _row(where, f"{number} ({what})", cell)
     scores = report["scores"]
     yield _row(where, "expected calibration error", scores["expected calibration error"])
+    above = f"{scores['score threshold']:g}"
+    if "unseen score threshold" in scores:
+        above += f" (unseen {scores['unseen score threshold']:g})"
     for name in ("F1", "precision", "recall"):
-        yield _row(where, f"{name} above {scores['score threshold']:g}", scores[name])
+        yield _row(where, f"{name} above {above}", scores[name])
 
 
 def _row(where: str, name: str, cell: Mapping[str, Any]) -> Row:

@@ -171,6 +171,11 @@ RULES: dict[str, Run | Elsewhere | Cannot] = {
         "command.main(",
         "needs COCO's photographs; the test has its own",
     ),
+    r"python -m export\.false_finds": Elsewhere(
+        "tests/export/test_false_finds.py",
+        "command.main(",
+        "needs photographs and a calibrated bundle of the reader's",
+    ),
     # ---------------------------------------------------------------- trust
     r"python -m export\.sign|contrastzsd detect .*--require-signature": Elsewhere(
         "tests/runtime/test_signature.py", "sign.main([", "needs a bundle of the reader's own"

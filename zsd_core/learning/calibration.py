@@ -189,12 +189,14 @@ def expected_error(found: Outcomes, weights: Floats | None = None) -> Floats:
         return np.asarray(np.abs(totals[..., 0]).sum(axis=1) / totals[..., 1].sum(axis=1))
 
 
-def f1_at(found: Outcomes, threshold: float, weights: Floats | None = None) -> dict[str, Floats]:
+def f1_at(
+    found: Outcomes, threshold: float | Floats, weights: Floats | None = None
+) -> dict[str, Floats]:
     """Precision, recall and F1 ``(B,)`` of detections above a score, all classes together.
 
     Args:
         found: detections.
-        threshold: a detection counts if its score is above.
+        threshold: a detection counts if its score is above; one number, or ``(D,)``.
         weights: ``(B, N)`` how often each photograph counts; None is one row of ones.
     """
     rows = np.ones((1, len(found.truths))) if weights is None else np.asarray(weights)

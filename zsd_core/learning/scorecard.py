@@ -38,6 +38,7 @@ def scorecard(
     seen: Sequence[str],
     *,
     threshold: float,
+    unseen_threshold: float | None = None,
     groups: Mapping[str, Sequence[str]] | None = None,
     limit: int = 100,
     samples: int = 1000,
@@ -52,6 +53,7 @@ def scorecard(
         classes: what was asked for.
         seen: which of them are seen.
         threshold: the score above which precision, recall and F1 count detections.
+        unseen_threshold: the same of unseen classes; None takes ``threshold``.
         groups: names of classes for which mAP and recall are given apart; "all" is always there.
         limit: detections kept per image.
         samples: of the bootstrap; 0 leaves the intervals out.
@@ -78,10 +80,12 @@ def scorecard(
     draws = [*resamples(len(images), samples, seed)] if samples else []
     spans = _Spans(draws, level)
     found = outcomes(whole)
+    unseen = threshold if unseen_threshold is None else unseen_threshold
+    limits = np.where(found.seen, threshold, unseen)
     scores = {
         "expected calibration error": spans(lambda w: expected_error(found, w)),
         **{
-            name: spans(lambda w, name=name: f1_at(found, threshold, w)[name])
+            name: spans(lambda w, name=name: f1_at(found, limits, w)[name])
             for name in ("precision", "recall", "F1")
         },
     }
@@ -94,6 +98,7 @@ def scorecard(
         "scores": {
             **scores,
             "score threshold": threshold,
+            **({} if unseen == threshold else {"unseen score threshold": unseen}),
             "detections above": FLOOR,
             "bins of [0, 1]": BINS,
             "counted": int((found.scores > FLOOR).sum()),
