@@ -315,10 +315,10 @@ class Detector:
         return self._encoder.encode(phrases)
 
     def spelling_hints(self, names: Sequence[str]) -> dict[str, str]:
-        """Return likelier spellings of phrases that are classes as they stand.
+        """Return likelier names for classes that are looked for as they stand.
 
         A word that the bundle does not know may be a name of your own, or a slip: for "dentd red
-        pallet" the hint is "dented red pallet". Nothing is refused or changed.
+        pallet" the hint is "dented red pallet", and for "horses" it is the trained class "horse".
 
         Args:
             names: of classes, such as ``detector.classes``.

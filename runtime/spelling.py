@@ -13,19 +13,23 @@ With a text encoder every phrase is a class, "zebar" too, only a bad one. The ru
 
 A word that is neither ordinary nor near a word of a known name may be a slip too ("dentd" for
 "dented") or a name that the bundle has never heard. Such a phrase is a class as it stands;
-``likelier`` gives the ordinary word that is one change away, as a hint.
+``likelier`` gives the ordinary word that is one change away, as a hint, or a trained class's word
+that is two changes away ("bycicle").
+
+A name may also say a trained class in other words: "horses", "a horse". Looked for as it stands, it
+is another and weaker class, so ``trained_name`` gives the class, as a hint too.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from zsd_core.semantics import fold_name, plain_name
 
-__all__ = ["Spelling", "edits_apart"]
+__all__ = ["Spelling", "edits_apart", "trained_name"]
 
 SHORTEST, LONGEST = 4, 40  # letters of a word that is judged; guesses grow with their square
 LONG = 8  # letters of a word that may have two slips
@@ -59,6 +63,20 @@ _RESTORED = ("", "e", "y")
 _SHORT = re.compile(r"(\w{2,}e)(?:d|r|rs|st)")  # "tied": what these forms add to an e
 _VOWELS = tuple("aeiou")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_ARTICLE = re.compile(r"(?:an?|the|some) ")
+# How plurals end, and what stands there in the singular.
+_PLURALS = (
+    ("ies", "y"),
+    ("ves", "f"),
+    ("ves", "fe"),
+    ("es", ""),
+    ("s", ""),
+    ("people", "person"),
+    ("mice", "mouse"),
+    ("children", "child"),
+    ("men", "man"),
+    ("teeth", "tooth"),
+)
 
 
 class Spelling:
@@ -67,13 +85,18 @@ class Spelling:
     Args:
         names: every name that is known.
         ordinary: further words that are right as they are, in lower case.
+        trained: those of the names that boxes taught; of two words as near, theirs is the guess.
     """
 
-    def __init__(self, names: Iterable[str], ordinary: Collection[str]) -> None:
+    def __init__(
+        self, names: Iterable[str], ordinary: Collection[str], trained: Iterable[str] = ()
+    ) -> None:
         words = sorted({word for name in names for word in _WORD.findall(fold_name(name))})
         # By plain name, which costs half the time where all letters are plain; the first wins.
         self._words = {w if w.isascii() else plain_name(w): w for w in reversed(words)}
         self._ordinary = ordinary
+        own = (word for name in trained for word in _WORD.findall(fold_name(name)))
+        self._trained = frozenset(map(plain_name, own))
         self._by_length: dict[int, list[tuple[str, frozenset[str]]]] = defaultdict(list)
         for word in self._words:
             self._by_length[len(word)].append((word, frozenset(word)))
@@ -98,15 +121,18 @@ class Spelling:
             return None
         plain = plain_name(word)
         known = [other for other in _one_change(plain) if self._is_ordinary(other)]
+        if not known and len(plain) > SHORTEST:
+            alike = (other for other in self._trained if other[0] == plain[0])
+            known = [other for other in alike if edits_apart(plain, other, 2) == 2]
         best = min(known, key=lambda other: self._rank(plain, other), default="")
         return self._words.get(best, best) or None
 
-    def _rank(self, word: str, other: str) -> tuple[bool, bool, bool, bool, int, str]:
+    def _rank(self, word: str, other: str) -> tuple[bool, bool, bool, bool, bool, int, str]:
         """Order of guesses: slips are rare at a word's ends, and seldom write another letter."""
         plain = other in self._words or other in self._ordinary
         wrong = len(word) == len(other) and sorted(word) != sorted(other)
         ends = word[0] != other[0], word[-1] != other[-1]
-        return *ends, not plain, wrong, -len(other), other
+        return *ends, other not in self._trained, not plain, wrong, -len(other), other
 
     def _slips(self, word: str) -> int:
         """How many slips a word may have at most; 0: it is not judged, or ordinary."""
@@ -123,22 +149,37 @@ class Spelling:
         if not most:
             return None
         plain = plain_name(word)
-        letters, best = frozenset(plain), (most + 1, False, "")
+        letters, best = frozenset(plain), (most + 1, False, False, "")
         for length in range(len(plain) - most, len(plain) + most + 1):
             for other, own in self._by_length.get(length, ()):
                 if len(letters ^ own) > 2 * most:  # an edit changes two letters of the set at most
                     continue
                 apart = edits_apart(plain, other, most)
-                if apart <= most:  # equals: the same first letter, then the alphabet
-                    best = min(best, (apart, plain[0] != other[0], other))
-        if not best[2]:
+                if apart <= most:  # equals: a trained class, the same first letter, the alphabet
+                    rank = other not in self._trained, plain[0] != other[0]
+                    best = min(best, (apart, *rank, other))
+        if not best[-1]:
             return None
         likelier = self._near(word)
         same_ends = likelier is not None and likelier[0] + likelier[-1] == plain[0] + plain[-1]
-        return likelier if same_ends else self._words[best[2]]  # "opened" for "opend", not "open"
+        return likelier if same_ends else self._words[best[-1]]  # "opened" for "opend", not "open"
 
     def _is_ordinary(self, word: str) -> bool:
         return any(form in self._words or form in self._ordinary for form in _stems(word))
+
+
+def trained_name(name: str, trained: Mapping[str, str]) -> str | None:
+    """The trained class that a name says in other words: in the plural, or with an article.
+
+    Args:
+        name: that is no trained class as it stands.
+        trained: the names of the trained classes, by folded name.
+    """
+    folded = fold_name(name)
+    bare = _ARTICLE.sub("", folded, count=1) if _ARTICLE.match(folded) else folded
+    ends = ((end, one) for end, one in _PLURALS if bare.endswith(end))
+    forms = [bare, *(bare[: len(bare) - len(end)] + one for end, one in ends)]
+    return next((trained[form] for form in forms if form in trained and form != folded), None)
 
 
 def _put_right(phrase: str, other: Callable[[str], str | None]) -> str | None:

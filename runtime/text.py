@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from runtime.bundle import Bundle
 from runtime.processes import check_process, never_freed_in_a_fork
-from runtime.spelling import Spelling
+from runtime.spelling import Spelling, trained_name
 from runtime.tokenizer_file import check_tokenizer
 from zsd_core import kernels
 from zsd_core.errors import BundleError, ClassError, MissingPackageError, ZsdError, require
@@ -102,7 +102,8 @@ class TextEncoder:
         """Judges whether a phrase looks misspelt."""
         bundle = self._bundle
         names = (*bundle.seen, *bundle.unseen, *bundle.vocabulary.names)
-        return Spelling(names, bundle.vocabulary.ordinary | self._tokenizer.get_vocab().keys())
+        ordinary = bundle.vocabulary.ordinary | self._tokenizer.get_vocab().keys()
+        return Spelling(names, ordinary, bundle.seen)
 
     def check_spelling(self, phrases: Sequence[str]) -> None:
         """Refuse phrases that look misspelt.
@@ -122,14 +123,17 @@ class TextEncoder:
             )
 
     def spelling_hints(self, names: Sequence[str]) -> dict[str, str]:
-        """Likelier spellings of phrases that are accepted as they stand, by the phrase given."""
+        """Likelier spellings of names that are accepted as they stand, by the name given."""
         bundle = self._bundle
-        table = {fold_name(name) for name in (*bundle.seen, *bundle.unseen)}
-        phrases = [n for n in names if n not in bundle.vocabulary and fold_name(n) not in table]
-        if not self or not phrases:
-            return {}
-        found = {phrase: self.spelling.likelier(phrase) for phrase in phrases}
-        return {phrase: likelier for phrase, likelier in found.items() if likelier}
+        table = {fold_name(name): name for name in (*bundle.seen, *bundle.unseen)}
+        trained = {fold_name(name): name for name in bundle.seen}
+        found: dict[str, str | None] = {}
+        for name in names:
+            if fold_name(name) not in table:
+                found[name] = trained_name(name, trained)
+                if not found[name] and self and name not in bundle.vocabulary:
+                    found[name] = self.spelling.likelier(name)
+        return {name: likelier for name, likelier in found.items() if likelier}
 
     def _run(self, names: Sequence[str]) -> list[Floats]:
         """Vectors of names; names of about the same length go through the network together."""

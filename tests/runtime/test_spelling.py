@@ -3,11 +3,13 @@
 import time
 import tracemalloc
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.spelling import Spelling, edits_apart
+from runtime import Detector
+from runtime.spelling import Spelling, edits_apart, trained_name
 
 NAMES = (
     "zebra",
@@ -184,3 +186,50 @@ def test_a_long_word_takes_neither_time_nor_memory(spelling):
     assert time.process_time() - start < 1
     assert tracemalloc.get_traced_memory()[1] < 8 << 20
     tracemalloc.stop()
+
+
+TRAINED = {name: name for name in ("horse", "person", "knife", "bus", "traffic light", "skis")}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("horses", "horse"),
+        ("A horse", "horse"),
+        ("the horses", "horse"),
+        ("persons", "person"),
+        ("people", "person"),
+        ("knives", "knife"),
+        ("Buses", "bus"),
+        ("some traffic lights", "traffic light"),
+        ("the skis", "skis"),
+        ("horse", None),
+        ("skis", None),
+        ("horse race", None),
+        ("s", None),
+        ("a ", None),
+        ("zebras", None),
+    ],
+)
+def test_a_trained_class_in_the_plural_or_with_an_article_is_recognised(name, meant):
+    assert trained_name(name, TRAINED) == meant
+
+
+def test_of_two_words_as_near_the_trained_one_is_the_guess():
+    names = ["horde", "horse"]
+    assert Spelling(names, ()).correction("horze") == "horde"  # by the alphabet
+    assert Spelling(names, (), ["horse"]).correction("horze") == "horse"
+
+
+def test_a_trained_word_may_have_two_slips_for_a_hint():
+    spelling = Spelling(["bicycle", "icicle"], (), ["bicycle"])
+    assert spelling.correction("bycicle") is None  # it is accepted as it stands
+    assert spelling.likelier("bycicle") == "bicycle"
+    assert spelling.likelier("tricycle") is None
+    assert Spelling(["bicycle"], ()).likelier("bycicle") is None
+
+
+def test_a_detector_hints_at_its_trained_classes(bundle_path):
+    with Detector(bundle_path, backend="onnxruntime", threads=1) as detector:
+        detector.add_classes({"trucks": np.eye(8)[0]})  # a bundle without a text encoder
+        assert detector.spelling_hints(detector.classes) == {"trucks": "truck"}
