@@ -21,6 +21,7 @@ from runtime.results import Lines, StageTimes, explain, write_picture
 from runtime.sources import Source
 from runtime.stream import Stream
 from runtime.tracking import byte_tracker
+from zsd_core.commands import print_error
 from zsd_core.errors import ImageError
 
 __all__ = ["Outcome", "Search", "Settings"]
@@ -225,7 +226,7 @@ class Search:
 
     def _fail(self, error: Exception) -> None:
         self._outcome.failed += 1
-        say(f"error: {error}", file=sys.stderr)
+        print_error(error)
 
 
 @dataclass(slots=True)

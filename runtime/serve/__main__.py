@@ -36,7 +36,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from runtime.arguments import Parser, add_detector_arguments
-from runtime.console import introduce, log_to_stderr
+from runtime.console import introduce, log_to_stderr, say
 from runtime.detector import Detector
 from runtime.serve.config import ServeConfig
 from zsd_core.commands import Steps, command
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with step("listen"):
         listener = _listen(args.host, args.port)
     if config.token is None and not _is_loopback(args.host):
-        print(
+        say(
             "warning: whoever reaches this address can see the pictures and change the classes;"
             f" give a token ({TOKEN} or --token-file).",
             file=sys.stderr,
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     host = f"[{args.host}]" if ":" in args.host else args.host
     print(f"http://{host}:{listener.getsockname()[1]}/", flush=True)
     run(detector, config, args.sources, listener, access_log=args.verbose)
-    print("stopped", file=sys.stderr)
+    say("stopped", file=sys.stderr)
     _end(detector)
     return 0
 
