@@ -73,8 +73,13 @@ class Stop:
         self._tell: Callable[[], object] = lambda: None
 
     def tells(self, whom: Callable[[], object]) -> None:
-        """Call ``whom`` from the signal's handler: it must not wait, nor take a lock."""
+        """Call ``whom`` from the signal's handler: it must not wait, nor take a lock.
+
+        It is called at once where the signal has come already; it may be called twice.
+        """
         self._tell = whom
+        if self.signal is not None:
+            whom()
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():

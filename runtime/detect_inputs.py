@@ -199,6 +199,8 @@ class Search:
 
     def _finish(self, job: _Job, state: SourceState | None) -> None:
         """Complete the files of a source and report on it."""
+        if job.source.kind == "video" and not (job.enough or job.broken):
+            self._outcome.unfinished |= self._stop.signal is not None
         if job.writer is None:
             return
         try:
@@ -216,7 +218,6 @@ class Search:
             notes += _remarks(state)
             if job.source.kind == "video" and not job.enough:
                 self._outcome.skipped += state.skipped
-                self._outcome.unfinished |= self._stop.signal is not None
         self._settings.say(f"{printable(str(job.writer.path))}: {', '.join(notes)}")
 
     def _write_line(self, source: Source, found: Detections, **record: Any) -> None:
