@@ -21,7 +21,7 @@ from typing import NoReturn, TextIO
 from zsd_core.errors import ZsdError, require
 from zsd_core.files import visible
 
-__all__ = ["Progress", "Steps", "command", "new_parser", "print_error", "say"]
+__all__ = ["Parser", "Progress", "Steps", "command", "new_parser", "print_error", "say"]
 
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
@@ -94,15 +94,37 @@ def _open_missing() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """A parser whose errors repeat a file's name as a terminal can show it."""
 
     def error(self, message: str) -> NoReturn:
+        """Print the usage and the message, and exit with status 2."""
         super().error(visible(message))
+
+    def parse_intermixed_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parse inputs and options in any order; behind ``--`` all are inputs.
+
+        Python before 3.13 takes ``-a.jpg`` for an option even there: it is parsed in disguise.
+        """
+        given = list(sys.argv[1:] if args is None else args)
+        end = given.index("--") if "--" in given else len(given)
+        mark = "\0"  # no argument of a command can hold it
+        disguised = given[:end] + [mark + argument for argument in given[end + 1 :]]
+        found = super().parse_intermixed_args(disguised, namespace)
+        for name, value in vars(found).items():
+            if isinstance(value, list):
+                setattr(found, name, [_without(mark, item) for item in value])
+        return found
+
+
+def _without(mark: str, value: object) -> object:
+    return value.removeprefix(mark) if isinstance(value, str) else value
 
 
 def new_parser(
-    module: str, text: str | None, kind: type[argparse.ArgumentParser] = _Parser
+    module: str, text: str | None, kind: type[argparse.ArgumentParser] = Parser
 ) -> argparse.ArgumentParser:
     """Make the parser of a command.
 

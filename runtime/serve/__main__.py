@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import os
 import socket
 import sys
@@ -35,7 +34,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
-from runtime.arguments import Parser, add_detector_arguments
+from runtime.arguments import Parser, add_detector_arguments, whole_number
 from runtime.console import introduce, log_to_stderr, say
 from runtime.detector import Detector
 from runtime.serve.config import ServeConfig
@@ -142,8 +141,8 @@ def configured(args: argparse.Namespace) -> ServeConfig:
     return ServeConfig(
         queue=args.queue,
         workers=args.workers,
-        body_bytes=_whole("--max-body", args.max_body, MIB),
-        pixels=_whole("--max-pixels", args.max_pixels, 10**6),
+        body_bytes=whole_number("--max-body", args.max_body, MIB),
+        pixels=whole_number("--max-pixels", args.max_pixels, 10**6),
         timeout=args.timeout,
         viewers=args.max_viewers,
         token=_token(args.token_file),
@@ -151,13 +150,6 @@ def configured(args: argparse.Namespace) -> ServeConfig:
         live_timeout=args.live_timeout,
         loop=args.loop,
     )
-
-
-def _whole(option: str, number: float, unit: int) -> int:
-    """A number of an option in its unit."""
-    if not math.isfinite(number):
-        raise ConfigError(f"{option} is {number}, must be a number above 0.")
-    return int(number * unit)
 
 
 def _token(path: Path | None) -> str | None:
