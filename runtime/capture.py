@@ -24,6 +24,7 @@ __all__ = ["Capture", "open_capture"]
 Image = NDArray[np.uint8]
 EXACT = {".avi", ".m4v", ".mov", ".mp4"}  # files whose headers count the frames; others estimate
 PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "http": 80, "https": 443, "ftp": 21}
+LONGEST = (2**31 - 1) / 1e3  # seconds of a time-out, which OpenCV takes as milliseconds of 32 bits
 LARGEST_DOWNLOAD = 64 << 20  # bytes of an image behind an address
 
 
@@ -55,12 +56,13 @@ def open_capture(source: Source, timeout: float, max_pixels: int = MAX_PIXELS) -
 
     Args:
         source: what to open.
-        timeout: seconds for opening, and for a read.
+        timeout: seconds for opening, and for a read; 24 days at most.
         max_pixels: largest width times height of an image; a video's frames are not measured.
 
     Raises:
         ImageError: it cannot be opened; the message never holds credentials.
     """
+    timeout = min(timeout, LONGEST)
     if source.kind == "image":
         return _Still(source, timeout, max_pixels)
     capture = _open(source, timeout)
