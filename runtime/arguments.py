@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,20 +12,27 @@ from runtime.backends import BACKENDS
 from runtime.bundle import PRECISIONS
 from runtime.redact import hide_credentials
 from runtime.thresholds import ScoreThreshold
-from zsd_core.errors import DataError
-from zsd_core.files import read_text, visible
+from zsd_core import commands
+from zsd_core.errors import ConfigError, DataError
+from zsd_core.files import read_text
 
-__all__ = ["Parser", "add_detector_arguments", "parse_classes", "parse_threshold"]
+__all__ = [
+    "Parser",
+    "add_detector_arguments",
+    "parse_classes",
+    "parse_threshold",
+    "whole_number",
+]
 
 OTHERS = (".json", ".xml", ".yaml", ".yml")  # files of which each line would be a class
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors show no password of an address."""
+class Parser(commands.Parser):
+    """A command's parser whose errors show no password of an address."""
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and the message, and exit with status 2."""
-        super().error(visible(hide_credentials(message)))
+        super().error(hide_credentials(message))
 
 
 def add_detector_arguments(add: Callable[..., Any]) -> None:
@@ -63,6 +71,17 @@ def add_detector_arguments(add: Callable[..., Any]) -> None:
     )
     add("--backend", default="auto", choices=("auto", *BACKENDS), help="default: the first there")
     add("--precision", default="float32", choices=PRECISIONS, help="of the networks (float32)")
+
+
+def whole_number(option: str, number: float, unit: int) -> int:
+    """The number of an option as a whole number of a smaller unit: ``--max-pixels 25`` is 25e6.
+
+    Raises:
+        ConfigError: it is not finite.
+    """
+    if not math.isfinite(number):
+        raise ConfigError(f"{option} is {number}, must be a number above 0.")
+    return int(number * unit)
 
 
 def parse_classes(text: str) -> list[str]:

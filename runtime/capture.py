@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.containers import is_whole
 from runtime.images import MAX_PIXELS, decode_image, read_image
 from runtime.mp4 import presented_seconds
 from runtime.plain_path import plain_path
@@ -24,6 +25,7 @@ __all__ = ["Capture", "open_capture"]
 Image = NDArray[np.uint8]
 EXACT = {".avi", ".m4v", ".mov", ".mp4"}  # files whose headers count the frames; others estimate
 PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "http": 80, "https": 443, "ftp": 21}
+LONGEST = (2**31 - 1) / 1e3  # seconds of a time-out, which OpenCV takes as milliseconds of 32 bits
 LARGEST_DOWNLOAD = 64 << 20  # bytes of an image behind an address
 
 
@@ -55,12 +57,13 @@ def open_capture(source: Source, timeout: float, max_pixels: int = MAX_PIXELS) -
 
     Args:
         source: what to open.
-        timeout: seconds for opening, and for a read.
+        timeout: seconds for opening, and for a read; 24 days at most.
         max_pixels: largest width times height of an image; a video's frames are not measured.
 
     Raises:
         ImageError: it cannot be opened; the message never holds credentials.
     """
+    timeout = min(timeout, LONGEST)
     if source.kind == "image":
         return _Still(source, timeout, max_pixels)
     capture = _open(source, timeout)
@@ -145,17 +148,30 @@ class _File:
 
     def _missing(self) -> int:
         """Number of frames missing at the end, by the announced duration."""
-        if self.count is None:
+        if self.count is None or self.count - self._last * self.rate <= 2.5:
             return 0
-        exact = Path(urlsplit(self._place).path).suffix.lower() in EXACT
-        seconds = self.count / self.rate
-        if exact and (presented := presented_seconds(self._place)) is not None:
+        if whole := is_whole(self._place):  # the duration is that of another track, or of a part
+            return 0
+        exact = Path(urlsplit(self._place).path).suffix.lower() in EXACT and whole is None
+        seconds, last = self.count / self.rate, self._last
+        if not exact:
+            last = max(last, self._time_in_file())
+        elif (presented := presented_seconds(self._place)) is not None:
             seconds = min(seconds, presented)
-        # Elsewhere the duration may belong to a sound track, or be an estimate.
-        slack = 1.5 / self.rate if exact else max(1.0, 0.05 * seconds)
-        missing = seconds - (self._last + 1 / self.rate)
+        # Where nothing is known to be cut, the duration may be an estimate, or a sound track's.
+        slack = max(1.0, 0.05 * seconds) if not exact and whole is None else 1.5 / self.rate
+        missing = seconds - (last + 1 / self.rate)
         rest = self.count - self._frames - self.skipped
         return max(0, min(rest, round(missing * self.rate))) if missing > slack else 0
+
+    def _time_in_file(self) -> float:
+        """Seconds of the last frame as the file counts them: those of a part may begin late.
+
+        0 where OpenCV is too old to tell.
+        """
+        import cv2
+
+        return float(self._capture.get(getattr(cv2, "CAP_PROP_PTS", -1)) / self.rate)
 
 
 def _rate(capture: Any) -> float:

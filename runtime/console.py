@@ -8,9 +8,10 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 from runtime.redact import hide_credentials
+from zsd_core.commands import say
 from zsd_core.files import visible
 
 __all__ = ["Stop", "introduce", "log_to_stderr", "say", "tolerate_any_text"]
@@ -43,37 +44,11 @@ class _Shown(logging.Formatter):
         return visible(hide_credentials(super().format(record)))
 
 
-def say(text: str, *, start: str = "", end: str = "\n", file: TextIO | None = None) -> None:
-    """Print a line, if anybody reads it: a closed pipe or a full disk does not end the work.
-
-    Args:
-        text: the line; what it holds cannot move the cursor.
-        start: what stands before it, such as a carriage return.
-        end: what follows it.
-        file: standard output unless it is given.
-    """
-    stream = sys.stdout if file is None else file
-    try:
-        print(start + visible(text), end=end, file=stream, flush=True)
-    except (OSError, ValueError):  # a closed pipe, a full disk; a closed file
-        _silence(stream)
-
-
 def introduce(detector: Any) -> None:
     """Say on standard error what was opened, and which phrases may hold a slip."""
     say(f"      {detector!r}", file=sys.stderr)
     for name, likelier in detector.spelling_hints(detector.classes).items():
         say(f"      {name!r} is looked for as written; did you mean {likelier!r}?", file=sys.stderr)
-
-
-def _silence(stream: TextIO) -> None:
-    """Send what else is printed nowhere, so that the flush at the end is no error either."""
-    import os
-
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    except (OSError, ValueError):  # no file of the system's, as in a test
-        return
 
 
 class Stop:
@@ -98,8 +73,13 @@ class Stop:
         self._tell: Callable[[], object] = lambda: None
 
     def tells(self, whom: Callable[[], object]) -> None:
-        """Call ``whom`` from the signal's handler: it must not wait, nor take a lock."""
+        """Call ``whom`` from the signal's handler: it must not wait, nor take a lock.
+
+        It is called at once where the signal has come already; it may be called twice.
+        """
         self._tell = whom
+        if self.signal is not None:
+            whom()
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():

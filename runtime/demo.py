@@ -22,7 +22,7 @@ from runtime.detections import Detections
 from runtime.detector import Detector
 from runtime.examples import Example
 from runtime.results import StageTimes, explain, keep_inputs, write_json, write_picture
-from zsd_core.commands import Steps, command, new_parser
+from zsd_core.commands import Steps, command, new_parser, say
 from zsd_core.errors import ClassError, ConfigError, MissingPackageError
 
 __all__ = ["PHOTOGRAPHS", "main", "photograph"]
@@ -101,7 +101,7 @@ def _add_classes(detector: Detector, photographs: Mapping[str, Path]) -> dict[st
         try:
             detector.add_classes(classes)
         except (ClassError, ConfigError) as error:  # a bundle without these words, or a second look
-            print(f"not added, {what}: {error}", file=sys.stderr)
+            say(f"not added, {what}: {error}", file=sys.stderr)
         else:
             times[what] = 1e3 * (time.perf_counter() - start)
     return times

@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runtime.arguments import Parser, add_detector_arguments
+from runtime.arguments import Parser, add_detector_arguments, whole_number
 from runtime.bundle import open_bundle
 from runtime.console import Stop, introduce, log_to_stderr, say, tolerate_any_text
 from runtime.detect_inputs import Search, Settings
@@ -59,7 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _detect(args: argparse.Namespace) -> int:
     """Search the inputs; return the exit status."""
     (sources, notes), step = find_sources(args.inputs), Steps(2)
-    outputs = [args.output / f"{s.name}.{'jpg' if s.kind == 'image' else 'mp4'}" for s in sources]
+    outputs = [
+        args.output / f"{source.name}{suffix}"
+        for source in sources
+        for suffix in (".jpg" if source.kind == "image" else ".mp4", ".json")
+    ]
     lines = [Path(args.jsonl)] if args.jsonl and args.jsonl != "-" else []
     keep_inputs(outputs + lines, [Path(s.place) for s in sources if s.kind != "live"])
     for note in notes:
@@ -162,7 +166,7 @@ def _open_detector(args: argparse.Namespace) -> Detector:
             nms_threshold=args.nms_threshold,
             max_detections=args.max_detections,
             threads=args.threads,
-            max_pixels=int(args.max_pixels * 1e6),
+            max_pixels=whole_number("--max-pixels", args.max_pixels, 10**6),
             backend_options=options,
             require_signature=args.require_signature,
         )

@@ -21,6 +21,7 @@ from runtime.results import Lines, StageTimes, explain, write_picture
 from runtime.sources import Source
 from runtime.stream import Stream
 from runtime.tracking import byte_tracker
+from zsd_core.commands import print_error
 from zsd_core.errors import ImageError
 
 __all__ = ["Outcome", "Search", "Settings"]
@@ -198,6 +199,8 @@ class Search:
 
     def _finish(self, job: _Job, state: SourceState | None) -> None:
         """Complete the files of a source and report on it."""
+        if job.source.kind == "video" and not (job.enough or job.broken):
+            self._outcome.unfinished |= self._stop.signal is not None
         if job.writer is None:
             return
         try:
@@ -215,7 +218,6 @@ class Search:
             notes += _remarks(state)
             if job.source.kind == "video" and not job.enough:
                 self._outcome.skipped += state.skipped
-                self._outcome.unfinished |= self._stop.signal is not None
         self._settings.say(f"{printable(str(job.writer.path))}: {', '.join(notes)}")
 
     def _write_line(self, source: Source, found: Detections, **record: Any) -> None:
@@ -225,7 +227,7 @@ class Search:
 
     def _fail(self, error: Exception) -> None:
         self._outcome.failed += 1
-        say(f"error: {error}", file=sys.stderr)
+        print_error(error)
 
 
 @dataclass(slots=True)

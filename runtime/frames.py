@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from numbers import Real
 from typing import Any, Literal
 
 from runtime.images import MAX_PIXELS
+from runtime.processes import check_process
 from runtime.reader import Frame, Reader, Shared, SourceState
 from runtime.redact import shown_place
-from runtime.sources import Place, Source, source_of
+from runtime.sources import Place, Source, resolve, source_of
 from zsd_core.errors import ConfigError
 
 __all__ = ["Frame", "Frames", "Policy", "SourceState"]
@@ -40,16 +43,16 @@ class Frames:
         endless: bool = False,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        if not timeout > 0:
+        if not (_are_numbers(timeout) and timeout > 0):
             raise ConfigError(f"Stream: timeout is {timeout!r}, must be a number of seconds > 0.")
-        if retry is not None and not (len(retry) == 2 and 0 < retry[0] <= retry[1]):
+        if retry is not None and not _are_pauses(retry):
             raise ConfigError(
                 f"Stream: retry is {retry!r}, must be (shortest, longest) pause in seconds, such "
                 "as (0.5, 30), or None to raise when a source is lost."
             )
-        if isinstance(sources, (str, bytes)):
+        if not isinstance(sources, Iterable) or isinstance(sources, (str, bytes)):
             raise ConfigError(
-                "Stream: sources is one text, must be a list: Stream(detector, [it])."
+                "Stream: sources is a single one, must be a list: Stream(detector, [it])."
             )
         self._timeout, self._retry, self._policy = timeout, retry, _checked(policy)
         self._max_pixels = max_pixels
@@ -66,17 +69,27 @@ class Frames:
     @property
     def states(self) -> dict[str, SourceState]:
         """The state of every source, by name."""
-        with self._shared.changed:
-            return {name: reader.state() for name, reader in self._shared.readers.items()}
+        shared = self._own()
+        with shared.changed:
+            return {name: reader.state() for name, reader in shared.readers.items()}
 
     @property
     def closed(self) -> bool:
         """Whether the stream has been stopped or closed."""
         return self._shared.closed
 
-    def reader(self, name: str) -> object | None:
+    def _own(self) -> Shared:
+        """State shared with the readers.
+
+        Raises:
+            DeviceError: this process was forked from the one that opened the stream.
+        """
+        check_process(self._shared.process, "Stream")
+        return self._shared
+
+    def reader(self, name: str) -> Reader | None:
         """What reads a source: another object once it was removed and added again, None without."""
-        return self._shared.readers.get(name)
+        return self._own().readers.get(name)
 
     def add(
         self, source: Place | Source, *, name: str | None = None, policy: Policy | None = None
@@ -87,26 +100,24 @@ class Frames:
             ConfigError: it is there already, or the stream is closed.
             ImageError: there is no such file.
         """
-        found = source_of(source, name)
+        shared, found = self._own(), source_of(source, name)
         chosen = self._policy if policy is None else _checked(policy)
         if chosen == "auto":
             chosen = "newest" if found.kind == "live" else "all"
         newest = chosen == "newest"
-        with self._shared.changed:
+        with shared.changed:
             if name is None and not isinstance(source, Source):
                 found = self._told_apart(found)
-            reader = Reader(
-                self._shared, found, newest, self._timeout, self._retry, self._max_pixels
-            )
-            if self._shared.closed:
+            reader = Reader(shared, found, newest, self._timeout, self._retry, self._max_pixels)
+            if shared.closed:
                 raise ConfigError(f"{found.name}: the stream is closed; make a new one.")
-            if found.name in self._shared.readers:
+            if found.name in shared.readers:
                 raise ConfigError(
                     f"{found.name}: is one of the sources already; give the second one a name: "
                     "stream.add(source, name='...')."
                 )
-            self._shared.readers[found.name] = reader
-            self._shared.turns.append(reader)
+            shared.readers[found.name] = reader
+            shared.turns.append(reader)
         reader.start()
         return found.name
 
@@ -124,28 +135,27 @@ class Frames:
         Raises:
             ConfigError: there is no such source.
         """
-        with self._shared.changed:
-            readers = self._shared.readers
-            name = next(
-                (n for n, r in readers.items() if source in (n, r.given) or str(source) == r.given),
-                None,
-            )
+        shared, place = self._own(), resolve(source)
+        with shared.changed:
+            readers = shared.readers
+            given = (name for name, reader in readers.items() if reader.given == place)
+            name = str(source) if str(source) in readers else next(given, None)
             if name is None:
                 raise ConfigError(
                     f"{shown_place(str(source))}: is none of the sources "
                     f"({', '.join(readers) or 'none'})."
                 )
             reader = readers.pop(name)
-            self._shared.turns.remove(reader)
+            shared.turns.remove(reader)
             reader.stopped = True
             reader.waiting.clear()
-            self._shared.changed.notify_all()
+            shared.changed.notify_all()
 
     def take(self, most: int = 1) -> list[Frame]:
         """Wait for frames, and take one each of up to ``most`` sources, those served longest ago.
 
         If one source alone has frames, and none has the policy "newest", the list takes further
-        frames of that source, in order.
+        frames of that source, in order. Whoever takes frames counts them by ``count``.
 
         Returns:
             An empty list when all sources have ended, or the stream is closed.
@@ -154,10 +164,27 @@ class Frames:
             ImageError: a source has failed. One of ``retry=None`` is reported at once; a file when
                 all other sources have ended. Each is reported once, so that iterating may go on.
         """
-        return self._shared.take(most)
+        return self._own().take(most)
+
+    def count(self, readers: Sequence[Reader | None], *, dropped: bool) -> None:
+        """Count a frame of each of these readers that was taken: handed out, or dropped."""
+        with self._own().changed:
+            for reader in readers:
+                if reader is not None:
+                    reader.count(dropped=dropped)
+
+    @contextmanager
+    def dropping(self, readers: Sequence[Reader | None]) -> Iterator[None]:
+        """Count a frame of each of these readers as dropped where the body raises an error."""
+        try:
+            yield
+        except BaseException:
+            self.count(readers, dropped=True)
+            raise
 
     def __iter__(self) -> Iterator[Frame]:
         while frames := self.take():
+            self.count([self.reader(frames[0].source)], dropped=False)
             yield from frames
 
     def stop(self) -> None:
@@ -181,6 +208,16 @@ class Frames:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _are_pauses(retry: Any) -> bool:
+    """Whether these are a shortest and a longest pause in seconds."""
+    pair = isinstance(retry, Sequence) and len(retry) == 2 and _are_numbers(*retry)
+    return pair and 0 < retry[0] <= retry[1]
+
+
+def _are_numbers(*values: Any) -> bool:
+    return all(isinstance(value, Real) for value in values)
 
 
 def _checked(policy: Any) -> Policy:

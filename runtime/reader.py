@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -58,7 +59,8 @@ class SourceState:
             attempt comes).
         kind: "image", "video" or "live".
         frames: frames handed out.
-        dropped: frames that a newer one replaced before they were handed out.
+        dropped: frames that were read and not handed out: a newer one replaced them, or the
+            detector or tracker raised an error on them.
         skipped: frames of a file that could not be read.
         losses: how often a live source was lost.
         rate: frames per second that the source announces; 0 until it is open.
@@ -90,6 +92,7 @@ class Shared:
     """
 
     def __init__(self, endless: bool) -> None:
+        self.process = os.getpid()
         self.changed = threading.Condition()  # guards everything here and in the readers
         self.readers: dict[str, Reader] = {}
         self.turns: deque[Reader] = deque()  # whoever was served longest ago comes first
@@ -97,9 +100,10 @@ class Shared:
 
     def close(self) -> None:
         """End every reader, and whoever waits in ``take``."""
-        with self.changed:
-            self.closed = True
-            self.changed.notify_all()
+        self.closed = True
+        if os.getpid() == self.process:  # in a forked child the lock may be held for ever
+            with self.changed:
+                self.changed.notify_all()
 
     @property
     def over(self) -> bool:
@@ -117,10 +121,10 @@ class Shared:
                     self.turns.append(reader)
                 if ready:
                     self.changed.notify_all()  # there is room again
-                    frames = [reader.hand_out() for reader in ready]
+                    frames = [reader.waiting.popleft() for reader in ready]
                     held_up = len(ready) > 1 or any(reader.newest for reader in self.turns)
                     while not held_up and ready[0].waiting and len(frames) < most:
-                        frames.append(ready[0].hand_out())
+                        frames.append(ready[0].waiting.popleft())
                     return frames
                 if not self.endless and all(r.status in ("ended", "failed") for r in self.turns):
                     self._raise_failures(every=True)
@@ -193,10 +197,10 @@ class Reader(threading.Thread):
             self._since,
         )
 
-    def hand_out(self) -> Frame:
-        """The frame that waits; called with the lock held."""
-        self._given_out += 1
-        return self.waiting.popleft()
+    def count(self, *, dropped: bool) -> None:
+        """Count a frame that was taken as handed out or as dropped; called with the lock held."""
+        self._given_out += not dropped
+        self._dropped += dropped
 
     def run(self) -> None:
         """Read until the end, or until nobody wants to see more."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -34,20 +35,30 @@ Image = NDArray[np.uint8]
 
 
 def keep_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Refuse to write where something is read, before anything is read.
+    """Refuse to write where something is read, or written twice, before anything is read.
 
     Raises:
-        ImageError: an output would replace an input.
+        ImageError: an output would replace an input or another output.
     """
-    # pathlib's exists raises where a name is too long or a folder closed.
-    read = {_identity(path) for path in inputs if os.path.exists(path)}
+    folder = functools.cache(os.path.realpath)
+    read, written = {_identity(path, folder) for path in inputs}, set()
     for path in outputs:
-        if os.path.exists(path) and _identity(path) in read:
+        identity = _identity(path, folder)
+        if identity in read:
             raise ImageError(f"{path} is an input itself; write to another folder with --output.")
+        if identity in written:
+            raise ImageError(
+                f"{path} would be written twice, as two results; name another file or folder."
+            )
+        written.add(identity)
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    found = path.stat()
+def _identity(path: Path, folder: Callable[[Path], str]) -> tuple[object, object]:
+    """Identity of a file, by whatever name; of one that is not there, its name in its folder."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # ValueError: no file can have this name
+        return folder(path.parent), os.path.normcase(path.name)
     return found.st_dev, found.st_ino
 
 

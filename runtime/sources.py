@@ -15,7 +15,7 @@ from runtime.redact import printable, shown_place
 from zsd_core.errors import ImageError
 from zsd_core.pictures.size import SUFFIXES
 
-__all__ = ["IMAGES", "VIDEOS", "Kind", "Place", "Source", "find_sources", "source_of"]
+__all__ = ["IMAGES", "VIDEOS", "Kind", "Place", "Source", "find_sources", "resolve", "source_of"]
 
 IMAGES = SUFFIXES  # a file of another name is an image where its content says so
 VIDEOS = {
@@ -88,6 +88,17 @@ def source_of(place: Place | Source, name: str | None = None) -> Source:
         f"{shown_place(text)}: no such file or folder; a camera is a number, a "
         "stream an address such as rtsp://host/path."
     )
+
+
+def resolve(place: Place) -> str:
+    """The place of a source as ``source_of`` gives it: ``file:///x.mp4`` is ``/x.mp4``.
+
+    Raises:
+        ImageError: the address of a file is malformed.
+    """
+    text = os.fspath(place) if isinstance(place, os.PathLike) else str(place)
+    path = _local_path(text)
+    return text if path is None else path
 
 
 def find_sources(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
@@ -207,11 +218,11 @@ def _images_of(folder: str) -> tuple[list[str], str]:
         suffix = Path(entry.name).suffix.lower()
         if entry.name.startswith("."):
             passed["hidden"].append(entry.name)
-        elif entry.is_dir():
+        elif os.path.isdir(entry.path):  # the entry's own raises where a link leads to itself
             passed["folders"].append(entry.name)
         elif suffix in VIDEOS:
             passed["videos"].append(entry.name)
-        elif entry.is_file() and (suffix in IMAGES or _is_image(entry.path)):
+        elif os.path.isfile(entry.path) and (suffix in IMAGES or _is_image(entry.path)):
             images.append(entry.path)
         else:
             passed["no images"].append(entry.name)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 from statistics import median
 from typing import Any, NamedTuple, NoReturn, Protocol
 from weakref import WeakKeyDictionary
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from runtime.detections import Detections
 from runtime.frames import Frame, Frames, Policy, SourceState
 from runtime.images import MAX_PIXELS
-from runtime.processes import check_process
+from runtime.reader import Reader
 from runtime.sources import Place, Source
 from runtime.tracking import Tracks
 from zsd_core.errors import ConfigError
@@ -85,10 +85,11 @@ class Stream:
         max_batch: int = 8,
         endless: bool = False,
     ) -> None:
-        if max_batch < 1:
-            raise ConfigError(f"Stream: max_batch is {max_batch}, must be at least 1.")
+        if not _is_count(max_batch):
+            raise ConfigError(
+                f"Stream: max_batch is {max_batch!r}, must be a whole number of at least 1."
+            )
         self._detector, self._tracker = detector, tracker
-        self._process = os.getpid()
         self._pace = _Pace(max_batch)
         self._found: deque[_Found] = deque()  # searched, and not yet handed out
         self._tracks = WeakKeyDictionary[Any, Tracks]()  # by what reads the source
@@ -139,10 +140,15 @@ class Stream:
             DeviceError: this process was forked from the one that opened the stream.
             ImageError: a source has failed: of ``retry=None`` at once, a file when all other
                 sources have ended. Iterating again goes on with the others.
+
+        An error of the detector or tracker is raised too. The frames that it was searching count
+        as ``dropped``; iterating again goes on with the next ones.
         """
-        check_process(self._process, "Stream")
         while (found := self._next()) is not None:
-            yield found.frame, self._tracked(found)
+            with self._frames.dropping([found.reader]):
+                tracked = self._tracked(found)
+            self._frames.count([found.reader], dropped=False)
+            yield found.frame, tracked
 
     def _next(self) -> _Found | None:
         """The next frame with what was found in it; None at the end."""
@@ -168,10 +174,11 @@ class Stream:
 
     def _search(self, frames: Sequence[Frame]) -> list[_Found]:
         readers = [self._frames.reader(frame.source) for frame in frames]
-        settings, start = _settings(self._detector), time.perf_counter()
-        results = self._detector([frame.image for frame in frames], color="bgr")
-        self._pace.note(len(frames), time.perf_counter() - start)
-        return [_Found(*row, settings) for row in zip(frames, results, readers, strict=True)]
+        with self._frames.dropping(readers):
+            settings, start = _settings(self._detector), time.perf_counter()
+            results = self._detector([frame.image for frame in frames], color="bgr")
+            self._pace.note(len(frames), time.perf_counter() - start)
+            return [_Found(*row, settings) for row in zip(frames, results, readers, strict=True)]
 
     def stop(self) -> None:
         """End every iteration soon, without waiting; may be called from a signal handler."""
@@ -212,8 +219,12 @@ class _Found(NamedTuple):
 
     frame: Frame
     detections: Detections
-    reader: object | None  # of its source
+    reader: Reader | None  # of its source
     settings: tuple[Any, Any]
+
+
+def _is_count(number: Any) -> bool:
+    return isinstance(number, Integral) and int(number) >= 1
 
 
 def _settings(detector: Finder) -> tuple[Any, Any]:

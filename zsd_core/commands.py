@@ -16,12 +16,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from zsd_core.errors import ZsdError, require
 from zsd_core.files import visible
 
-__all__ = ["Progress", "Steps", "command", "new_parser", "print_error"]
+__all__ = ["Parser", "Progress", "Steps", "command", "new_parser", "print_error", "say"]
 
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 
@@ -36,18 +36,19 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def guarded(argv: Sequence[str] | None = None) -> int:
+        _open_missing()
         try:
             status = main(argv)
             sys.stdout.flush()  # a reader that is gone shows here, not at exit
             return status
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+            _silence(sys.stdout)
             return 1
         except (ZsdError, OSError) as error:
             print_error(error)
             return 1
         except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)
+            say("stopped", file=sys.stderr)
             return INTERRUPTED
 
     return guarded
@@ -55,18 +56,75 @@ def command(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
 
 def print_error(error: Exception) -> None:
     """Print an error as a sentence on standard error."""
-    print(f"error: {visible(str(error))}", file=sys.stderr)
+    say(f"error: {error}", file=sys.stderr)
 
 
-class _Parser(argparse.ArgumentParser):
+def say(text: str, *, start: str = "", end: str = "\n", file: TextIO | None = None) -> None:
+    """Print a line, if anybody reads it: a closed pipe or a full disk does not end the work.
+
+    Args:
+        text: the line; what it holds cannot move the cursor.
+        start: what stands before it, such as a carriage return.
+        end: what follows it.
+        file: standard output unless it is given.
+    """
+    stream = sys.stdout if file is None else file
+    try:
+        print(start + visible(text), end=end, file=stream, flush=True)
+    except (OSError, ValueError):  # a closed pipe, a full disk; a closed file
+        _silence(stream)
+
+
+def _silence(stream: TextIO) -> None:
+    """Send what else is printed nowhere, so that the flush at the end is no error either."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (OSError, ValueError):  # no file of the system's, as in a test
+        return
+
+
+def _open_missing() -> None:
+    """Give a command that was started with a closed output (``2>&-``) one that leads nowhere.
+
+    Python has None in its place; ``print`` takes None for standard output, and the next file that
+    is opened would take its number.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+
+
+class Parser(argparse.ArgumentParser):
     """A parser whose errors repeat a file's name as a terminal can show it."""
 
     def error(self, message: str) -> NoReturn:
+        """Print the usage and the message, and exit with status 2."""
         super().error(visible(message))
+
+    def parse_intermixed_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parse inputs and options in any order; behind ``--`` all are inputs.
+
+        Python before 3.13 takes ``-a.jpg`` for an option even there: it is parsed in disguise.
+        """
+        given = list(sys.argv[1:] if args is None else args)
+        end = given.index("--") if "--" in given else len(given)
+        mark = "\0"  # no argument of a command can hold it
+        disguised = given[:end] + [mark + argument for argument in given[end + 1 :]]
+        found = super().parse_intermixed_args(disguised, namespace)
+        for name, value in vars(found).items():
+            if isinstance(value, list):
+                setattr(found, name, [_without(mark, item) for item in value])
+        return found
+
+
+def _without(mark: str, value: object) -> object:
+    return value.removeprefix(mark) if isinstance(value, str) else value
 
 
 def new_parser(
-    module: str, text: str | None, kind: type[argparse.ArgumentParser] = _Parser
+    module: str, text: str | None, kind: type[argparse.ArgumentParser] = Parser
 ) -> argparse.ArgumentParser:
     """Make the parser of a command.
 
@@ -129,13 +187,11 @@ class Steps:
     def __call__(self, title: str) -> Iterator[None]:
         """Announce a step, run the body, print how long it took."""
         self.done += 1
-        print(
-            f"[{self.done}/{self.total}] {visible(title)} ...", end=" ", file=sys.stderr, flush=True
-        )
+        say(f"[{self.done}/{self.total}] {title} ...", end=" ", file=sys.stderr)
         started = time.perf_counter()
         try:
             yield
         except BaseException:
-            print("failed", file=sys.stderr)
+            say("failed", file=sys.stderr)
             raise
-        print(f"{time.perf_counter() - started:.1f} s", file=sys.stderr)
+        say(f"{time.perf_counter() - started:.1f} s", file=sys.stderr)

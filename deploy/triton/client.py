@@ -9,16 +9,21 @@ vocabulary and the image size; neither a backend nor a GPU.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.arguments import parse_classes
 from runtime.bundle import Bundle, open_bundle
 from runtime.classes import ActiveClasses, ClassTable
 from runtime.images import read_image
 from runtime.thresholds import Limits, ScoreThreshold
 from zsd_core import kernels
+from zsd_core.commands import command, new_parser
+from zsd_core.errors import DeviceError, require
 from zsd_core.scoring import scorer_for
 from zsd_core.stages import to_original
 
@@ -90,29 +95,55 @@ def class_inputs(active: ActiveClasses, limits: Limits) -> dict[str, NDArray[np.
 
 
 def over_http(address: str) -> Callable[[Arrays], Arrays]:
-    """Send requests to a Triton server."""
-    from tritonclient import http
+    """Send requests to a Triton server.
 
-    server = http.InferenceServerClient(address)
+    Raises:
+        DeviceError: it does not answer, or refuses a request.
+    """
+    http = require("tritonclient.http", "triton")
+    with _answered(address):
+        server = http.InferenceServerClient(address.removeprefix("http://"))
 
     def ask(arrays: Arrays) -> Arrays:
         inputs = []
         for name, array in arrays.items():
             inputs.append(http.InferInput(name, list(array.shape), "FP32"))
             inputs[-1].set_data_from_numpy(array)
-        answer = server.infer("contrastzsd", inputs)
+        with _answered(address):
+            answer = server.infer("contrastzsd", inputs)
         return {name: answer.as_numpy(name) for name in NAMES}
 
     return ask
 
 
-def main(photo: str, classes: str, address: str = "localhost:8000") -> None:
+@contextmanager
+def _answered(address: str) -> Iterator[None]:
+    """Name the server in an error of its client."""
+    from tritonclient.utils import InferenceServerException
+
+    try:
+        yield
+    except (InferenceServerException, OSError, ValueError) as error:
+        raise DeviceError(
+            f"{address}: no Triton server answers: {error}. Is it up, and does it serve the model "
+            "contrastzsd?"
+        ) from error
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
     """Print what the server finds in a photograph."""
-    names = [name.strip() for name in classes.split(",")]
-    client = Client(open_bundle(), names, over_http(address))
-    for name, score, box in client(read_image(photo, "rgb")):
+    parser = new_parser("deploy.triton.client", __doc__)
+    parser.add_argument("photo", type=Path)
+    parser.add_argument("classes", type=parse_classes, help='"cat, cup", or @FILE')
+    parser.add_argument("address", nargs="?", default="localhost:8000", help="(localhost:8000)")
+    args = parser.parse_args(argv)
+    image = read_image(args.photo, "rgb")
+    client = Client(open_bundle(), args.classes, over_http(args.address))
+    for name, score, box in client(image):
         print(f"{name} {score:.2g} at {', '.join(f'{x:.0f}' for x in box)}")
+    return 0
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main())

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.bundle import Bundle, open_bundle
-from zsd_core.errors import BundleError, ZsdError
+from zsd_core.commands import command, new_parser
+from zsd_core.errors import BundleError
 
 MODEL = "contrastzsd"
 FILES = ("detector.onnx", "weights.bin", "scorer.safetensors")  # the graph, and where weights lie
@@ -63,16 +65,16 @@ def write(bundle: Bundle, repository: Path) -> Path:
     return folder
 
 
-def main(arguments: list[str]) -> int:
-    """``prepare.py BUNDLE REPOSITORY``; without a bundle, the one that ships."""
-    *bundle, repository = arguments or ["models"]
-    try:
-        print(write(open_bundle(*bundle), Path(repository)))
-    except ZsdError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the repository; print the model's folder."""
+    parser = new_parser("deploy.triton.prepare", __doc__)
+    parser.add_argument("bundle", nargs="?", type=Path, help="default: the one that ships")
+    parser.add_argument("repository", type=Path, help="folder of Triton's models")
+    args = parser.parse_args(argv)
+    print(write(open_bundle(args.bundle), args.repository))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 import json
 import signal
 import sys
@@ -26,15 +25,15 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from runtime.arguments import add_detector_arguments
+from runtime.arguments import add_detector_arguments, whole_number
 from runtime.batch.cluster import search_on_ray
 from runtime.batch.folder import RunFolder, Shard
 from runtime.batch.formats import FORMATS, CocoIds, check_formats
 from runtime.batch.inputs import Listing, list_images
 from runtime.batch.progress import Countdown
-from runtime.batch.shards import search_shard
+from runtime.batch.shards import PICTURES, search_shard
 from runtime.bundle import Bundle
-from runtime.console import introduce, say
+from runtime.console import introduce, say, tolerate_any_text
 from runtime.detector import Detector
 from runtime.images import MAX_PIXELS
 from zsd_core.commands import Steps, command, new_parser
@@ -48,15 +47,13 @@ ALL, PARTLY = 0, 3  # exit statuses
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     args = parse(argv)
-    for stream in (sys.stdout, sys.stderr):  # a name that a terminal cannot show ends no run
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    tolerate_any_text()
     stopped = [signal.SIGINT]
     try:
         with _interrupted_by(signal.SIGTERM, signal.SIGHUP, into=stopped):
             return _run(args)
     except KeyboardInterrupt:
-        print(f"\nstopped; the same command goes on with {args.output}", file=sys.stderr)
+        say(f"stopped; the same command goes on with {args.output}", start="\n", file=sys.stderr)
         return 128 + stopped[-1]
 
 
@@ -109,7 +106,8 @@ def _run(args: argparse.Namespace) -> int:
     step = Steps(4)
     check_formats(args.format)
     with step("list the images"):
-        listing = list_images(args.inputs, args.column)
+        own = args.output / PICTURES if args.pictures else None
+        listing = list_images(args.inputs, args.column, without=own)
     for note in listing.notes:
         say(f"      {note}", file=sys.stderr)
     options = _detector_options(args)
@@ -123,7 +121,7 @@ def _run(args: argparse.Namespace) -> int:
             searched = len(listing.paths) - sum(len(shard.paths) for shard in missing)
             known = f" ({searched} are done)" if searched else ""
             with step(f"search {len(listing.paths)} images{known}"):
-                print(file=sys.stderr)
+                say("", file=sys.stderr)
                 with closing(Countdown(len(listing.paths), searched)) as progress:
                     _search(args, detector, missing, progress)
             with step(f"write {', '.join(args.format)}"):
@@ -145,7 +143,7 @@ def _detector_options(args: argparse.Namespace) -> dict[str, Any]:
         "precision": args.precision,
         "scoring_precision": args.scoring_precision,
         "threads": args.threads or (1 if args.ray else None),
-        "max_pixels": int(args.max_pixels * 1e6),
+        "max_pixels": whole_number("--max-pixels", args.max_pixels, 10**6),
         "require_signature": args.require_signature,
     }
 
@@ -211,13 +209,17 @@ def _report(args: argparse.Namespace, listing: Listing, damaged: int, objects: i
 
 @contextmanager
 def _interrupted_by(*signals: signal.Signals, into: list[signal.Signals]) -> Iterator[None]:
-    """Let signals end the body as Ctrl-C does: the shard in hand is dropped, the rest is whole."""
+    """Let signals end the body as Ctrl-C does: the shard in hand is dropped, the rest is whole.
+
+    A signal that is ignored stays so, as SIGHUP under nohup.
+    """
 
     def interrupt(number: int, frame: object) -> None:
         into.append(signal.Signals(number))
         raise KeyboardInterrupt
 
-    old = {number: signal.signal(number, interrupt) for number in signals}
+    heard = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
+    old = {number: signal.signal(number, interrupt) for number in heard}
     try:
         yield
     finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -39,17 +39,20 @@ class CocoIds:
 
         Raises:
             ClassError: a class is no category of the file.
-            ConfigError: the file cannot be read, or is no COCO file.
+            ConfigError: the file cannot be read, is no COCO file, or has two ids for one name, or
+                one for two images or classes.
             ImageError: an image is not in the file.
         """
         if annotations is None:
             return cls({name: number for number, name in enumerate(classes, 1)})
         try:
             data = parse_json(annotations.read_bytes(), "the file")
-            numbers = {fold_name(c["name"]): int(c["id"]) for c in data["categories"]}
-            files = {str(image["file_name"]): int(image["id"]) for image in data["images"]}
-            # As Windows writes them, unless a file is called so.
-            images = {name.replace("\\", "/"): number for name, number in files.items()} | files
+            asked = set(map(fold_name, classes))
+            listed = [(str(c["name"]), int(c["id"])) for c in data["categories"]]
+            numbers = _one_each((pair for pair in listed if fold_name(pair[0]) in asked), fold_name)
+            files = _one_each((str(i["file_name"]), int(i["id"])) for i in data["images"])
+            # As Windows writes them, and without "./", unless a file is called so.
+            plain = {PurePath(name.replace("\\", "/")).as_posix(): n for name, n in files.items()}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"--coco-ids {annotations}: cannot be read as COCO annotations: {error}"
@@ -59,9 +62,13 @@ class CocoIds:
                 f"--coco-ids {annotations}: has no category {', '.join(map(repr, unknown))}; "
                 "choose --classes among its categories."
             )
-        ids = cls({name: numbers[fold_name(name)] for name in classes}, images)
-        for index, path in enumerate(paths):
-            ids.image(index, path)
+        ids = cls({name: numbers[fold_name(name)] for name in classes}, plain | files)
+        _refuse_shared(ids.categories.items(), annotations, "give each category an id of its own")
+        _refuse_shared(
+            ((path, ids.image(index, path)) for index, path in enumerate(paths)),
+            annotations,
+            "let each file_name say the folder, or search one of them",
+        )
         return ids
 
     def image(self, index: int, path: str) -> int:
@@ -72,11 +79,37 @@ class CocoIds:
         """
         if self.images is None:
             return index + 1
-        parts = PurePath(path).parts
-        for start in range(len(parts)):
-            if (number := self.images.get("/".join(parts[start:]))) is not None:
+        if (number := self.images.get(path)) is not None:
+            return number
+        end, more = PurePath(path).as_posix(), "/"
+        while more:
+            if (number := self.images.get(end)) is not None:
                 return number
+            _, more, end = end.partition("/")
         raise ImageError(f"{path}: --coco-ids has no image with this file name.")
+
+
+def _one_each(pairs: Iterable[tuple[str, int]], key: Callable[[str], str] = str) -> dict[str, int]:
+    """Ids by the key of their names; a key with two ids is a ValueError."""
+    found: dict[str, tuple[str, int]] = {}
+    for name, number in pairs:
+        first, known = found.setdefault(key(name), (name, number))
+        if known != number:
+            raise ValueError(
+                f"{first!r} has the id {known}, and {name!r} the id {number}; leave one of them out"
+            )
+    return {name: number for name, (_, number) in found.items()}
+
+
+def _refuse_shared(pairs: Iterable[tuple[str, int]], annotations: Path, cure: str) -> None:
+    """Refuse two names with one id: their results could not be told apart."""
+    owners: dict[int, str] = {}
+    for name, number in pairs:
+        if (first := owners.setdefault(number, name)) != name:
+            raise ConfigError(
+                f"--coco-ids {annotations}: {first!r} and {name!r} would both get the id {number}; "
+                f"{cure}."
+            )
 
 
 def check_formats(formats: Sequence[str]) -> None:

@@ -6,6 +6,8 @@ import sys
 import time
 from datetime import timedelta
 
+from zsd_core.commands import say
+
 __all__ = ["Countdown"]
 
 
@@ -31,7 +33,7 @@ class Countdown:
         if now >= self._next or self._done == self._total:
             self._next = now + (0.2 if self._terminal else 15)
             start, end = ("\r\033[K", "") if self._terminal else ("", "\n")
-            print(f"{start}{self._line(now)}", end=end, file=sys.stderr, flush=True)
+            say(self._line(now), start=start, end=end, file=sys.stderr)
 
     def _line(self, now: float) -> str:
         rate = (self._done - self._first) / max(now - self._started, 1e-9)
@@ -42,4 +44,4 @@ class Countdown:
     def close(self) -> None:
         """Leave the line as it is and go to the next."""
         if self._terminal:
-            print(file=sys.stderr)
+            say("", file=sys.stderr)

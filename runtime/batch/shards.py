@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -18,10 +19,12 @@ from runtime.detector import Detector
 from runtime.images import read_image
 from zsd_core.errors import ConfigError, ImageError
 
-__all__ = ["search_shard"]
+__all__ = ["PICTURES", "search_shard"]
 
 Image = NDArray[np.uint8]
 WIDEST_JPEG = 65_500  # pixels, of OpenCV's encoder
+PICTURES = "pictures"  # folder of the annotated pictures, in that of the run
+LONGEST = 100  # bytes of an image's name in that of its picture
 READERS = 4  # threads that decode the images of the next batch
 
 
@@ -131,8 +134,11 @@ def _write_picture(folder: Path, shard: int, index: int, path: str, picture: Ima
     import cv2
 
     suffix = ".jpg" if max(picture.shape) <= WIDEST_JPEG else ".png"
-    place = folder / "pictures" / f"{shard:05d}"
-    target = place / f"{index:08d}-{Path(path).stem[:100]}{suffix}"
+    place = folder / PICTURES / f"{shard:05d}"
+    stem = Path(path).stem[:LONGEST]
+    while len(os.fsencode(stem)) > LONGEST:  # file systems count bytes
+        stem = stem[:-1]
+    target = place / f"{index:08d}-{stem}{suffix}"
     try:
         place.mkdir(parents=True, exist_ok=True)
         target.write_bytes(cv2.imencode(suffix, picture)[1].tobytes())

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import os
 import socket
 import sys
@@ -35,8 +34,8 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
-from runtime.arguments import Parser, add_detector_arguments
-from runtime.console import introduce, log_to_stderr
+from runtime.arguments import Parser, add_detector_arguments, whole_number
+from runtime.console import introduce, log_to_stderr, say
 from runtime.detector import Detector
 from runtime.serve.config import ServeConfig
 from zsd_core.commands import Steps, command
@@ -66,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with step("listen"):
         listener = _listen(args.host, args.port)
     if config.token is None and not _is_loopback(args.host):
-        print(
+        say(
             "warning: whoever reaches this address can see the pictures and change the classes;"
             f" give a token ({TOKEN} or --token-file).",
             file=sys.stderr,
@@ -74,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     host = f"[{args.host}]" if ":" in args.host else args.host
     print(f"http://{host}:{listener.getsockname()[1]}/", flush=True)
     run(detector, config, args.sources, listener, access_log=args.verbose)
-    print("stopped", file=sys.stderr)
+    say("stopped", file=sys.stderr)
     _end(detector)
     return 0
 
@@ -142,8 +141,8 @@ def configured(args: argparse.Namespace) -> ServeConfig:
     return ServeConfig(
         queue=args.queue,
         workers=args.workers,
-        body_bytes=_whole("--max-body", args.max_body, MIB),
-        pixels=_whole("--max-pixels", args.max_pixels, 10**6),
+        body_bytes=whole_number("--max-body", args.max_body, MIB),
+        pixels=whole_number("--max-pixels", args.max_pixels, 10**6),
         timeout=args.timeout,
         viewers=args.max_viewers,
         token=_token(args.token_file),
@@ -151,13 +150,6 @@ def configured(args: argparse.Namespace) -> ServeConfig:
         live_timeout=args.live_timeout,
         loop=args.loop,
     )
-
-
-def _whole(option: str, number: float, unit: int) -> int:
-    """A number of an option in its unit."""
-    if not math.isfinite(number):
-        raise ConfigError(f"{option} is {number}, must be a number above 0.")
-    return int(number * unit)
 
 
 def _token(path: Path | None) -> str | None:

@@ -81,7 +81,7 @@ def test_every_command_ends_like_this(path):
 
 def test_no_other_function_prints_the_sentence_of_an_error():
     assert len(COMMANDS) > 15
-    found = [path.name for path in FILES if re.search(r"print\(f?.error: ", path.read_text())]
+    found = [p.name for p in FILES if re.search(r"(print|say)\(f?.error: ", p.read_text())]
     assert found == ["commands.py"]
 
 
@@ -96,6 +96,30 @@ def test_steps_are_numbered_and_timed_on_stderr(capsys):
     lines = err.splitlines()
     assert re.fullmatch(r"\[1/2\] load \.\.\. \d+\.\d s", lines[0])
     assert lines[1] == "[2/2] compare ... failed"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize("closed", [False, True], ids=["full", "closed"])
+def test_a_command_that_cannot_print_its_progress_goes_on(tmp_path, closed):
+    code = (
+        "import os, sys\nfrom zsd_core.commands import Steps, command\n"
+        "from zsd_core.errors import ConfigError\n"
+        "@command\ndef main(argv=None):\n"
+        "    with Steps(1)('work'):\n        print('done')\n"
+        "    if argv: raise ConfigError('no')\n    return 3\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+
+    def status(*arguments):
+        with open("/dev/full", "w") as full:
+            command = [sys.executable, "-c", code, *arguments]
+            if closed:  # as a shell's 2>&-
+                command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command]
+            return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=full)
+
+    result = status()
+    assert (result.returncode, result.stdout) == (3, b"done\n")
+    assert status("fail").returncode == 1
 
 
 def test_progress_counts_and_notes_on_stderr(capsys):

@@ -1,6 +1,7 @@
 """Files of every kind of every format are decoded to what they hold, or refused with the cure."""
 
 import io
+import os
 
 import cv2
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from zsd_core.errors import ImageError
 from zsd_core.pictures.avif import brands
-from zsd_core.pictures.decode import decode_image
+from zsd_core.pictures.decode import decode_image, file_bytes
 from zsd_core.pictures.refused import refusal
 from zsd_core.pictures.size import ENDINGS, FORMATS, SUFFIXES
 
@@ -176,3 +177,15 @@ def test_what_is_not_read_is_called_by_its_name(data, words):
 def test_a_huge_box_of_kinds_is_not_read_whole():
     many = b"".join(number.to_bytes(4, "big") for number in range(300_000))
     assert len(brands(container(b"heic", many) + b"avif")) < 300
+
+
+def test_a_pipe_is_read_only_where_a_shell_hands_it_over(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    for place in (tmp_path / "a.jpg", "/dev/zero", tmp_path):
+        with pytest.raises(ImageError, match="cannot be read: it is a pipe, a device"):
+            file_bytes(place)
+    reader, writer = os.pipe()
+    os.write(writer, b"picture")
+    os.close(writer)
+    assert file_bytes(f"/dev/fd/{reader}") == b"picture"
+    os.close(reader)

@@ -122,3 +122,20 @@ def test_the_client_finds_what_a_detector_finds(modules, tmp_path):
 def test_a_bundle_without_the_graph_is_refused(modules, bundle_path, tmp_path, capsys):
     assert modules[0].main([str(bundle_path), str(tmp_path)]) == 1
     assert "holds no detector.onnx; export the bundle again." in capsys.readouterr().err
+
+
+def test_what_goes_wrong_is_a_sentence(modules, tmp_path, capsys):
+    pytest.importorskip("tritonclient.http", reason="pip install 'contrastzsd[triton]'")
+    cv2 = pytest.importorskip("cv2")
+    prepare, client = modules
+    photo, file = tmp_path / "photo.png", tmp_path / "file"
+    cv2.imwrite(str(photo), np.zeros((40, 60, 3), np.uint8))
+    file.touch()
+    for main, arguments, sentence in (
+        (prepare.main, [str(file / "models")], "Not a directory"),
+        (client.main, [str(tmp_path / "no.jpg"), "cat"], "cannot be read: No such file"),
+        (client.main, [str(photo), "cat", "http://127.0.0.1:1"], "no Triton server answers: "),
+    ):
+        assert main(arguments) == 1
+        err = capsys.readouterr().err
+        assert err.startswith("error: ") and sentence in err and err.count("\n") == 1

@@ -123,6 +123,41 @@ def test_pictures_are_written_only_if_asked(batch, photos, tmp_path):
     assert cv2.imread(str(tmp_path / "two" / "pictures" / "00000" / pictures[0])) is not None
 
 
+def test_a_long_name_is_cut_to_bytes_that_a_picture_may_have(batch, tmp_path, photo):
+    name = "猫" * 83
+    (tmp_path / f"{name}.png").write_bytes(cv2.imencode(".png", photo)[1].tobytes())
+    assert batch(tmp_path / f"{name}.png", "--pictures")[0] == 0
+    (picture,) = (tmp_path / "run" / "pictures" / "00000").iterdir()
+    assert picture.name == f"00000000-{'猫' * 33}.jpg"
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_a_limit_that_is_no_number_is_refused(batch, photos, number):
+    status, _, err = batch(photos, "--max-pixels", number)
+    assert status == 1
+    assert f"error: --max-pixels is {number}, must be a number above 0." in err
+
+
+@pytest.mark.parametrize("output", ["run", "."])
+def test_a_run_within_its_input_goes_on_without_its_own_pictures(batch, photos, output):
+    for inputs in (photos, photos / "**" / "*"):
+        for _ in range(2):
+            status, out, err = batch(inputs, "--pictures", output=photos / output / "x" / "..")
+            assert (status, "in 9 images" in out) == (3, True), err
+    assert "8 pictures of the run itself left out" in err
+
+
+def test_a_pipe_among_the_images_is_a_row(batch, photos, tmp_path):
+    os.mkfifo(photos / "pipe.jpg")
+    (tmp_path / "list.txt").write_text(f"{photos / 'pipe.jpg'}\n/dev/zero\n{photos / '0.png'}\n")
+    assert batch(photos)[0] == batch(photos / "*", output=tmp_path / "glob")[0] == 3
+    assert batch(tmp_path / "list.txt", output=tmp_path / "list")[0] == 3
+    said = [row["error"] for row in rows(tmp_path / "list")]
+    assert ["it is a pipe, a device" in (text or "") for text in said] == [True, True, False]
+    assert rows(tmp_path / "run")[5]["error"] == said[0]
+    assert len(rows(tmp_path / "glob")) == 6
+
+
 def test_a_terminal_that_cannot_show_a_name_ends_no_run(bundle_path, tmp_path, photo):
     output, image = tmp_path / "Läufe", tmp_path / "café.png"
     image.write_bytes(cv2.imencode(".png", photo)[1].tobytes())
@@ -353,3 +388,11 @@ def test_a_log_gets_a_line_at_the_start_and_at_the_end(capfd, monkeypatch):
     assert lines[0] == "300/1000 images, 1 damaged, 50.0 images/s, 0:00:14 left"
     assert lines[-1] == "1000/1000 images, 8 damaged, 50.0 images/s, 0:00:00 left"
     assert len(lines) == 2
+
+
+def test_progress_that_cannot_be_printed_ends_no_run(monkeypatch):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stderr", full)
+        progress = Countdown(1)
+        progress.add(1, 0)
+        progress.close()

@@ -24,7 +24,10 @@ def test_a_folder_is_listed_with_its_subfolders_in_order_and_says_what_it_leaves
         "sub/5.png",
         "sub/7.png",
     ]
-    assert listing.notes == (f"{photos}: 1 file left out, no images (1 .txt)",)
+    assert listing.notes == (
+        f"{photos}: 2 hidden names left out",
+        f"{photos}: 1 file left out, no images (1 .txt)",
+    )
 
 
 def test_a_linked_folder_is_not_followed_and_that_is_said(photos):
@@ -63,6 +66,37 @@ def test_an_image_named_twice_is_searched_once_and_that_is_said(photos):
     listing = list_images([str(photos), str(photos / "0.png")])
     assert len(listing.paths) == 9
     assert f"{photos / '0.png'}: 1 path named before, searched once" in listing.notes
+
+
+def test_an_image_named_twice_in_other_spellings_is_searched_once(photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    listing = list_images(["sub", "./sub", str(photos / "sub"), "sub//*.png", "./sub/1.png"])
+    assert listing.paths == ("sub/1.png", "sub/3.png", "sub/5.png", "sub/7.png")
+
+
+def test_a_glob_follows_no_linked_folder_but_one_that_it_names(photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    plain = list_images(["**/*.png"])
+    assert plain.paths == ("0.png", "2.png", "4.png", "6.png", *list_images(["sub"]).paths)
+    for name in ("loop", "sub/loop"):  # glob would go round, with two of them without end
+        (photos / name).symlink_to(photos)
+    listing = list_images(["**/*.png"])
+    assert listing.paths == plain.paths
+    assert ".: 2 linked folders not followed" in listing.notes
+    assert list_images(["loop/**/[01].png"]).paths == ("loop/0.png", "loop/sub/1.png")
+    assert list_images(["**//**//[01].png"]).paths == ("0.png", "sub/1.png")
+    assert list_images([f"{photos}/**"]).paths == list_images([str(photos)]).paths
+
+
+def test_a_table_whose_text_is_no_utf8_is_a_sentence(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    data = pyarrow.py_buffer(b"caf\xe9.png")
+    offsets = pyarrow.py_buffer(bytes([0, 0, 0, 0, data.size, 0, 0, 0]))
+    text = pyarrow.StringArray.from_buffers(1, offsets, data)
+    parquet.write_table(pyarrow.table({"path": text}), tmp_path / "t.parquet")
+    with pytest.raises(ImageError, match="cannot be read as Parquet: 'utf-8' codec can't decode"):
+        list_images([str(tmp_path / "t.parquet")])
 
 
 @pytest.mark.parametrize(

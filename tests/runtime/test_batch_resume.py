@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
+from runtime.batch.__main__ import _interrupted_by
+
 ROOT = Path(__file__).resolve().parents[2]
 FORMATS = ("jsonl", "coco", "parquet")
 
@@ -165,6 +167,19 @@ def test_a_signal_ends_a_run_with_a_sentence_and_whole_files(
     assert f"stopped; the same command goes on with {output}" in err
     assert "Traceback" not in err
     assert list(output.rglob("*.part")) == [] and not (output / "detections.jsonl").exists()
+
+
+def test_signals_that_are_ignored_stay_so():
+    """As SIGHUP does under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with _interrupted_by(signal.SIGTERM, signal.SIGHUP, into=[]):
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.slow

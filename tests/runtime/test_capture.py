@@ -1,6 +1,7 @@
 """Opened sources: the file's own times, frames that cannot be read, images behind addresses."""
 
 import base64
+import math
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -195,6 +196,16 @@ def test_the_address_of_an_image_is_an_image(web, photo):
     seconds, image = capture.read()
     assert seconds == 0 and np.array_equal(image, photo)
     assert capture.read() is None
+
+
+@pytest.mark.parametrize("timeout", [math.inf, 1e300, 1e7])
+def test_a_time_out_may_be_as_long_as_one_likes(web, tmp_path, timeout):
+    clip = source_of(write_video(tmp_path / "clip.mp4"))
+    picture = source_of(f"http://admin:p%40ss@{web}/snapshot.png")
+    for source in (clip, picture):
+        capture = open_capture(source, timeout)
+        assert capture.read() is not None
+        capture.close()
 
 
 @pytest.mark.parametrize(

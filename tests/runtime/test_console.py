@@ -61,6 +61,8 @@ def test_a_signal_is_a_request_and_the_second_one_is_not_caught(number):
         signal.raise_signal(number)
         assert stop.signal == number and told == [1]
         assert signal.getsignal(number) == before
+        stop.tells(lambda: told.append(2))  # whoever comes later is told at once
+        assert told == [1, 2]
     assert signal.getsignal(number) == before
 
 

@@ -15,6 +15,11 @@ import numpy as np
 import pytest
 from videos import write_video
 
+from runtime.capture import open_capture
+from runtime.console import Stop
+from runtime.detect_inputs import Search, Settings
+from runtime.sources import Source
+
 ROOT = Path(__file__).parents[2]
 SLOW_READER = """
 import sys, time
@@ -134,6 +139,40 @@ def test_names_that_no_terminal_shows_and_a_closed_pipe_end_nothing(bundle_path,
         assert process.wait() == 0, errors
     assert len(list((tmp_path / "again").iterdir())) == 6
     assert "Traceback" not in errors
+
+
+class Sent(Stop):
+    """A signal that comes at a moment of the test's choice."""
+
+    def send(self):
+        self._caught(signal.SIGTERM, None)
+
+
+def searched(tmp_path, detector, stop, **settings):
+    (tmp_path / "out").mkdir()
+    clip = Source("video", str(write_video(tmp_path / "clip.mp4")), "clip")
+    return Search(detector, Settings(folder=tmp_path / "out", **settings), stop).run([clip])
+
+
+def test_a_signal_before_there_is_a_stream_is_not_lost(tmp_path, detector, monkeypatch):
+    stop = Sent()
+    monkeypatch.setattr("runtime.detect_inputs.byte_tracker", lambda _: stop.send())
+    outcome = searched(tmp_path, detector, stop, track=True)
+    assert outcome.done == 0
+    assert outcome.status(stop.signal) == 128 + signal.SIGTERM
+
+
+def test_a_signal_while_a_file_opens_leaves_it_unfinished(tmp_path, detector, monkeypatch):
+    stop = Sent()
+
+    def opening(*arguments):
+        stop.send()
+        return open_capture(*arguments)
+
+    monkeypatch.setattr("runtime.reader.open_capture", opening)
+    outcome = searched(tmp_path, detector, stop)
+    assert outcome.done == 0
+    assert outcome.status(stop.signal) == 128 + signal.SIGTERM
 
 
 def test_a_relative_name_with_a_colon_is_a_file(tmp_path, monkeypatch):

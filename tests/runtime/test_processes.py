@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tiny
 import tiny_text
+from videos import write_video
 
 from runtime import Detector, Stream
 from runtime.bundle import open_bundle
@@ -126,6 +127,59 @@ if not (child := os.fork()):
 print("status", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 print("parent", detector(image) == expected)
 """
+
+
+STREAM = """
+import os, signal, sys, threading
+from runtime import Stream
+
+stream = Stream(lambda images, *, color: [None] * len(images), [sys.argv[1]])
+iterator = iter(stream)
+next(iterator)
+held, over = threading.Event(), threading.Event()
+
+def hold():  # as a reader may at the moment of the fork
+    with stream._frames._shared.changed:
+        held.set()
+        over.wait()
+
+threading.Thread(target=hold).start()
+held.wait()
+if not (child := os.fork()):
+    signal.alarm(10)
+    for use in (
+        lambda: next(iterator),
+        lambda: stream.states,
+        lambda: stream.add(sys.argv[1], name="again"),
+        lambda: stream.remove(sys.argv[1]),
+    ):
+        try:
+            use()
+        except Exception as error:
+            print(type(error).__name__, error)
+    stream.stop()
+    stream.close()
+    sys.exit(7)
+over.set()
+print("status", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print("parent", 1 + len(list(iterator)))
+"""
+
+
+def test_a_forked_child_is_refused_a_stream_that_runs(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", STREAM, write_video(tmp_path / "a.mp4")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert run.returncode == 0, run.stderr
+    *refused, status, parent = run.stdout.splitlines()
+    assert len(refused) == 4
+    assert all(line.startswith("DeviceError this Stream was opened in") for line in refused)
+    assert (status, parent) == ("status 7", "parent 6")
 
 
 @pytest.mark.parametrize("ending", ["close", "drop", "new", "exit"])

@@ -142,6 +142,15 @@ def test_a_folder_says_what_was_passed_over(tmp_path):
         find_sources([str(tmp_path)])
 
 
+def test_a_link_that_leads_nowhere_or_to_itself_is_no_image(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 6, 3), np.uint8))
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    (tmp_path / "none.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    found, (note,) = find_sources([str(tmp_path)])
+    assert [source.name for source in found] == ["a"]
+    assert "loop.jpg none.jpg (no images)" in note
+
+
 def test_a_folder_gives_every_image_that_the_detector_reads(tmp_path, photo):
     """All suffixes that OpenCV writes and reads here, and an image without a suffix."""
     written = {"plain"}

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -235,6 +236,36 @@ def test_names_are_given_or_the_addresses_without_credentials(clip):
             stream.remove("rtsp://admin:secret@x")
 
 
+def test_a_file_is_removed_by_any_name_of_it(clip):
+    with Stream(nothing, []) as stream:
+        for name in (clip, str(clip), f"file://{clip}"):
+            stream.add(f"file://{clip}")
+            stream.remove(name)
+            assert stream.states == {}
+
+
+def test_frames_on_which_the_detector_fails_are_counted(tmp_path):
+    path, sizes = write_video(tmp_path / "a.mp4", frames=20), []
+
+    def fails(images, *, color):
+        sizes.append(len(images))
+        if len(sizes) in (2, 5):
+            raise ValueError("no")
+        return nothing(images, color=color)
+
+    given = errors = 0
+    with Stream(fails, [path], max_batch=2) as stream:
+        while str(stream.states[str(path)]) != "ended" or given + errors < 20:
+            try:
+                for _ in stream:
+                    given += 1
+                    assert stream.states[str(path)].frames == given  # not those that wait
+            except ValueError:
+                errors += sizes[-1]
+        state = stream.states[str(path)]
+    assert (state.frames, state.dropped) == (given, errors) and errors >= 2
+
+
 def test_a_file_that_fails_is_reported_when_the_others_have_ended(tmp_path, clip):
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"no video")
@@ -258,6 +289,11 @@ def test_what_is_not_there_is_said_at_once(tmp_path, clip):
     ("options", "message"),
     [
         ({"timeout": 0}, "timeout is 0"),
+        ({"timeout": None}, "timeout is None, must be a number"),
+        ({"retry": 5}, "retry is 5, must be"),
+        ({"retry": ("a", "b")}, "retry is .*, must be"),
+        ({"max_batch": 2.5}, "max_batch is 2.5, must be a whole number"),
+        ({"max_batch": None}, "max_batch is None"),
         ({"retry": (5, 1)}, r"retry is \(5, 1\), must be \(shortest, longest\)"),
         ({"policy": "latest"}, "policy is 'latest'"),
         ({"max_batch": 0}, "max_batch is 0"),
@@ -267,8 +303,9 @@ def test_what_is_not_there_is_said_at_once(tmp_path, clip):
 def test_arguments_that_cannot_work_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         Stream(nothing, [], **options)
-    with pytest.raises(ConfigError, match="sources is one text"):
-        Stream(nothing, "clip.mp4")
+    for single in ("clip.mp4", Path("clip.mp4"), 0):
+        with pytest.raises(ConfigError, match="sources is a single one, must be a list"):
+            Stream(nothing, single)
 
 
 def test_a_live_source_gives_the_newest_frame_and_counts_the_others(tmp_path):

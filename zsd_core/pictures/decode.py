@@ -11,6 +11,7 @@ nothing says what white is. Alpha is ignored.
 from __future__ import annotations
 
 import os
+import stat
 import struct
 from pathlib import Path
 from typing import Any, Literal
@@ -29,20 +30,30 @@ from zsd_core.pictures.white import declared_white, eight_bits
 __all__ = ["MAX_PIXELS", "check_size", "decode_image", "decode_pixels", "file_bytes"]
 
 MAX_PIXELS = 200_000_000  # of a file, by default: 600 MB once decoded
+HANDED_OVER = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")  # pipes of a shell, as of <(...)
 CURE = "Make it smaller, or allow more: Detector(max_pixels=...), --max-pixels."
 
 
 def file_bytes(path: str | os.PathLike[str]) -> bytes:
     """Read a whole file.
 
+    A pipe that nobody writes into, or a device, would keep its reader for ever: neither is read,
+    but for what a shell hands over, ``/dev/stdin`` or ``<(...)``.
+
     Raises:
-        ImageError: it cannot be read.
+        ImageError: it cannot be read, or is no regular file.
     """
     try:
-        return Path(path).read_bytes()
+        kind = os.stat(path).st_mode
+        handed_over = stat.S_ISFIFO(kind) and os.fspath(path).startswith(HANDED_OVER)
+        if handed_over or stat.S_ISREG(kind):
+            return Path(path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: no name of a file
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{path}: cannot be read: {reason}.") from error
+    raise ImageError(
+        f"{path}: cannot be read: it is a pipe, a device, a socket or a folder; name a file."
+    )
 
 
 def check_size(
