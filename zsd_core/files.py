@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 DEEPEST = 100  # levels of a strict JSON text
+LONGEST_YAML = 1_000_000  # characters
 HEADER = 1 << 14  # bytes of an array's header, which are parsed; numpy takes 10,000
 LARGEST = 1024  # bits of its whole numbers; float64 holds no larger ones
 INFLATED = 1100  # times; deflate reaches 1032 at most
@@ -218,13 +219,18 @@ def _check_plain(value: Any) -> None:
 def parse_yaml(text: str, where: str, kind: type[ZsdError] = ConfigError) -> Any:
     """Parse YAML of plain values.
 
-    Refused are an alias, by which a small file grows without end, a tag, and a key that stands
-    there twice. ``1:30`` is a text, not the 90 of YAML 1.1.
+    Refused are an alias, by which a small file grows without end, a tag, a key that stands there
+    twice, and a text that would take seconds. ``1:30`` is a text, not the 90 of YAML 1.1.
 
     Raises:
         ZsdError: of ``kind``: it is not YAML, or not as above.
     """
     yaml = require("yaml", "train")
+    if len(text) > LONGEST_YAML:
+        raise kind(
+            f"{where} has {len(text):,} characters, and at most {LONGEST_YAML:,} are read as YAML, "
+            "which takes a second for each million; save long lists as JSON."
+        )
     loader = _plain_loader()
     level = 0
     try:

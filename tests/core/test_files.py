@@ -56,6 +56,7 @@ def test_strict_json_reads_what_is_plain():
     ("text", "message"),
     [
         ("a: &a [1]\nb: *a", "has an alias"),
+        ("[" + 500_000 * "1," + "1]", r"has 1,000,003 characters, and at most 1,000,000 are read"),
         ("a: [" * 5000, "nested too deeply"),
         ("[" * 100_000, "nested too deeply|nesting depth"),  # libyaml has a limit of its own
         ("a: 2026-99-99", "not valid YAML"),
