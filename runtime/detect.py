@@ -79,7 +79,7 @@ def _detect(args: argparse.Namespace) -> int:
         track=args.track,
         lines=Lines(args.jsonl) if args.jsonl else None,
     )
-    with step(f"search {len(sources)} input{'s' * (len(sources) != 1)}"), Stop() as stop:
+    with Stop() as stop, step(f"search {len(sources)} input{'s' * (len(sources) != 1)}"):
         say("", file=sys.stderr)
         outcome = Search(detector, settings, stop).run(sources)
     if outcome.done:

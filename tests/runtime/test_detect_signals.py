@@ -17,6 +17,7 @@ from videos import write_video
 
 from runtime.capture import open_capture
 from runtime.console import Stop
+from runtime.detect import main
 from runtime.detect_inputs import Search, Settings
 from runtime.sources import Source
 
@@ -173,6 +174,16 @@ def test_a_signal_while_a_file_opens_leaves_it_unfinished(tmp_path, detector, mo
     outcome = searched(tmp_path, detector, stop)
     assert outcome.done == 0
     assert outcome.status(stop.signal) == 128 + signal.SIGTERM
+
+
+def test_a_signal_counts_once_the_search_is_announced(bundle_path, tmp_path, monkeypatch):
+    def say(text, **_):
+        if "search 1 input" in text:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("zsd_core.commands.say", say)
+    arguments = ["rtsp://127.0.0.1:9/1", "--bundle", str(bundle_path), "--output", str(tmp_path)]
+    assert main([*arguments, "--backend", "onnxruntime"]) == 0  # as a live source ends
 
 
 def test_a_relative_name_with_a_colon_is_a_file(tmp_path, monkeypatch):
