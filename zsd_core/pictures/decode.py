@@ -42,7 +42,9 @@ def file_bytes(path: str | os.PathLike[str]) -> bytes:
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: no name of a file
         reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"{path}: cannot be read: {reason}.") from error
+        pattern = "*" in str(path)
+        cure = f" For a pattern, pass glob.glob({str(path)!r})." if pattern else ""
+        raise ImageError(f"{path}: cannot be read: {reason}.{cure}") from error
 
 
 def check_size(
