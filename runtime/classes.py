@@ -17,7 +17,7 @@ from zsd_core.errors import ClassError, ConfigError, DataError, did_you_mean, jo
 from zsd_core.files import shown
 from zsd_core.pipeline import ImageResult
 from zsd_core.scoring import ClassRows, ClassSet, VectorScorer
-from zsd_core.semantics import float32, fold_name, name_fault, plain_name
+from zsd_core.semantics import as_numbers, float32, fold_name, name_fault, plain_name
 
 __all__ = ["MODES", "ActiveClasses", "ClassTable", "Mode"]
 
@@ -314,7 +314,7 @@ class ClassTable:
         made = self._bundle.vocabulary_info.get("encoder", "")
         wrong = []
         for name, vector in vectors.items():
-            array = np.asarray(vector)
+            array = as_numbers(vector)
             if array.shape not in ((width,), (shown,)) or array.dtype.kind not in "fiu":
                 wrong.append(
                     f"the vector of class {name!r} has shape {array.shape} and dtype "

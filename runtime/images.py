@@ -69,7 +69,7 @@ def as_image(image: Any, color: Color, where: str = "image", max_pixels: int = M
     if not isinstance(image, np.ndarray):
         raise ImageError(
             f"{where} is a {type(image).__name__}, must be a path, a PIL image or a numpy array "
-            "(H, W, 3) of uint8; a batch is a list of these."
+            f"(H, W, 3) of uint8; a batch is a list of these.{_tensor_cure(image)}"
         )
     if image.ndim == 4:
         raise ImageError(
@@ -124,6 +124,16 @@ def _from_pillow(image: Any, color: Color, where: str, max_pixels: int) -> Image
     if not pixels.size:
         raise ImageError(f"{where} is empty, its size is {image.size}.")
     return np.ascontiguousarray(pixels if color == "rgb" else pixels[:, :, ::-1])
+
+
+def _tensor_cure(image: Any) -> str:
+    """Advice on a tensor of torch or another library, whose channels may come first."""
+    if not callable(getattr(image, "numpy", None)):
+        return ""
+    shape = tuple(getattr(image, "shape", ()))
+    turn = ".permute(1, 2, 0)" if len(shape) == 3 and shape[2] not in (1, 3, 4) else ""
+    host = ".cpu()" if hasattr(image, "cpu") else ""
+    return f" Of a tensor of uint8, pass tensor{turn}{host}.numpy()."
 
 
 def _scaled(image: NDArray[Any]) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from zsd_core.errors import ConfigError, DataError, expect_shapes
 
 __all__ = [
+    "as_numbers",
     "float32",
     "fold_name",
     "name_fault",
@@ -74,6 +75,17 @@ def name_fault(name: str) -> str:
         if kind == "Cc" or character in _REORDERING:
             return f"holds U+{ord(character):04X}, a control character; leave it out"
     return ""
+
+
+def as_numbers(value: Any) -> NDArray[Any]:
+    """What a caller gives as an array; its ``dtype.kind`` is one of "fiu" where it is numbers.
+
+    An array ``()`` of object where numpy raises: ragged lists, tensors of a GPU or of a gradient.
+    """
+    try:
+        return np.asarray(value)
+    except Exception:  # other libraries raise what they like
+        return np.array(None, dtype=object)
 
 
 def float32(numbers: Any) -> NDArray[np.float32]:

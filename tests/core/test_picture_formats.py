@@ -189,3 +189,37 @@ def test_a_pipe_is_read_only_where_a_shell_hands_it_over(tmp_path):
     os.close(writer)
     assert file_bytes(f"/dev/fd/{reader}") == b"picture"
     os.close(reader)
+ANIMATIONS = {"GIF": "GIF", "WEBP": "WebP", "PNG": "PNG"}
+
+
+@pytest.mark.parametrize("form", ANIMATIONS)
+def test_an_animation_is_refused_and_a_still_of_its_format_is_read(form):
+    pillow = pytest.importorskip("PIL.Image")
+    stills = [pillow.fromarray(np.roll(made.RGB, step, 1)) for step in range(3)]
+    moving = pillow_file(form, stills[0], save_all=True, append_images=stills[1:], duration=90)
+    with pytest.raises(ImageError, match=rf"^x: is an animated {ANIMATIONS[form]}; save one of .*"):
+        decode_image(moving, "rgb", "x")
+    still = pillow_file(form, stills[0], save_all=True)
+    assert decode_image(still, "rgb", "x").shape == made.RGB.shape
+
+
+def gif(*parts):
+    return b"GIF89a\x08\0\x08\0\x80\0\0" + bytes(6) + b"".join(parts)
+
+
+GIF_STILL = b"\x2c" + bytes(4) + b"\x08\0\x08\0\x81" + bytes(12) + b"\x02\x01\x2c\0"
+
+
+def test_pictures_of_a_gif_are_counted_by_its_blocks():
+    comment = b"\x21\xfe\x02\x2c\x2c\0"
+    for one in (gif(comment, GIF_STILL, comment, b";"), gif(GIF_STILL), gif(b"\xff" * 99)):
+        assert refusal(one) == ""
+    assert "is an animated GIF" in refusal(gif(GIF_STILL, comment, GIF_STILL))
+    for end in range(len(gif(GIF_STILL))):
+        assert "animated" not in refusal(gif(GIF_STILL)[:end])
+
+
+def test_a_gif_of_many_blocks_costs_little(monkeypatch):
+    """Blocks of a byte each are passed over up to a number, and then it counts as a still one."""
+    monkeypatch.setattr("zsd_core.pictures.refused.GIF_PARTS", 1000)
+    assert refusal(gif(b"\x21\xfe\0" * 998, GIF_STILL, GIF_STILL)) == ""

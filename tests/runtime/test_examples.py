@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import pickle
 import threading
 from types import SimpleNamespace
 
@@ -116,6 +118,50 @@ def test_an_image_alone_and_an_example_without_a_box_are_the_whole_image(shown, 
         np.testing.assert_array_equal(vectors[name], vectors["array"], err_msg=name)
 
 
+def test_a_list_may_begin_with_any_kind_of_example(shown, photo, tmp_path):
+    from PIL import Image
+
+    Image.fromarray(photo).save(tmp_path / "crop.png")
+    kinds = {
+        "path": tmp_path / "crop.png",
+        "text": str(tmp_path / "crop.png"),
+        "array": photo,
+        "example": Example(str(tmp_path / "crop.png")),
+        "picture": Image.fromarray(photo),
+    }
+    lists = {
+        " ".join(order): [kinds[kind] for kind in order]
+        for order in [*itertools.permutations(kinds, 2), *((kind,) for kind in kinds)]
+    }
+    shown.add_classes({"alone": kinds["text"], "tuple": (kinds["text"],) * 2} | lists)
+    vectors = shown.class_vectors()
+    for name in ("tuple", *lists):
+        np.testing.assert_allclose(vectors[name], vectors["alone"], atol=1e-6, err_msg=name)
+
+
+def test_the_channels_of_an_example_lie_as_it_says(shown, photo, tmp_path):
+    from PIL import Image
+
+    Image.fromarray(photo).save(tmp_path / "crop.png")
+    box, swapped = (20, 30, 100, 90), photo[:, :, ::-1]
+    shown.add_classes(
+        {
+            "rgb": Example(photo, box),
+            "bgr": Example(swapped, box, color="bgr"),
+            "path": Example(tmp_path / "crop.png", box, color="bgr"),
+            "picture": Example(Image.fromarray(photo), box, color="bgr"),
+            "pickled": pickle.loads(pickle.dumps(Example(swapped, box, color="bgr"))),
+            "wrong": Example(swapped, box),
+        }
+    )
+    vectors = shown.class_vectors()
+    for name in ("bgr", "path", "picture", "pickled"):
+        np.testing.assert_array_equal(vectors[name], vectors["rgb"], err_msg=name)
+    assert abs(vectors["wrong"] - vectors["rgb"]).max() > 0.01
+    with pytest.raises(ConfigError, match="Example: color is 'RGB', must be 'rgb' or 'bgr'"):
+        Example(photo, color="RGB")
+
+
 def test_a_box_that_reaches_out_of_the_image_is_cut_at_its_edge(shown, photo):
     height, width = photo.shape[:2]
     shown.add_classes(
@@ -136,6 +182,14 @@ def test_a_box_that_reaches_out_of_the_image_is_cut_at_its_edge(shown, photo):
         (10, 10, 10, 40),  # no width
         (1, 2, 3),
         (np.nan, 0, 10, 10),
+        "1 2 3 4",
+        ("1", "2", "30", "40"),
+        [[1, 2], [3]],
+        {"x1": 1},
+        (1j, 2, 30, 40),
+        (10**400, 2, 30, 40),
+        object(),
+        np.ones((2, 4)),
     ],
 )
 def test_a_box_outside_the_image_is_refused_and_nothing_changes(shown, photo, box):
@@ -144,6 +198,50 @@ def test_a_box_outside_the_image_is_refused_and_nothing_changes(shown, photo, bo
         shown.add_classes({"zebra": None, "mine": Example(photo, box)})
     assert shown.class_set_version == version
     assert shown.classes == ("person",)
+
+
+@pytest.mark.parametrize(
+    ("box", "cure"),
+    [
+        ((0.1, 0.1, 0.8, 0.9), r"0\.7 x 0\.8 pixels .* multiplied by its width and height\.$"),
+        ((0, 0, 1, 1), r"1 x 1 pixels are too few"),
+        ((178.5, 20, 240, 90), r"1\.5 x 70 pixels are too few"),
+        ((100, 60, 150, 110), None),
+        ((120, 80, 300, 200), r"most of it lies outside.* \(x, y, x \+ width, y \+ height\)\.$"),
+        ((-1e300, -1e300, 1e300, 1e300), "most of it lies outside"),
+        ((0, 0, np.inf, np.inf), "most of it lies outside"),
+        ((-70, -2, 181.5, 121), None),  # drawn beyond the border
+    ],
+)
+def test_a_box_in_other_units_is_refused(shown, photo, box, cure):
+    if cure is None:
+        shown.add_classes({"mine": Example(photo, box)})
+        assert shown.classes == ("person", "mine")
+        return
+    with pytest.raises(ClassError, match=rf"must be x1 y1 x2 y2 .* which is 180 x 120; {cure}"):
+        shown.add_classes({"mine": Example(photo, box)})
+    assert shown.classes == ("person",)
+
+
+def test_a_box_beside_its_image_is_told_to_be_an_example(shown, photo):
+    for value in ((photo, (1, 2, 100, 200)), [(photo, (1, 2, 100, 200))], [photo, [1, 2, 3, 4]]):
+        with pytest.raises(ClassError, match=r"example [01] of class 'mine' .* Example\(image, \("):
+            shown.add_classes({"mine": value})
+
+
+class Elsewhere:
+    """A vector that numpy cannot read, such as a tensor of a GPU."""
+
+    shape = (16,)
+
+    def __array__(self, *_, **__):
+        raise RuntimeError("copy it to the host first")
+
+
+@pytest.mark.parametrize("vector", [[0.5, (1, 2)], [1, "a"], [1j], Elsewhere()])
+def test_what_is_no_vector_is_refused(shown, vector):
+    with pytest.raises(ClassError, match=r"the vector of class 'mine' has shape .* numbers from"):
+        shown.add_classes({"mine": vector})
 
 
 def test_an_empty_list_and_what_is_no_image_are_refused(shown, photo):

@@ -157,7 +157,21 @@ def test_what_is_no_image_file_is_said(tmp_path, data, message):
         read_image(path, "rgb")
 
 
+@pytest.mark.parametrize(
+    ("shape", "call"), [((3, 4, 5), r"\.permute\(1, 2, 0\)\.numpy"), ((4, 5, 3), r"\.numpy")]
+)
+def test_a_tensor_is_told_how_it_becomes_an_array(shape, call):
+    class Tensor:
+        def __init__(self, array):
+            self.numpy, self.shape = lambda: array, array.shape
+
+    with pytest.raises(ImageError, match=rf"a Tensor, .* pass tensor{call}\(\)\.$"):
+        as_image(Tensor(np.zeros(shape, np.uint8)), "rgb")
+
+
 def test_a_missing_file_is_said(tmp_path):
+    with pytest.raises(ImageError, match=r"\*\.png: cannot be read: .* glob\.glob"):
+        read_image(tmp_path / "*.png", "rgb")
     with pytest.raises(ImageError, match=r"nothing\.png: cannot be read: No such file"):
         read_image(tmp_path / "nothing.png", "rgb")
     for path in (tmp_path, "a\0b", "x" * 300):

@@ -54,6 +54,9 @@ def file_bytes(path: str | os.PathLike[str]) -> bytes:
     raise ImageError(
         f"{path}: cannot be read: it is a pipe, a device, a socket or a folder; name a file."
     )
+        pattern = "*" in str(path)
+        cure = f" For a pattern, pass glob.glob({str(path)!r})." if pattern else ""
+        raise ImageError(f"{path}: cannot be read: {reason}.{cure}") from error
 
 
 def check_size(
