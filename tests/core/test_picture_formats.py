@@ -189,6 +189,8 @@ def test_a_pipe_is_read_only_where_a_shell_hands_it_over(tmp_path):
     os.close(writer)
     assert file_bytes(f"/dev/fd/{reader}") == b"picture"
     os.close(reader)
+
+
 ANIMATIONS = {"GIF": "GIF", "WEBP": "WebP", "PNG": "PNG"}
 
 

@@ -50,13 +50,12 @@ def file_bytes(path: str | os.PathLike[str]) -> bytes:
             return Path(path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: no name of a file
         reason = getattr(error, "strerror", None) or error
-        raise ImageError(f"{path}: cannot be read: {reason}.") from error
-    raise ImageError(
-        f"{path}: cannot be read: it is a pipe, a device, a socket or a folder; name a file."
-    )
         pattern = "*" in str(path)
         cure = f" For a pattern, pass glob.glob({str(path)!r})." if pattern else ""
         raise ImageError(f"{path}: cannot be read: {reason}.{cure}") from error
+    raise ImageError(
+        f"{path}: cannot be read: it is a pipe, a device, a socket or a folder; name a file."
+    )
 
 
 def check_size(
