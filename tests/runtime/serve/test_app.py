@@ -67,6 +67,7 @@ def test_nothing_found_says_what_came_near(serve):
         ("application/json;q=0.5, image/png", "image/png"),
         ("*/*", "application/json"),
         ("image/png;q=0, */*", "application/json"),
+        ("image/png;q=1_0, */*;q=0.1", "application/json"),
     ],
 )
 def test_the_accept_header_chooses_json_or_the_drawn_picture(client, accept, kind):
@@ -172,6 +173,8 @@ def test_the_mode_is_changed_with_the_classes_or_alone(client):
     [
         ("POST", {"classes": ["bleu"]}, 422, ["'bleu'", "did you mean 'blue'"]),
         ("POST", {"classes": ["red"]}, 422, ["already active"]),
+        ("POST", {"classes": []}, 400, ["names no classes"]),
+        ("POST", {"classes": {}}, 400, ["names no classes"]),
         ("POST", {"clases": ["red"]}, 400, ["'clases'", "classes"]),
         ("PUT", {}, 400, ["neither"]),
         ("POST", {"classes": ["x" * 300]}, 422, ["200 characters"]),
