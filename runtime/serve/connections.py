@@ -23,7 +23,6 @@ HEAD_BYTES = 16 * 2**10  # of a request; somewhat longer ones may pass
 PIECE = 16 * 2**10  # bytes that are parsed at a time: the bound of a head is looked at in between
 MANY_CHUNKS = 1024  # of a body, from which on they must hold, in the mean,
 LEAST_CHUNK = 64  # bytes: each takes as long to parse as thousands; lines of photographs hold 200
-LONGEST = 100  # characters of what h11 says, which may repeat what came
 UNREAD_BYTES = 256 * 2**20  # of a body that are let pass once it was answered
 
 
@@ -302,7 +301,8 @@ def _fault(error: h11.RemoteProtocolError) -> RequestError:
             f"the head of the request has more than {HEAD_BYTES // 2**10} KiB; send fewer or "
             "shorter headers and parameters. Many classes fit into the body of PUT /classes.",
         )
-    return RequestError(status, f"this is no HTTP request as it must be: {str(error)[:LONGEST]}.")
+    reason = str(error).partition(": bytearray(")[0]  # without what came
+    return RequestError(status, f"the request cannot be read as HTTP: {reason}.")
 
 
 class _Transport:
