@@ -17,8 +17,9 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Match, Mount, Route
+from starlette.types import Scope
 
 from runtime.annotate import annotate
 from runtime.serve.bodies import Bodies, stopping
@@ -32,17 +33,19 @@ from runtime.serve.measure import Measured
 from runtime.serve.metrics import CONTENT_TYPE, Metrics
 from runtime.serve.notify import notify, watchdog
 from runtime.serve.operations import OPERATIONS, Operation, openapi
-from runtime.serve.page_files import PAGE, PAGE_HEADERS, PageFiles
+from runtime.serve.page_files import PAGE, PageFiles
 from runtime.serve.pictures import decode, encode
 from runtime.serve.records import describe
 from runtime.serve.requests import (
     JSON_BYTES,
+    parameter,
     read_body,
     read_box,
     read_choice,
     read_count,
     read_fields,
     read_flag,
+    read_query,
     wanted_format,
 )
 from runtime.serve.service import Service
@@ -64,7 +67,8 @@ def build(detector: Any, config: ServeConfig, sources: Sequence[str] = ()) -> St
     routes: list[Any] = [
         Route(o.path, service.endpoint(o), methods=[o.method], name=o.handler) for o in OPERATIONS
     ]
-    routes.append(Route("/", service.get_page, methods=["GET"], name="page"))
+    page = PageFiles(directory=PAGE, html=True)
+    routes.append(Route("/", page, methods=["GET"], name="page"))
     routes.append(Mount("/static", PageFiles(directory=PAGE), name="static"))
 
     @asynccontextmanager
@@ -86,6 +90,7 @@ def build(detector: Any, config: ServeConfig, sources: Sequence[str] = ()) -> St
         ],
         exception_handlers={HTTPException: _not_here},
     )
+    app.router.redirect_slashes = False  # to an address that a proxy does not know
     app.state.service = service
     return app
 
@@ -162,6 +167,7 @@ class Application:
         async def endpoint(request: Request) -> Response:
             request.scope["zsd.route"] = operation.path
             try:
+                request.state.query = read_query(request, operation.query or {})
                 with self._bodies.in_time(request):
                     return await handler(request)
             except ZsdError as error:
@@ -188,7 +194,7 @@ class Application:
 
     async def detect(self, request: Request) -> Response:
         """Search the body for the classes."""
-        form = wanted_format(request.headers.get("accept", ""))
+        form = wanted_format(", ".join(request.headers.getlist("accept")))
         with self.workers.place() as place:
             body = await self._picture(request, place)
 
@@ -232,13 +238,13 @@ class Application:
         with self.changes.place() as place:
             fields = await self._fields(request, place, "classes", "exact")
             classes, exact = fields.get("classes"), read_choice(fields, "exact")
-            if classes is None:
+            if classes in (None, [], {}):
                 raise RequestError(400, "the body names no classes.")
             return JSONResponse(await place.change(partial(self.service.add, classes, exact)))
 
     async def delete_classes(self, request: Request) -> Response:
         """Remove classes."""
-        names = request.query_params.getlist("name")
+        names = request.state.query.get("name")
         if not names:
             raise RequestError(400, "no class is named; write DELETE /classes?name=cat&name=cup.")
         with self.changes.place() as place:
@@ -246,8 +252,7 @@ class Application:
 
     async def post_example(self, request: Request) -> Response:
         """Make a class from the body, or make it better."""
-        name, box = request.query_params.get("name", ""), request.query_params.get("box")
-        place_of_object = read_box(box)
+        name, place_of_object = parameter(request, "name", ""), read_box(request, "box")
         with self.workers.place() as place:
             body = await self._picture(request, place)
 
@@ -272,7 +277,7 @@ class Application:
 
     async def get_search(self, request: Request) -> Response:
         """The nearest names."""
-        text, count = request.query_params.get("text", ""), read_count(request, "count", 8, 50)
+        text, count = parameter(request, "text", ""), read_count(request, "count", 8, 50)
         with self.searches.place() as place:
             return JSONResponse(await place.run(partial(self.service.search, text[:200], count)))
 
@@ -289,9 +294,8 @@ class Application:
     async def get_events(self, request: Request) -> Response:
         """Detections, classes and sources as they change."""
         frames = read_flag(request, "frames", True)
-        viewer = self._subscribe(
-            request.query_params.get("source"), "classes", "thresholds", "sources", frames=frames
-        )
+        source = parameter(request, "source", None)
+        viewer = self._subscribe(source, "classes", "thresholds", "sources", frames=frames)
         return server_sent_events(viewer)
 
     async def get_about(self, request: Request) -> Response:
@@ -317,10 +321,6 @@ class Application:
     async def get_openapi(self, request: Request) -> Response:
         """The description of all this."""
         return JSONResponse(openapi(_version(), self.config.token is not None))
-
-    async def get_page(self, request: Request) -> Response:
-        """The page."""
-        return FileResponse(PAGE / "index.html", headers=PAGE_HEADERS)
 
     async def _picture(self, request: Request, place: Place) -> bytes:
         return await self._bodies.read(
@@ -362,9 +362,23 @@ class Application:
 async def _not_here(request: Request, error: Exception) -> Response:
     """No such path, or not with this method."""
     status = error.status_code if isinstance(error, HTTPException) else 404
-    path, headers = request.scope["path"], getattr(error, "headers", None)
-    sentence = f"there is no {request.method} {path} here; GET /openapi.json lists all there is."
-    return answer(RequestError(status, sentence, headers))
+    scope, headers = request.scope, dict(getattr(error, "headers", None) or {})
+    hint, path = "GET /openapi.json lists all there is", scope["path"]
+    if methods := _methods(request.app, scope):
+        headers["Allow"] = ", ".join(sorted(methods))
+    elif path.endswith("/") and _methods(request.app, {**scope, "path": path.rstrip("/")}):
+        hint = "leave out the / at the end"
+    return answer(
+        RequestError(status, f"there is no {request.method} {path} here; {hint}.", headers)
+    )
+
+
+def _methods(app: Starlette, scope: Scope) -> set[str]:
+    """The methods of a path, of which each route knows its own."""
+    scope = {**scope, "root_path": scope.get("app_root_path", scope.get("root_path", ""))}
+    routes = [route for route in app.routes if isinstance(route, Route)]
+    here = [route.methods or () for route in routes if route.matches(scope)[0] != Match.NONE]
+    return set().union(*here)
 
 
 def _version() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from http import HTTPStatus
 from typing import Any
 
 import h11
@@ -13,11 +14,12 @@ from runtime.serve.errors import RequestError, answer
 
 __all__ = ["HEAD_SECONDS", "STALLED_SECONDS", "UNSENT_BYTES", "connections"]
 
-HEAD_SECONDS = 10.0  # until the head of a request is whole, however it trickles in
+HEAD_SECONDS = 10  # until the head of a request is whole, however it trickles in
 STALLED_SECONDS = 30.0  # in which a client takes less than this of its answer:
 LEAST_TAKEN = 64 * 2**10  # bytes
 LEAST_LATE = 4 * 2**10  # bytes that a client takes of the rest while it waits, or all
 UNSENT_BYTES = 256 * 2**20  # of the answers that clients have not taken yet
+HEAD_BYTES = 16 * 2**10  # of a request; somewhat longer ones may pass
 PIECE = 16 * 2**10  # bytes that are parsed at a time: the bound of a head is looked at in between
 MANY_CHUNKS = 1024  # of a body, from which on they must hold, in the mean,
 LEAST_CHUNK = 64  # bytes: each takes as long to parse as thousands; lines of photographs hold 200
@@ -60,10 +62,11 @@ def connections(
         _stalled: asyncio.TimerHandle | None = None
         _came = 0  # bytes of a body since it waits
         ended = False  # whether the client sends no more
+        stopping = False  # whether the service is
 
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
-            self.conn: _Parser = _Parser(h11.SERVER)
+            self.conn: _Parser = _Parser(h11.SERVER, HEAD_BYTES)
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             # Not one through the other: what a client sent would stay until both are collected.
@@ -102,14 +105,18 @@ def connections(
             self._look()
 
         def send_400_response(self, msg: str) -> None:
-            """Called by uvicorn where what came is no HTTP."""
+            """Called by uvicorn where what came cannot be read."""
             if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):  # an answer is under way
                 self._drop()
                 return
-            response = answer(RequestError(400, self.conn.fault or "this is no HTTP request."))
-            headers = [*response.raw_headers, (b"connection", b"close")]
+            response = answer(self.conn.fault)
+            status, headers = (
+                response.status_code,
+                [*response.raw_headers, (b"connection", b"close")],
+            )
+            reason = HTTPStatus(status).phrase.encode()
             for event in (
-                h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+                h11.Response(status_code=status, headers=headers, reason=reason),
                 h11.Data(data=bytes(response.body)),
                 h11.EndOfMessage(),
             ):
@@ -123,6 +130,7 @@ def connections(
             return None  # neither websockets nor h2c: the request is answered as it stands
 
         def shutdown(self) -> None:
+            self.stopping = True
             if self.transport.is_closing():
                 self._drop()
             else:
@@ -237,11 +245,11 @@ class _Parser(h11.Connection):
 
     Attributes:
         endless: whether the newest answer has no length, as streams.
-        fault: sentence that says why the request was refused; None where it was not, or by h11.
+        fault: why what came cannot be read.
     """
 
     endless = False
-    fault: str | None = None
+    fault = RequestError(400, "this is no HTTP request.")
     _chunks = _bytes = 0
 
     def send(self, event: Any) -> Any:
@@ -259,7 +267,11 @@ class _Parser(h11.Connection):
 
     def next_event(self) -> Any:
         """As h11's."""
-        event = super().next_event()
+        try:
+            event = super().next_event()
+        except h11.RemoteProtocolError as error:
+            self.fault = _fault(error)
+            raise
         if isinstance(event, h11.Request):
             self._chunks = self._bytes = 0
             if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
@@ -276,8 +288,21 @@ class _Parser(h11.Connection):
         return event
 
     def _refuse(self, sentence: str) -> None:
-        self.fault = sentence
+        self.fault = RequestError(400, sentence)
         raise h11.RemoteProtocolError(sentence)
+
+
+def _fault(error: h11.RemoteProtocolError) -> RequestError:
+    """What h11 could not read, in a sentence."""
+    status = error.error_status_hint
+    if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+        return RequestError(
+            status,
+            f"the head of the request has more than {HEAD_BYTES // 2**10} KiB; send fewer or "
+            "shorter headers and parameters. Many classes fit into the body of PUT /classes.",
+        )
+    reason = str(error).partition(": bytearray(")[0]  # without what came
+    return RequestError(status, f"the request cannot be read as HTTP: {reason}.")
 
 
 class _Transport:
@@ -298,7 +323,7 @@ class _Transport:
         """Close, now or when the client has sent the rest of its body."""
         first, self._closing = not self._closing, True
         more = self._protocol.conn.their_state in (h11.SEND_BODY, h11.ERROR)
-        unread = more and not self._protocol.ended
+        unread = more and not self._protocol.ended and not self._protocol.stopping
         if first and unread and not self._transport.is_closing() and self._ended():
             self._transport.resume_reading()
             self._protocol.linger()

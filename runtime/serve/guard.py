@@ -79,6 +79,14 @@ class Guard:
                 f"a page of {site} may not change this service, which is called "
                 f"{host!r} here; a proxy must leave the Host header as it is.",
             )
+        # One that asks for no document of its own shows the answer: an <img>, or a frame.
+        cross = headers.get("sec-fetch-site") == "cross-site"
+        if cross and headers.get("sec-fetch-dest") != "document":
+            raise RequestError(
+                403,
+                "a page of another site may not show what this service answers; link to it, or "
+                "show it on a page of the same site.",
+            )
         if self._token is None:
             return None
         if path == "/session" and request.method == "POST":

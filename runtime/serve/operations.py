@@ -37,9 +37,9 @@ class Operation:
         handler: name of the method that answers.
         summary: one line.
         answer: media types of the answer to a request that worked, and their schemas.
-        query: schema of every parameter after the question mark.
+        query: schema of every parameter after the question mark; others are refused.
         body: media types of the request's body, and their schemas.
-        errors: statuses that may come instead.
+        errors: statuses that may come instead, beside 400.
     """
 
     method: str
@@ -56,7 +56,7 @@ def _reference(name: str) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
 
 
-CHANGE_ERRORS = (400, 408, 413, 415, 422, 503, 504)  # of a request whose body is JSON
+CHANGE_ERRORS = (408, 413, 415, 422, 503, 504)  # of a request whose body is JSON
 CLASS_LIST = _reference("ClassList")
 OPERATIONS = (
     Operation(
@@ -70,7 +70,7 @@ OPERATIONS = (
             "image/png": {"schema": {"type": "string", "format": "binary"}},
         },
         body=PICTURE,
-        errors=(400, 406, 408, 413, 415, 422, 503, 504),
+        errors=(406, 408, 413, 415, 422, 503, 504),
     ),
     Operation("GET", "/classes", "get_classes", "The active classes.", CLASS_LIST),
     Operation(
@@ -95,10 +95,10 @@ OPERATIONS = (
         "DELETE",
         "/classes",
         "delete_classes",
-        "Remove classes; repeat the parameter for several.",
+        "Remove classes; repeat the parameter for several, or PUT the others for very many.",
         CLASS_LIST,
         query={"name": {"type": "array", "items": TEXT}},
-        errors=(400, 422, 503, 504),
+        errors=(422, 503, 504),
     ),
     Operation(
         "POST",
@@ -111,7 +111,7 @@ OPERATIONS = (
             "box": {**TEXT, "description": "x1,y1,x2,y2 in pixels; left out, the whole picture"},
         },
         body=PICTURE,
-        errors=(400, 408, 413, 415, 422, 503, 504),
+        errors=(408, 413, 415, 422, 503, 504),
     ),
     Operation(
         "GET", "/thresholds", "get_thresholds", "The limits in force.", _reference("Thresholds")
@@ -132,7 +132,7 @@ OPERATIONS = (
         "Names of the vocabulary that are spelled like a text.",
         _reference("Names"),
         query={"text": TEXT, "count": WHOLE},
-        errors=(400, 503, 504),
+        errors=(503, 504),
     ),
     Operation(
         "GET",
@@ -148,7 +148,7 @@ OPERATIONS = (
         "A source as MJPEG, every frame's detections in its header X-Frame.",
         {"multipart/x-mixed-replace": {"schema": TEXT}},
         query={"draw": {**FLAG, "description": "boxes in the picture (true) or not"}},
-        errors=(400, 404, 503),
+        errors=(404, 503),
     ),
     Operation(
         "GET",
@@ -157,7 +157,7 @@ OPERATIONS = (
         "Server-sent events: frame; classes, thresholds and sources when they change.",
         {"text/event-stream": {"schema": TEXT}},
         query={"source": TEXT, "frames": {**FLAG, "description": "false: only the changes"}},
-        errors=(400, 404, 503),
+        errors=(404, 503),
     ),
     Operation(
         "GET",
@@ -336,7 +336,7 @@ def _described(operation: Operation) -> dict[str, Any]:
             "200": {"description": "It worked.", "content": dict(operation.answer)},
             **{
                 str(status): {"description": ERRORS[status], "content": _reference("Error")}
-                for status in operation.errors
+                for status in (400, *operation.errors)
             },
         },
     }

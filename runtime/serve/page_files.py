@@ -8,12 +8,13 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
-__all__ = ["PAGE", "PAGE_HEADERS", "PageFiles"]
+__all__ = ["PAGE", "PageFiles"]
 
 PAGE = Path(__file__).parent / "page"
-PAGE_HEADERS = {
+HEADERS = {
+    "Accept-Ranges": "none",
     "Cache-Control": "no-cache",
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; "
     "media-src 'self' blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'",
@@ -24,7 +25,12 @@ PAGE_HEADERS = {
 
 
 class PageFiles(StaticFiles):
-    """The page's files; a browser asks whether they are still the same."""
+    """The page and its files; a browser asks whether they are still the same."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As starlette's, but whole: errors of ranges would be no JSON, and the files are small."""
+        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        await super().__call__({**scope, "headers": headers}, receive, send)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         """As starlette's; a path that no file can have is not found."""
@@ -35,5 +41,5 @@ class PageFiles(StaticFiles):
     def file_response(self, *arguments: Any, **options: Any) -> Response:
         """As starlette's, with the page's headers."""
         response = super().file_response(*arguments, **options)
-        response.headers.update(PAGE_HEADERS)
+        response.headers.update(HEADERS)
         return response

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -15,12 +17,14 @@ from zsd_core.files import shown
 
 __all__ = [
     "JSON_BYTES",
+    "parameter",
     "read_body",
     "read_box",
     "read_choice",
     "read_count",
     "read_fields",
     "read_flag",
+    "read_query",
     "wanted_format",
 ]
 
@@ -28,6 +32,7 @@ JSON_BYTES = 4 * 2**20  # a few hundred class vectors
 # Most of these bytes in a JSON body, those in names too: what 5000 classes and such vectors need.
 # Parsing holds up everybody, and millions of small values take the longest.
 MOST_OF = {b"[": 10_000, b"{": 10_000, b'"': 40_000, b",": 500_000}
+T = TypeVar("T")
 LONGEST = 100  # characters of a field that is compared with the known ones
 FORMATS = {"application/json": "json", "image/jpeg": ".jpg", "image/png": ".png"}
 
@@ -62,10 +67,10 @@ async def read_body(request: Request, most: int, came: Callable[[int], None]) ->
     body = bytearray()
     try:
         async for part in request.stream():
+            if len(body) + len(part) > most:
+                raise _too_long(most)
             came(len(part))
             body += part
-            if len(body) > most:
-                raise _too_long(most)
     except ClientDisconnect as error:
         raise RequestError(400, "the request ended before its body was whole.") from error
     return bytes(body)
@@ -133,33 +138,78 @@ def read_choice(fields: Mapping[str, Any], name: str) -> bool:
     return value is True
 
 
+def read_query(request: Request, known: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The values of every parameter after the question mark.
+
+    Args:
+        request: whose query.
+        known: schemas of the parameters, by name; one that is no array stands there once at most.
+
+    Raises:
+        RequestError: a parameter is not known, stands there twice, or is no UTF-8 (400).
+    """
+    found: dict[str, list[str]] = {}
+    try:
+        text = request.scope["query_string"].decode()
+        for name, value in parse_qsl(text, keep_blank_values=True, errors="strict"):
+            found.setdefault(name, []).append(value)
+    except UnicodeDecodeError as error:
+        raise RequestError(
+            400, "what stands after the ? is no UTF-8; write é as %C3%A9."
+        ) from error
+    names = ", ".join(known) or "none"
+    wrong = [
+        f"there is no parameter {shown(name)} here, only {names}"
+        f"{did_you_mean(name[:LONGEST], known)}"
+        if name not in known
+        else f"the parameter {name} stands there {len(values)} times, must stand there once"
+        for name, values in found.items()
+        if name not in known or (len(values) > 1 and known[name]["type"] != "array")
+    ]
+    if wrong:
+        raise RequestError(400, join_first(wrong, len(wrong)))
+    return found
+
+
+def parameter(request: Request, name: str, default: T) -> str | T:
+    """A parameter of a query that ``read_query`` has read."""
+    values: list[str | T] = request.state.query.get(name, [default])
+    return values[0]
+
+
 def read_count(request: Request, name: str, default: int, most: int) -> int:
     """A parameter that is a whole number from 1 to ``most``.
 
     Raises:
         RequestError: it is not (400).
     """
-    text = request.query_params.get(name, str(default))
-    if not (text.isdecimal() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
+    text = parameter(request, name, str(default))
+    if not (
+        text.isascii()
+        and text.isdecimal()
+        and len(text) <= len(str(most))
+        and 1 <= int(text) <= most
+    ):
         raise RequestError(
             400, f"{name} is {shown(text)}, must be a whole number from 1 to {most}."
         )
     return int(text)
 
 
-def read_box(text: str | None) -> tuple[float, float, float, float] | None:
-    """A box from ``x1,y1,x2,y2``; None where none is given.
+def read_box(request: Request, name: str) -> tuple[float, float, float, float] | None:
+    """A parameter that is a box ``x1,y1,x2,y2``; None where it is left out.
 
     Raises:
         RequestError: it is not four numbers (400).
     """
+    text = parameter(request, name, None)
     if text is None:
         return None
     try:
-        x1, y1, x2, y2 = (float(part) for part in text.split(","))
+        x1, y1, x2, y2 = map(_number, text.split(","))
     except ValueError as error:
         raise RequestError(
-            400, f"box is {shown(text)}, must be four numbers x1,y1,x2,y2."
+            400, f"{name} is {shown(text)}, must be four numbers x1,y1,x2,y2."
         ) from error
     return x1, y1, x2, y2
 
@@ -170,12 +220,17 @@ def read_flag(request: Request, name: str, default: bool) -> bool:
     Raises:
         RequestError: it is neither (400).
     """
-    text = request.query_params.get(name)
-    if text is None:
-        return default
+    text = parameter(request, name, str(default))
     if text.lower() not in ("true", "false", "1", "0"):
         raise RequestError(400, f"{name} is {shown(text)}, must be true or false.")
     return text.lower() in ("true", "1")
+
+
+def _number(text: str) -> float:
+    """A number; Python's own parser also takes ``1_0``, ``nan`` and the digits of any script."""
+    if not re.fullmatch(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)(e[-+]?[0-9]+)?", text.strip().lower()):
+        raise ValueError(text)
+    return float(text)
 
 
 def wanted_format(accept: str) -> str:
@@ -192,7 +247,7 @@ def wanted_format(accept: str) -> str:
             key, _, value = parameter.partition("=")
             if key.strip() == "q":
                 try:
-                    quality = float(value)
+                    quality = _number(value)
                 except ValueError:
                     quality = 0.0
         ranges.append((name, quality))

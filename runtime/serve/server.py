@@ -17,7 +17,7 @@ import uvicorn
 
 from runtime.serve import create_app
 from runtime.serve.config import ServeConfig
-from runtime.serve.connections import connections
+from runtime.serve.connections import HEAD_SECONDS, connections
 from zsd_core.errors import ConfigError
 
 __all__ = ["Server", "most_connections", "run", "settings"]
@@ -79,6 +79,7 @@ def settings(app: Any, config: ServeConfig, *, access_log: bool = False) -> uvic
         access_log=access_log,
         server_header=False,
         timeout_graceful_shutdown=GRACE,
+        timeout_keep_alive=HEAD_SECONDS,
         http=connections(most),
         ws="none",
         limit_concurrency=most + 2 * ACCEPTED,  # those that make room are gone some turns later
@@ -124,8 +125,10 @@ def run(
     """Serve on a socket until a signal comes; threads of sources may still be ending then."""
     app = create_app(detector, config, sources)
     server = Server(settings(app, config, access_log=access_log), app.state.service)
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
-        signal.signal(signal.SIGHUP, server.handle_exit)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # uvicorn leaves them as they were when it ends
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, server.handle_exit)
     if not access_log:  # uvicorn warns of what any client can send, as often as it does
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     logging.getLogger("uvicorn.access").addFilter(_plain)

@@ -55,8 +55,9 @@ class Service:
     ) -> None:
         self.detector, self.changed = detector, changed
         self._change = threading.RLock()
-        self._taught: dict[str, Taught] = {}  # by folded name
-        self._given: dict[str, Any] = {}  # vectors of clients, by folded name
+        # By folded name; no class is in both.
+        self._taught: dict[str, Taught] = {}
+        self._given: dict[str, Any] = {}  # vectors of clients
         self._search = lru_cache(maxsize=1024)(self._search_names)
         self._now = self._described()
 
@@ -101,10 +102,10 @@ class Service:
         exact: bool = False,
         change: Change | None = None,
     ) -> dict[str, Any]:
-        """Replace all classes; None is the bundle's table. Names keep what they were taught.
+        """Replace all classes. Names without a vector keep what they were taught.
 
         Args:
-            classes: names, or names and vectors.
+            classes: names, or names and vectors; None takes the bundle's table as it is.
             mode: None keeps the mode.
             exact: take names as they are, also those that look misspelt.
             change: None makes one that nobody gives up.
@@ -119,9 +120,11 @@ class Service:
         check_names(classes, 0)
         given = self._encoded(vectors_of(classes), exact, change)
         with self._turn(change):
-            given = self._with_taught(given)
-            self.detector.set_classes(given, mode=mode)
-            self._given = vectors_by_name(given)
+            own = vectors_by_name(given)
+            self.detector.set_classes(self._with_taught(given), mode=mode)
+            kept = {} if given is None else self._taught
+            self._taught = {name: taught for name, taught in kept.items() if name not in own}
+            self._given = own
             return self._done()
 
     def set_mode(self, mode: Any, change: Change | None = None) -> dict[str, Any]:
@@ -208,6 +211,7 @@ class Service:
                 )
             taught.vector = self._learn(taught)
             self._taught[folded] = taught
+            self._given.pop(folded, None)  # the examples have replaced it
             return self._done()
 
     def thresholds(self) -> dict[str, Any]:

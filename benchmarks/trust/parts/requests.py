@@ -60,6 +60,7 @@ def requests(folder: Path, quiet: bool = True) -> Attempt:
     picture = cv2.imencode(".png", noise)[1].tobytes()
     width = detector.bundle.model_config.scoring.vector_dim
     routes = [(o.method, o.path) for o in OPERATIONS if o.path not in STREAMS]
+    queries = {(o.method, o.path): list(o.query or ()) for o in OPERATIONS}
     routes += [place for place in routes if place[1] in FIELDS] * 3  # there is the most to say
     routes += [("GET", "/"), ("GET", "/static/app.js"), ("OPTIONS", "/classes")]
 
@@ -74,10 +75,11 @@ def requests(folder: Path, quiet: bool = True) -> Attempt:
 
     def attempt(rng: random.Random) -> None:
         method, path = rng.choice(routes)
-        query = "&".join(
-            f"{rng.choice(PARAMETERS)}={quote(_text(rng), errors='surrogatepass')}"
-            for _ in range(rng.randrange(4))
-        )
+        own = queries.get((method, path), [])  # with any other, a request ends at its query
+        names = rng.sample(own, rng.randrange(len(own) + 1))
+        if rng.random() < 0.1:
+            names += rng.choices(PARAMETERS, k=2)
+        query = "&".join(f"{name}={quote(_text(rng), errors='surrogatepass')}" for name in names)
         known = FIELDS.get(path, ("classes",))
         fields = {rng.choice(known): _value(rng, 3, width) for _ in range(rng.randrange(1, 3))}
         body = json.dumps(fields).encode()

@@ -157,7 +157,7 @@ function nothing(record) {
   const action = $("notice-action");
   action.hidden = !near || near.score <= 0;
   action.textContent = "Show it";
-  action.onclick = () => limits.letThrough(near.score);
+  action.onclick = () => limits.letThrough(near);
 }
 
 function speak(text) {

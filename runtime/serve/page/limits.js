@@ -2,6 +2,7 @@
 
 import { $, ask, percent } from "./api.js";
 
+const LISTED = 6; // thresholds of single classes
 const WAIT = 120; // milliseconds without a move before the service is told
 
 const toScore = (position) => (position / 1000) ** 3;
@@ -21,6 +22,10 @@ export class Limits {
     for (const name of Object.keys(SLIDERS)) {
       $(name).addEventListener("input", () => this.#moved(name));
     }
+    $("own-end").addEventListener("click", () => {
+      const none = this.#own().map(([name]) => [name, null]);
+      this.#tell({ score_threshold: Object.fromEntries(none) });
+    });
   }
 
   async load() {
@@ -35,14 +40,29 @@ export class Limits {
       $(name).value = position(limits);
       this.#say(name);
     }
+    this.#sayOwn();
     if (news) this.changed();
   }
 
-  // Lower the thresholds until a score is let through.
-  async letThrough(score) {
+  // Lower the thresholds until a class with this score is let through; one of its own ends.
+  async letThrough({ class: name, score }) {
     const lower = Math.max(0, score * 0.95);
     const { seen, unseen } = this.limits.score_threshold;
-    await this.#tell({ score_threshold: { seen: Math.min(seen, lower), unseen: Math.min(unseen, lower) } });
+    const own = this.#own().length ? { [name]: null } : {};
+    await this.#tell({ score_threshold: { ...own, seen: Math.min(seen, lower), unseen: Math.min(unseen, lower) } });
+  }
+
+  // Thresholds of single classes, which stand whatever the sliders say.
+  #own() {
+    return Object.entries(this.limits.score_threshold).filter(([name]) => name !== "seen" && name !== "unseen");
+  }
+
+  #sayOwn() {
+    const own = this.#own();
+    const some = own.slice(0, LISTED).map(([name, score]) => `${name} from ${percent(score)}`);
+    const others = own.length > LISTED ? [`${own.length - LISTED} more`] : [];
+    $("own").hidden = !own.length;
+    $("own-text").textContent = `Of their own: ${[...some, ...others].join(", ")}.`;
   }
 
   #say(name) {

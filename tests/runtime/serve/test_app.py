@@ -67,6 +67,7 @@ def test_nothing_found_says_what_came_near(serve):
         ("application/json;q=0.5, image/png", "image/png"),
         ("*/*", "application/json"),
         ("image/png;q=0, */*", "application/json"),
+        ("image/png;q=1_0, */*;q=0.1", "application/json"),
     ],
 )
 def test_the_accept_header_chooses_json_or_the_drawn_picture(client, accept, kind):
@@ -172,6 +173,8 @@ def test_the_mode_is_changed_with_the_classes_or_alone(client):
     [
         ("POST", {"classes": ["bleu"]}, 422, ["'bleu'", "did you mean 'blue'"]),
         ("POST", {"classes": ["red"]}, 422, ["already active"]),
+        ("POST", {"classes": []}, 400, ["names no classes"]),
+        ("POST", {"classes": {}}, 400, ["names no classes"]),
         ("POST", {"clases": ["red"]}, 400, ["'clases'", "classes"]),
         ("PUT", {}, 400, ["neither"]),
         ("POST", {"classes": ["x" * 300]}, 422, ["200 characters"]),
@@ -240,13 +243,41 @@ def test_a_taught_class_outlives_changes_of_the_others(client):
     refused(client.post("/classes", json={"classes": ["bracket"]}), 422, "vocabulary")
 
 
+def test_a_vector_of_a_client_replaces_what_was_taught_for_good(client):
+    """The taught one came back with the next change, or was mixed into the next example."""
+    shown, other = png(picture(odd=(20, 20, 90, 90))), png(picture(blue=(20, 20, 90, 90)))
+    teach(client, "bracket", shown, "20,20,90,90")
+    listed = client.put("/classes", json={"classes": {"red": None, "Bracket": [40, 60, 220]}})
+    assert [item["examples"] for item in listed.json()["classes"]] == [0, 0]
+    for change in (
+        lambda: client.put("/classes", json={"mode": "gzsd"}),
+        lambda: teach(client, "cup", RED, "40,40,120,100"),
+        lambda: teach(client, "cup", RED, "40,40,120,100"),
+    ):
+        assert change().status_code == 200
+        assert found(client, shown) == [] and found(client, other) == ["Bracket"]
+    assert teach(client, "bracket", shown, "20,20,90,90").json()["classes"][1]["examples"] == 1
+    client.put("/classes", json={"mode": "gzsd"})
+    assert found(client, shown) == ["Bracket"] and found(client, other) == []
+
+
+def test_the_classes_of_the_bundle_are_those_that_it_came_with(client):
+    shown = png(picture(odd=(20, 20, 90, 90)))
+    teach(client, "green", shown, "20,20,90,90")
+    assert found(client, shown) == ["green"]
+    listed = client.put("/classes", json={"classes": None}).json()["classes"]
+    assert [item["examples"] for item in listed] == [0, 0]
+    client.put("/classes", json={"mode": "gzsd"})
+    assert found(client, shown) == []
+
+
 @pytest.mark.parametrize(
     ("name", "box", "status", "words"),
     [
         ("bracket", "20,20,900,90", 422, ["inside the picture of 320 x 240"]),
         ("bracket", "20,20,22,90", 422, ["at least"]),
         ("bracket", "90,20,20,90", 422, ["x1 < x2"]),
-        ("bracket", "nan,20,90,90", 422, ["x1 < x2"]),
+        ("bracket", "nan,20,90,90", 400, ["x1,y1,x2,y2"]),
         ("bracket", "1,2,3", 400, ["x1,y1,x2,y2"]),
         (" ", None, 422, ["blank"]),
     ],

@@ -50,16 +50,35 @@ def test_a_body_with_two_lengths_is_refused():
         assert b"a Content-Length and a Transfer-Encoding" in answer
 
 
-@pytest.mark.parametrize("sent", [b"\x16\x03\x01 hello\r\n\r\n", GET[:-2] + b"a:b\r\n" * 50_000])
-def test_what_is_no_request_is_refused_in_a_sentence(sent):
+HOST = b"Host: here\r\n"
+LENGTH = b"Content-Length: 3\r\n"
+REFUSED = {
+    "no HTTP": (b"\x16\x03\x01 hello\r\n\r\n", 400, b"illegal request line"),
+    "an empty line": (b"\r\n" + GET, 400, b"no request line"),
+    "no host": (GET.replace(HOST, b""), 400, b"Missing mandatory Host"),
+    "two hosts": (GET.replace(HOST, 2 * HOST), 400, b"multiple Host"),
+    "no header": (GET.replace(HOST, b"\x01" + 200 * b"x" + b"\r\n"), 400, b"illegal header line"),
+    "two lengths": (
+        GET.replace(HOST, HOST + LENGTH + LENGTH.replace(b"3", b"4")),
+        400,
+        b"conflicting Content-Length",
+    ),
+    "a coding": (CHUNKED.replace(b"chunked", b"gzip, chunked") % b"", 501, b"chunked is supported"),
+    "many headers": (GET[:-2] + b"a:b\r\n" * 50_000, 431, b"more than 16 KiB"),
+    "a long cookie": (GET[:-2] + b"Cookie: " + b"x" * 40_000 + b"\r\n\r\n", 431, b"16 KiB"),
+    "a long query": (GET.replace(b"/", b"/?" + b"name=cat&" * 4_000, 1), 431, b"PUT /classes"),
+}
+
+
+@pytest.mark.parametrize(("sent", "status", "words"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_read_is_refused_in_a_sentence_that_says_why(sent, status, words):
     with serving() as connect:
         client = connect()
         with suppress(ConnectionError):
             client.sendall(sent)
-        answer = all_of(client)
-        assert (
-            answer.startswith(b"HTTP/1.1 400") and b'"error":"this is no HTTP request."' in answer
-        )
+        head, _, body = all_of(client).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 %d" % status), head
+        assert words in body and b'"type":"RequestError"' in body and b"bytearray" not in body, body
 
 
 @pytest.mark.parametrize("path", [b"read", b"big"])

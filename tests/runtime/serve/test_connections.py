@@ -211,10 +211,25 @@ def test_a_client_that_is_gone_before_its_answer_ends_is_not_waited_for():
     gone, protocol = Mock(), Mock()
     gone.is_closing.return_value, protocol.conn.their_state = False, h11.SEND_BODY
     gone.write_eof.side_effect = OSError(errno.ENOTCONN, "not connected")
-    protocol.ended = False
+    protocol.ended = protocol.stopping = False
     _Transport(gone, protocol).close()
     gone.close.assert_called_once_with()
     protocol.linger.assert_not_called()
+
+
+def test_a_service_that_stops_waits_for_no_rest_of_a_body():
+    """A body that is refused while it comes lingered, and the end was logged as an error."""
+    with serving(stalled_seconds=60) as connect:
+        client, held = connect(SIZED % (b"slow", 9)), connect.server.server_state.connections
+        end = time.monotonic() + 20
+        while not (held and next(iter(held)).cycle) and time.monotonic() < end:
+            time.sleep(0.01)
+        (connection,) = held
+        connection.loop.call_soon_threadsafe(connection.shutdown)
+        assert all_of(client).endswith(b"ok")  # the sending side stays open
+        while held and time.monotonic() < end:
+            time.sleep(0.01)
+        assert not held and time.monotonic() < end - 10
 
 
 def test_what_a_client_sent_is_freed_with_its_connection():

@@ -258,6 +258,27 @@ def test_who_may_not_change_the_service_is_named(client, origin, site):
     assert error.startswith(f"a page of {site} may not change")
 
 
+@pytest.mark.parametrize(
+    ("site", "to", "status"),
+    [
+        ("cross-site", "image", 403),
+        ("cross-site", "iframe", 403),
+        ("cross-site", "empty", 403),  # a script
+        ("cross-site", "document", 200),  # a link
+        ("same-site", "image", 200),
+        ("same-origin", "image", 200),
+        ("none", "document", 200),
+    ],
+)
+def test_a_page_of_another_site_shows_nothing_of_this(client, site, to, status):
+    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Dest": to}
+    for path in ("/classes", "/static/icon.svg"):
+        answer = client.get(path, headers=headers)
+        assert answer.status_code == status
+        assert status == 200 or "of another site may not show" in answer.json()["error"]
+    assert client.get("/health", headers=headers).status_code == 200
+
+
 def test_the_page_loads_nothing_from_elsewhere(client):
     page = client.get("/")
     assert page.status_code == 200

@@ -166,6 +166,22 @@ def test_nothing_found_offers_the_near_miss(served, visit):
     expect(page.locator("#score-seen-value")).to_have_text("95 %", timeout=WAIT)
 
 
+def test_thresholds_of_single_classes_are_shown_and_end(served, visit):
+    running = served()
+    page = visit(running.url)
+    running.service.service.set_thresholds({"score_threshold": {"red": 1.0, "green": 0.9}})
+    own = page.locator("#own")
+    expect(own).to_contain_text("Of their own: red from 100 %, green from 90 %.", timeout=WAIT)
+    choose(page, BOTH)
+    page.click("#notice-action")
+    tags(page, "red")
+    assert running.detector.limits.by_role == {"seen": 0.3, "unseen": 0.3}
+    expect(own).to_contain_text("Of their own: green from 90 %.", timeout=WAIT)
+    page.click("#own-end")
+    expect(own).to_be_hidden(timeout=WAIT)
+    assert running.detector.limits.by_class == {}
+
+
 def test_sliders_change_the_thresholds_and_say_so(served, visit):
     running = served()
     page = visit(running.url)

@@ -6,15 +6,18 @@ import asyncio
 import errno
 import logging
 import resource
+import signal
 import socket
 import subprocess
 import sys
 import time
 
 import pytest
+from colour_detector import ColourDetector
 from coroutines import run_apart
 
 from runtime.serve import ServeConfig, server
+from runtime.serve.connections import HEAD_SECONDS
 from runtime.serve.server import ACCEPTED, OTHER_FILES, most_connections, settings
 from zsd_core.errors import ConfigError
 
@@ -35,6 +38,26 @@ def test_there_are_no_more_connections_than_files(monkeypatch, files, most):
     monkeypatch.setattr(resource, "getrlimit", lambda which: (files, resource.RLIM_INFINITY))
     assert most_connections(CONFIG) == most
     assert settings(None, CONFIG).limit_concurrency == most + 2 * ACCEPTED
+
+
+def test_a_connection_may_wait_as_long_for_its_next_request_as_for_its_first():
+    assert settings(None, CONFIG).timeout_keep_alive == HEAD_SECONDS
+
+
+def test_signals_after_the_end_change_nothing(monkeypatch):
+    """uvicorn leaves signals as they were: the second Ctrl-C ended the process with -2."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
+    ran = []
+    monkeypatch.setattr(server.Server, "run", lambda self, sockets: ran.append(self))
+    try:
+        server.run(ColourDetector(), CONFIG, (), None, access_log=True)
+        for number in numbers:
+            signal.getsignal(number)(number, None)
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    assert ran[0].should_exit and ran[0]._service.status == "stopping"
 
 
 def test_fewer_files_than_what_can_be_in_work_are_refused(monkeypatch):
