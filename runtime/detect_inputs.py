@@ -202,6 +202,9 @@ class Search:
         if job.source.kind == "video" and not (job.enough or job.broken):
             self._outcome.unfinished |= self._stop.signal is not None
         if job.writer is None:
+            if job.source.kind == "live" and state is not None and not (state.frames or job.broken):
+                why = f": {state.error}" if state.error else ""
+                self._fail(ImageError(f"{_shown(job.source)}: gave no frame{why}."))
             return
         try:
             job.writer.close()

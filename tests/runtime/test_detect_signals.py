@@ -176,14 +176,17 @@ def test_a_signal_while_a_file_opens_leaves_it_unfinished(tmp_path, detector, mo
     assert outcome.status(stop.signal) == 128 + signal.SIGTERM
 
 
-def test_a_signal_counts_once_the_search_is_announced(bundle_path, tmp_path, monkeypatch):
+def test_a_signal_counts_once_the_search_is_announced(bundle_path, tmp_path, monkeypatch, capsys):
+    """It ends the wait for a camera that gives nothing, which is an error."""
+
     def say(text, **_):
         if "search 1 input" in text:
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("zsd_core.commands.say", say)
     arguments = ["rtsp://127.0.0.1:9/1", "--bundle", str(bundle_path), "--output", str(tmp_path)]
-    assert main([*arguments, "--backend", "onnxruntime"]) == 0  # as a live source ends
+    assert main([*arguments, "--backend", "onnxruntime"]) == 1
+    assert "rtsp://127.0.0.1:9/1: gave no frame" in capsys.readouterr().err
 
 
 def test_a_relative_name_with_a_colon_is_a_file(tmp_path, monkeypatch):
