@@ -35,6 +35,7 @@ from zsd_core.learning.data.photographs import read_image
 from zsd_core.learning.data.read import read_dataset
 from zsd_core.learning.data.subsets import SUBSETS
 from zsd_core.learning.matching import box_iou
+from zsd_core.options import check_option
 from zsd_core.scoring import scorer_for
 from zsd_core.scoring.base import VectorScorer
 from zsd_core.stages import describe, to_original
@@ -46,7 +47,11 @@ LEAST = 1e-6
 
 
 def choose_examples(dataset: Dataset, count: int, seed: int) -> dict[str, list[Example]]:
-    """Boxes of every category that has enough large ones, drawn at random."""
+    """Boxes of every category that has enough large ones, drawn at random.
+
+    Raises:
+        DataError: no category has.
+    """
     places: dict[str, list[tuple[int, int]]] = {}
     for index, image in enumerate(dataset.images):
         for row, (box, label) in enumerate(zip(image.boxes, image.labels, strict=True)):
@@ -61,6 +66,11 @@ def choose_examples(dataset: Dataset, count: int, seed: int) -> dict[str, list[E
                 Example(read_image(dataset.images[i]), dataset.images[i].boxes[row].tolist())
                 for i, row in pairs
             ]
+    if not chosen:
+        raise DataError(
+            f"calibrate_examples: no category has {count} boxes of at least {SMALLEST:g} pixels "
+            f"in {len(dataset.images)} photographs; give more annotations, or a smaller --count."
+        )
     return chosen
 
 
@@ -176,6 +186,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0 on success, 1 with a sentence on stderr."""
     args = parse(argv)
+    check_option(args.count >= 1, "--count", args.count, "must be at least 1")
+    check_option(args.seed >= 0, "--seed", args.seed, "must not be negative")
     require("torch", "export")
     bundle = open_bundle(args.bundle)
     check_replaceable(args.bundle)

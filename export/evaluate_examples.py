@@ -116,6 +116,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         *(("--counts", n) for n in args.counts or ()),
     ]:
         check_option(value >= 1, where, value, "must be at least 1")
+    for where, value in (("--seed", args.seed), ("--others", args.others or 0)):
+        check_option(value >= 0, where, value, "must not be negative")
+    held_out = names_of([args.held_out]) if args.held_out else []
     if args.markdown:
         find_slot(args.markdown, args.slot)
     bundle = open_bundle(args.bundle or default_bundle())
@@ -131,9 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         result["boxed"] = boxed(bundle, dataset, args.name, **shared)
     if args.pictures:
         files, labels = read_pictures(args.pictures)
-        result["pictures"] = pictures(
-            bundle, files, labels, names_of([args.held_out]), others=args.others, **shared
-        )
+        result["pictures"] = pictures(bundle, files, labels, held_out, others=args.others, **shared)
     if args.json:
         args.json.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
     if args.markdown:

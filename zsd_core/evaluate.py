@@ -17,9 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zsd_core.commands import command, new_parser
+from zsd_core.errors import ConfigError
 from zsd_core.files import prepare_files
 
 __all__ = ["add_arguments", "main"]
+
+NOT_OF_LIMITS = ("tasks", "score_threshold", "nms_threshold", "separate", "samples", "seed")
 
 
 def add_arguments(
@@ -68,6 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="measure what regions alone and recognition alone allow in ZSD, and nothing else",
     )
     args = parser.parse_args(argv)
+    unused = [n for n in NOT_OF_LIMITS if args.limits and getattr(args, n) != parser.get_default(n)]
+    if unused:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        raise ConfigError(f"--limits does not use {names}; leave that out.")
     from zsd_core.learning.data.read import read_dataset
     from zsd_core.learning.data.splits import load_split
     from zsd_core.learning.evaluation import checkpoint_predictor, evaluate, render

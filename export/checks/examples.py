@@ -19,6 +19,7 @@ from runtime.bundle import Bundle
 from runtime.examples import with_examples
 from zsd_core.commands import Progress
 from zsd_core.errors import ConfigError, DataError
+from zsd_core.files import shown
 from zsd_core.learning.data.dataset import Dataset, ImageRecord
 from zsd_core.learning.data.photographs import read_image
 from zsd_core.learning.matching import Prediction, match
@@ -131,14 +132,21 @@ def boxed(
 
     Raises:
         ConfigError: the bundle cannot learn from examples.
-        DataError: there are too few photographs.
+        DataError: there are too few photographs, or boxes of several classes.
     """
     if fold_name(name) in map(fold_name, bundle.seen):
         raise ConfigError(f"evaluate_examples: {name!r} is a seen class of {bundle.path}.")
     records, chosen = dataset.images, _candidates(dataset)
+    labels = sorted({fold_name(label) for record in records for label in record.labels})
+    if len(labels) > 1:
+        raise DataError(
+            f"evaluate_examples: the annotations have boxes of {len(labels)} classes "
+            f"({', '.join(map(shown, labels[:3]))}{', ...' if len(labels) > 3 else ''}), but every "
+            f"box would count as {shown(name)}; keep those of that class alone."
+        )
     drawn = draws(len(chosen), counts, repeats, seed)
-    shown = [Example(read_image(records[i]), records[i].boxes[row].tolist()) for i, row in chosen]
-    vectors = embed(bundle, shown, **options)
+    pointed = [Example(read_image(records[i]), records[i].boxes[row].tolist()) for i, row in chosen]
+    vectors = embed(bundle, pointed, **options)
     examples = {draw.label(name): vectors[list(draw.places)].mean(axis=0) for draw in drawn}
     wanted = dict.fromkeys([*bundle.seen, name]) | examples
     regions = bundle.model_config.proposals.post_nms_top
@@ -222,7 +230,7 @@ def pictures(
         bundle: whose detector.
         files: pictures.
         labels: the name of each.
-        held_out: names that taught the bundle nothing.
+        held_out: names that taught the bundle nothing; each counts once.
         counts: numbers of examples.
         repeats: draws of each number, for every name.
         seed: of the draws.
@@ -234,9 +242,14 @@ def pictures(
 
     Raises:
         ConfigError: the bundle cannot learn from examples.
-        DataError: a name has too few pictures.
+        DataError: there is no name, or a name has too few pictures.
     """
-    wanted = [fold_name(name) for name in held_out]
+    if not held_out:
+        raise DataError("evaluate_examples: the list of held-out names is empty; name one a line.")
+    once: dict[str, str] = {}
+    for name in held_out:
+        once.setdefault(fold_name(name), name)
+    wanted, held_out = set(once), list(once.values())
     folded = [fold_name(label) for label in labels]
     rest = [i for i, label in enumerate(folded) if label not in wanted]
     rest = sorted(rest, key=lambda i: hashlib.sha256(files[i].name.encode()).digest())[:others]

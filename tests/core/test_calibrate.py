@@ -12,6 +12,7 @@ import torch
 from zsd_core.calibrate import main as calibrate_main
 from zsd_core.errors import DataError
 from zsd_core.learning import balance, metrics
+from zsd_core.learning.calibration import CUTS, balanced_f1
 from zsd_core.learning.checkpoint import load_checkpoint, save_checkpoint
 from zsd_core.learning.data.coco import read_coco
 from zsd_core.learning.data.dataset import image_record
@@ -128,6 +129,22 @@ def test_heads_of_a_warm_start_need_no_step(run, parts, tmp_path, capsys):
     result = json.loads((tmp_path / "warm.json").read_text())
     assert result["options"]["steps"] == 0
     assert result["after"]["seen"] > 0  # heads that know the seen classes without a step
+
+
+def test_the_f1_of_two_draws_is_that_of_one_threshold(parts, monkeypatch):
+    checkpoint, kept, training, split = parts
+    measured = []
+
+    def spy(matches):
+        measured.append(balanced_f1(matches))
+        return measured[-1]
+
+    monkeypatch.setattr(balance, "balanced_f1", spy)
+    result = balance.fit(checkpoint, kept, training, split, **SHORT, draws=2)
+    at = CUTS.index(result["score_threshold"])
+    assert at > 0
+    tries = np.reshape(measured, (2, -1, len(CUTS))).mean(axis=0)  # every temperature and factor
+    assert np.isclose(100 * tries[:, at], result["after"]["f1"]).any()
 
 
 def test_no_unseen_annotation_and_no_unseen_vector_enters_the_fit(parts):

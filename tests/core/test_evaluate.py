@@ -21,9 +21,12 @@ from zsd_core.errors import DataError
 from zsd_core.evaluate import main
 from zsd_core.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from zsd_core.learning.data.coco import read_coco
+from zsd_core.learning.data.photographs import read_image
+from zsd_core.learning.data.protocol import test_set as make_test
 from zsd_core.learning.data.splits import Split
 from zsd_core.learning.evaluation import check_split, checkpoint_predictor, evaluate, render
 from zsd_core.learning.experiment import Config
+from zsd_core.learning.limits import measure_limits
 from zsd_core.learning.models import ContrastZSD, TorchNetworks, kernels_for
 from zsd_core.learning.objective import Objective, Regions
 from zsd_core.semantics import unit_rows
@@ -302,7 +305,8 @@ def test_limits_are_those_of_regions_and_of_recognition(folder, checkpoint, caps
         checkpoint,
     )
     out = folder / "limits.json"
-    assert main([*arguments(folder, checkpoint), "--limits", "--json", str(out)]) == 0
+    options = arguments(folder, checkpoint)[: -len(["--samples", "20"])]
+    assert main([*options, "--limits", "--json", str(out)]) == 0
     found, text = json.loads(out.read_text()), capsys.readouterr().out
     assert found["human boxes"]["Recall@100"] == 100  # every box is a region there
     assert 0 < found["human boxes"]["mAP@0.5"] <= 100
@@ -311,3 +315,47 @@ def test_limits_are_those_of_regions_and_of_recognition(folder, checkpoint, caps
     assert (shares["300"] > 0) == (edge < 100)
     assert (found["right classes"]["mAP@0.5"] > 0) == (edge < 100)
     assert f"{found['human boxes']['mAP@0.5']:.1f}" in text
+
+
+@pytest.mark.parametrize("own", [{"post_nms_top": 12, "pre_nms_top": 12}, {"post_nms_top": 50}])
+def test_limits_are_those_of_the_regions_that_the_detector_has(
+    folder, dataset, checkpoint, monkeypatch, own
+):
+    earlier = load_checkpoint(checkpoint)
+    model = earlier.config.model
+    proposals = dataclasses.replace(model.proposals, min_size=1, **own)
+    config = dataclasses.replace(model, proposals=proposals)
+    save_checkpoint(
+        dataclasses.replace(earlier, config=dataclasses.replace(earlier.config, model=config)),
+        checkpoint,
+    )
+    offered = []
+
+    def spy(found, record, names):
+        offered.append(found)
+        return np.zeros((len(found.rois), len(names)), np.float32)
+
+    monkeypatch.setattr("zsd_core.learning.limits._truth", spy)
+    monkeypatch.setattr("zsd_core.learning.limits.COUNTS", (2, 5, 8))
+    measure_limits(checkpoint, dataset, SPLIT)
+    networks = TorchNetworks(load_checkpoint(checkpoint).model)
+    images = [read_image(record) for record in make_test(dataset, SPLIT, "zsd").images]
+    for image, found in zip(images, offered, strict=True):
+        expected = stages.describe(networks, config, [image], kernels=kernels_for(config.regions))
+        assert 0 < len(expected.rois) < 12 or len(expected.rois) > 8
+        np.testing.assert_array_equal(found.rois, expected.rois)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--limit", "-1"], "limit is -1, must be at least 1"),
+        (["--tasks", "gzsd"], "--limits does not use --tasks; leave that out"),
+        (["--samples", "5", "--seed", "1"], "does not use --samples, --seed;"),
+        (["--score-threshold", "0.5", "--separate"], "not use --score-threshold, --separate;"),
+        (["--nms-threshold", "0.5"], "does not use --nms-threshold;"),
+    ],
+)
+def test_an_option_that_limits_do_not_use_is_refused(folder, checkpoint, capsys, options, says):
+    assert main([*arguments(folder, checkpoint)[:-2], "--limits", *options]) == 1
+    assert says in capsys.readouterr().err

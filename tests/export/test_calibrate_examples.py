@@ -79,7 +79,21 @@ def test_examples_are_large_boxes_of_categories_that_have_enough(data):
     boxes = [tuple(example.box) for example in chosen["cup"]]
     assert len(set(boxes)) == 3
     assert boxes == [tuple(e.box) for e in choose_examples(dataset, 3, seed=0)["cup"]]
-    assert choose_examples(dataset, 7, seed=0) == {}
+    with pytest.raises(DataError, match="no category has 7 boxes of at least 48 pixels in 6"):
+        choose_examples(dataset, 7, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        (["--count", "-1"], "--count is -1, must be at least 1"),
+        (["--count", "0"], "--count is 0, must be at least 1"),
+        (["--seed", "-1"], "--seed is -1, must not be negative"),
+    ],
+)
+def test_an_option_that_means_nothing_is_refused_before_the_bundle_opens(option, says, capsys):
+    assert main(["nowhere", "--annotations", "none.json", "--images", ".", *option]) == 1
+    assert says in capsys.readouterr().err
 
 
 def test_the_command_changes_the_line_and_nothing_else(data, capsys, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import cv2
@@ -16,6 +17,7 @@ from runtime import Detector, Example
 from runtime.bundle import open_bundle
 from zsd_core.errors import ConfigError, DataError
 from zsd_core.learning.data.coco import read_coco
+from zsd_core.learning.data.dataset import Dataset
 from zsd_core.learning.data.photographs import read_image
 from zsd_core.learning.matching import match
 from zsd_core.learning.metrics import measure
@@ -125,6 +127,19 @@ def test_a_seen_class_and_a_bundle_without_a_second_look_are_refused(bundle, dat
         boxed(open_bundle(bundle_path), dataset, "zebra", counts=(1,), backend="onnxruntime")
 
 
+def test_boxes_of_several_classes_are_refused(bundle, data):
+    first, *rest = read_coco(data / "truth.json", data).images
+    images = (dataclasses.replace(first, labels=("circle",)), *rest)
+    with pytest.raises(DataError, match=r"boxes of 2 classes \('circle', 'square'\)"):
+        boxed(bundle, Dataset(images=images, categories=("square", "circle")), "square")
+
+
+@pytest.mark.parametrize("option", ["--seed", "--others"])
+def test_a_negative_option_is_refused_before_the_bundle_opens(option, capsys):
+    assert main(["nowhere", "--pictures", "no.json", "--held-out", "a", option, "-1"]) == 1
+    assert f"{option} is -1, must not be negative" in capsys.readouterr().err
+
+
 def test_a_class_is_the_mean_of_what_embed_gives(bundle, data):
     images = [data / f"{i}.png" for i in range(3)]
     rows = embed(bundle, [Example(image) for image in images], "onnxruntime", 1)
@@ -145,6 +160,10 @@ def test_pictures_are_ranked_by_their_best_detection(bundle, data):
     assert result["per name"]["zebra"]["name alone"] == pytest.approx(100 * expected)
     fewer = pictures(bundle, files, labels, ["zebra", "teapot"], others=0, **options)
     assert fewer["pictures"] == 5
+    twice = pictures(bundle, files, labels, ["zebra", "teapot", "Zebra"], **options)
+    assert twice == result
+    with pytest.raises(DataError, match="the list of held-out names is empty"):
+        pictures(bundle, files, labels, [], **options)
     with pytest.raises(DataError, match="2 candidates for 2 examples"):
         pictures(bundle, files, labels, ["teapot"], **(options | {"counts": (2,)}))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,8 @@ from zsd_core.errors import DataError
 from zsd_core.kernels import reference
 from zsd_core.learning.calibration import (
     Outcomes,
+    balanced_f1,
+    best_balance,
     best_f1,
     calibrated,
     expected_error,
@@ -134,6 +138,50 @@ def test_the_best_threshold_is_the_best():
     assert f1 == max(f1_at(detections, t / 100)["F1"][0] for t in range(1, 100))
     assert f1_at(detections, threshold)["F1"][0] == f1
     assert best_f1(found([0.9], [False])) == (0.5, 0.0)
+
+
+def balance_above(test, threshold):
+    """Harmonic mean of seen and unseen F1 of the detections that a detector shows."""
+    shown, f1 = test.scores.astype(np.float32) > np.float32(threshold), []
+    for column in (0, 1):
+        own = shown & (test.columns == column)
+        boxes = test.truths[:, column].sum()
+        f1.append(2 * (own & test.hits[1]).sum() / max(own.sum() + boxes, 1))
+    return 2 * f1[0] * f1[1] / max(f1[0] + f1[1], 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("scores", "right", "seen", "boxes", "expected"),
+    [
+        # F1 of people 2/3, 2/3, 2/4, 2/4, 2/4; of cats 0, 2/3, 2/3, 2/4, 4/5
+        ([0.9, 0.7, 0.5, 0.4, 0.3], [1, 1, 0, 0, 1], [1, 0, 1, 0, 0], [2, 2], (0.69, 2 / 3)),
+        # all four or none: the two right ones alone have no threshold
+        ([0.5] * 4, [1, 1, 0, 0], [1, 0, 1, 0], [1, 1], (0.49, 2 / 3)),
+        ([0.5, 0.5, 0.4996, 0.4996], [1, 1, 0, 0], [1, 0, 1, 0], [1, 1], (0.49, 2 / 3)),
+        ([0.5, 0.5, 0.48, 0.48], [1, 1, 0, 0], [1, 0, 1, 0], [1, 1], (0.49, 1)),
+        # upwards to two digits would be 0.0013, above the lowest right one
+        ([0.9, 0.00126], [1, 1], [1, 0], [1, 1], (0.0012, 1)),
+        ([np.float32(0.7)] * 2, [1, 1], [1, 0], [1, 1], (0.69, 1)),  # 0.7 would remove both
+        ([3.7, 0.9], [1, 1], [1, 0], [1, 1], (0.89, 1)),
+        ([0.9, 0.8], [1, 1], [1, 1], [2, 1], (0, 0)),  # nothing unseen
+        ([], [], [], [1, 1], (0, 0)),
+    ],
+)
+def test_the_balance_is_that_of_what_is_above_the_threshold(scores, right, seen, boxes, expected):
+    test = matches(scores, np.array(right, bool), seen=np.array(seen, bool))
+    test = dataclasses.replace(test, truths=np.array([boxes]))
+    threshold, f1 = best_balance(balanced_f1(test))
+    assert (threshold, f1) == pytest.approx(expected)
+    assert balance_above(test, threshold) == pytest.approx(f1)
+
+
+def test_no_threshold_of_two_digits_gives_a_better_balance():
+    scores, right = drawn((1.5, 1.5, 0.0), 500)
+    test = matches(scores.round(2), right, seen=np.arange(500) % 3 > 0)
+    threshold, f1 = best_balance(balanced_f1(test))
+    cuts = [0.0, *np.unique([float(f"{score:.2g}") for score in scores])]
+    assert f1 == pytest.approx(max(balance_above(test, cut) for cut in cuts))
+    assert balance_above(test, threshold) == pytest.approx(f1) and threshold < 1
 
 
 def test_a_fit_makes_scores_probabilities_on_photographs_it_has_not_seen():

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zsd_core.errors import DataError
+from zsd_core.errors import ConfigError, DataError
 from zsd_core.learning.data.dataset import image_record
 from zsd_core.learning.matching import box_iou, match
 
@@ -118,3 +118,9 @@ def test_images_and_predictions_must_pair_up():
             match(images, predictions, CLASSES, SEEN)
     with pytest.raises(DataError, match="truth of 'dog', not asked for"):
         found(truth(BOX, labels=["dog"]), [], [])
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_that_keeps_nothing_is_refused(limit):
+    with pytest.raises(ConfigError, match=f"limit is {limit}, must be at least 1"):
+        found(truth(BOX), [BOX, FAR], [0.9, 0.8], limit=limit)

@@ -15,7 +15,6 @@ from zsd_core.learning.data.dataset import image_record
 from zsd_core.learning.matching import match
 from zsd_core.learning.metrics import (
     AP_KINDS,
-    best_threshold,
     compare,
     harmonic_mean,
     measure,
@@ -129,23 +128,6 @@ def test_crowd_and_difficult_are_no_misses_and_no_hits():
     matches = match([image], [(boxes, [0.9, 0.8, 0.7], [2] * 3)], CLASSES, SEEN)
     assert matches.truths[0, 2] == 1
     assert values(matches, "area") == 1  # counted as misses: 1/3; as truth: 1 of 3 boxes
-
-
-def test_best_threshold_weighs_seen_and_unseen_alike():
-    """Two people and two cats; a person, a cat, a miss of each, the other cat by falling score."""
-    image = photo(["person", "person", "cat", "cat"])
-    found = [
-        (square(0), 0.9, 0),
-        (square(40), 0.7, 2),
-        (square(900), 0.5, 0),
-        (square(900), 0.4, 2),
-        (square(60), 0.3, 2),
-    ]
-    places, scores, columns = zip(*found, strict=True)
-    matches = match([image], [(places, scores, columns)], CLASSES, SEEN)
-    # F1 of people 2/3, 2/3, 2/4, 2/4, 2/4; of cats 0, 2/3, 2/3, 2/4, 4/5
-    assert best_threshold(matches) == pytest.approx((0.7, 2 / 3))
-    assert best_threshold(cats([True], boxes=1)) == (0.0, 0.0)  # no seen class
 
 
 def test_harmonic_mean():

@@ -24,7 +24,6 @@ LONGER = {
     "tests/helpers/cuda_proof/shim.cpp": "CUDA's device functions for a CPU",
     "tests/export/test_engine.py": "engines of every kind of network against one double",
     "tests/helpers/trt_double.py": "one double of two bindings that call each other",
-    "tests/learning/test_metrics.py": "tables of hand-counted examples",
     "tests/runtime/serve/test_app.py": "one test for every request of the service",
     "tests/runtime/test_detector.py": "the promises of one class",
 }

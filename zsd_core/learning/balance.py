@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from zsd_core.errors import DataError
 from zsd_core.learning import metrics
+from zsd_core.learning.calibration import balanced_f1, best_balance
 from zsd_core.learning.checkpoint import Checkpoint
 from zsd_core.learning.data.dataset import Dataset
 from zsd_core.learning.data.protocol import check_leakage, test_set
@@ -44,6 +45,7 @@ __all__ = [
     "with_scoring",
 ]
 
+Floats = NDArray[np.float64]
 SCALES = tuple(float(s) for s in 2.0 ** np.arange(-8, 2.5))
 TEMPERATURES = (0.03, 0.05, 0.1, 0.3, 1.0)
 NUMBER = "mAP@0.5 area"
@@ -185,6 +187,7 @@ def fit(
     temperatures = (start[0], *(t for t in TEMPERATURES if t != start[0]))
     scales = (1.0, *(s for s in SCALES if s != 1.0))
     totals: dict[tuple[float, float], dict[str, float]] = {}
+    sums: dict[tuple[float, float], Floats] = {}
     parts = []
     for draw in range(draws):
         pseudo = pseudo_split(training, split, seed + draw)
@@ -200,11 +203,14 @@ def fit(
             steps,
             seed + draw,
         )
-        for key, values in found.pop("grid").items():
+        for key, (values, f1) in found.pop("grid").items():
             total = totals.setdefault(key, dict.fromkeys(values, 0.0))
             for name, value in values.items():
                 total[name] += value / draws
+            sums[key] = sums.get(key, 0.0) + f1 / draws
         parts.append(found)
+    for key, f1 in sums.items():
+        totals[key] |= _peak(f1)
     # The start comes first and wins a tie.
     scale_of = {t: max(scales, key=lambda s: totals[t, s]["f1"]) for t in temperatures}
     temperature = max(temperatures, key=lambda t: totals[t, scale_of[t]]["hm"])
@@ -212,7 +218,7 @@ def fit(
     return {
         "seen_scale": best[1],
         "similarity_temperature": best[0],
-        "score_threshold": float(f"{totals[best]['threshold']:.2g}"),
+        "score_threshold": totals[best]["threshold"],
         "method": scoring.method,
         "number": NUMBER,
         "before": {"similarity_temperature": start[0], "seen_scale": 1.0, **totals[start]},
@@ -236,21 +242,36 @@ def curve(
     """Numbers for each factor of the first ``seen`` columns of scores.
 
     They are the mAP of seen and unseen classes, their harmonic mean ``hm``, and the ``threshold``
-    of :func:`zsd_core.learning.metrics.best_threshold` with the ``f1`` it gives; in percent, but
+    of :func:`zsd_core.learning.calibration.best_balance` with the ``f1`` it gives; in percent, but
     for it.
 
     ``measure`` turns scores into ``zsd_core.learning.matching.Matches``. A factor on final scores
     is what ``scoring.seen_scale`` is.
     """
+    points = _points(scores, seen, scales, measure)
+    return {scale: values | _peak(f1) for scale, (values, f1) in points.items()}
+
+
+def _peak(f1: Floats) -> dict[str, float]:
+    threshold, best = best_balance(f1)
+    return {"threshold": threshold, "f1": 100 * best}
+
+
+def _points(
+    scores: Sequence[np.ndarray[Any, np.dtype[np.float32]]],
+    seen: int,
+    scales: Sequence[float],
+    measure: Any,
+) -> dict[float, tuple[dict[str, float], Floats]]:
+    """The mAPs of ``curve``, and ``balanced_f1``, which several draws add up."""
     result = {}
     for scale in scales:
         factors = np.ones(scores[0].shape[1], np.float32)
         factors[:seen] = scale
         matches = measure([s * factors for s in scores])
         values = metrics.report(matches, samples=0)["values"][NUMBER]
-        threshold, f1 = metrics.best_threshold(matches)
-        result[scale] = {name: values[name] or 0.0 for name in ("seen", "unseen", "hm")}
-        result[scale] |= {"threshold": threshold, "f1": 100 * f1}
+        means = {name: values[name] or 0.0 for name in ("seen", "unseen", "hm")}
+        result[scale] = means, balanced_f1(matches)
     return result
 
 
@@ -282,7 +303,7 @@ def _measure(
         steps=steps,
     )
     found = describe_photographs(checkpoint.model, test)
-    grid: dict[tuple[float, float], dict[str, float]] = {}
+    grid: dict[tuple[float, float], tuple[dict[str, float], Floats]] = {}
     for temperature in temperatures:
         scoring = dataclasses.replace(
             config.model.scoring, similarity_temperature=temperature, seen_scale=1.0
@@ -290,7 +311,7 @@ def _measure(
         own = dataclasses.replace(config.model, scoring=scoring)
         scorer, classes = class_set_of(model, own, pseudo.classes, vectors, len(pseudo.seen))
         scores = score_photographs(model, scorer, classes, found)
-        tried = curve(
+        tried = _points(
             scores,
             len(pseudo.seen),
             scales,

@@ -17,12 +17,15 @@ from zsd_core.calibration import IDENTITY, LEAST, CalibrationConfig, Curve
 from zsd_core.errors import DataError
 from zsd_core.kernels import reference
 from zsd_core.learning.matching import Matches
+from zsd_core.learning.metrics import harmonic_mean
 
 __all__ = [
     "BINS",
     "FLOOR",
     "Fit",
     "Outcomes",
+    "balanced_f1",
+    "best_balance",
     "best_f1",
     "calibrated",
     "expected_error",
@@ -36,6 +39,8 @@ Floats = NDArray[np.float64]
 
 BINS, FLOOR = 20, 0.05  # of the calibration error: equal bins of [0, 1], scores above the floor
 THRESHOLDS = np.arange(1, 100) / 100
+# Of scores that are no probabilities: 0, and every number of two digits up to 9.9.
+CUTS = (0.0, *(float(f"{digits}e{power}") for power in range(-9, 0) for digits in range(10, 100)))
 FLATTEST = 0.1  # least a: below it small scores would become equal in float32
 ENOUGH = 10  # right and wrong detections that a role needs
 
@@ -215,9 +220,48 @@ def best_f1(found: Outcomes) -> tuple[float, float]:
 
     (0.5, 0.0) where nothing is right above any.
     """
-    scores = [float(np.nan_to_num(f1_at(found, t)["F1"][0])) for t in THRESHOLDS]
-    best = int(np.argmax(scores))
-    return (float(THRESHOLDS[best]), scores[best]) if scores[best] > 0 else (0.5, 0.0)
+    f1 = _f1_above(THRESHOLDS, found.scores, found.right, int(found.truths.sum()))
+    best = int(f1.argmax())
+    return (float(THRESHOLDS[best]), float(f1[best])) if f1[best] > 0 else (0.5, 0.0)
+
+
+def balanced_f1(matches: Matches, *, threshold: float = 0.5) -> Floats:
+    """Harmonic mean of seen and unseen F1 at every score threshold of ``CUTS``, as fractions.
+
+    Each F1 is over all detections of its classes together, so that both roles weigh alike.
+
+    Args:
+        matches: of a generalised test.
+        threshold: IoU, one of ``matches.thresholds``.
+    """
+    found = outcomes(matches, threshold)
+    roles = np.array([role == "seen" for role in matches.roles])
+    parts = [
+        _f1_above(CUTS, found.scores[own], found.right[own], int(matches.truths[:, of_role].sum()))
+        for own, of_role in ((found.seen, roles), (~found.seen, ~roles))
+    ]
+    return harmonic_mean(*parts)
+
+
+def best_balance(f1: Floats) -> tuple[float, float]:
+    """The highest of the score thresholds with the best ``balanced_f1``, and that F1.
+
+    (0, 0) where nothing unseen or nothing seen is found.
+    """
+    best = len(f1) - 1 - int(f1[::-1].argmax())
+    return (CUTS[best], float(f1[best])) if f1[best] > 0 else (0.0, 0.0)
+
+
+def _f1_above(
+    thresholds: ArrayLike, scores: Floats, right: NDArray[np.bool_], boxes: int
+) -> Floats:
+    """F1 ``(T,)`` of the detections with a score above each threshold, in float32 as detectors."""
+    order = np.argsort(-scores, kind="stable")
+    rising = scores[order[::-1]].astype(np.float32)
+    below = np.searchsorted(rising, np.asarray(thresholds, np.float32), side="right")
+    made = len(scores) - below
+    hits = np.concatenate([[0], np.cumsum(right[order])])[made]
+    return np.asarray(2 * hits / np.maximum(made + boxes, 1), np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

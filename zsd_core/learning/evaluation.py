@@ -21,7 +21,7 @@ from zsd_core.learning.data.dataset import Dataset
 from zsd_core.learning.data.photographs import read_image
 from zsd_core.learning.data.protocol import Task, test_set
 from zsd_core.learning.data.splits import Split
-from zsd_core.learning.matching import Matches, Prediction, match
+from zsd_core.learning.matching import Matches, Prediction, check_limit, match
 from zsd_core.options import check_option
 from zsd_core.semantics import fold_name
 
@@ -78,7 +78,7 @@ def evaluate(
         ConfigError: a limit below 1, or negative samples or seed.
         DataError: as :func:`run_task`.
     """
-    check_option(limit >= 1, "limit", limit, "must be at least 1")
+    check_limit(limit)
     for name, value in (("samples", samples), ("seed", seed)):
         check_option(value >= 0, name, value, "must not be negative")
     return {

@@ -25,7 +25,7 @@ from zsd_core.learning.data.photographs import read_image
 from zsd_core.learning.data.protocol import test_set
 from zsd_core.learning.data.splits import Split
 from zsd_core.learning.evaluation import check_split
-from zsd_core.learning.matching import box_iou
+from zsd_core.learning.matching import box_iou, check_limit
 from zsd_core.learning.models import TorchNetworks, kernels_for
 from zsd_core.learning.training.kept import class_set_of, matches_of
 from zsd_core.scoring import Scorer
@@ -60,11 +60,14 @@ def measure_limits(
     Returns:
         JSON values: mAP@0.5 and Recall@100 in percent, of "human boxes" with the detector's scores
         and of "right classes" on its ``post_nms_top`` regions; under "regions" the share of the
-        unseen boxes that the best 20, 100 and 300 of an image hold, of any class; the counts.
+        unseen boxes that the best 20, 100 and 300 of an image hold, of any class (fewer where
+        ``pre_nms_top`` is smaller); the counts.
 
     Raises:
+        ConfigError: a limit below 1.
         DataError: the checkpoint cannot be read, or was trained on an unseen class.
     """
+    check_limit(limit)
     checkpoint = load_checkpoint(path)
     check_split(str(path), checkpoint.seen, split)
     test = test_set(dataset, split, "zsd")
@@ -72,8 +75,9 @@ def measure_limits(
     scorer, classes = class_set_of(
         checkpoint.model, model, names, checkpoint.vectors, len(checkpoint.seen)
     )
-    more = dataclasses.replace(model.proposals, post_nms_top=max(COUNTS), pre_nms_top=2000)
-    wide = dataclasses.replace(model, proposals=more)
+    own = model.proposals  # NMS goes by falling score: its own regions are the first of more
+    more = max(own.post_nms_top, min(own.pre_nms_top, max(COUNTS)))
+    wide = dataclasses.replace(model, proposals=dataclasses.replace(own, post_nms_top=more))
     human, offered, scores, truths, held = [], [], [], [], []
     with Progress("limits", len(test)) as progress:
         for record in test.images:
@@ -87,7 +91,7 @@ def measure_limits(
                 kernels=kernels_for(model.regions),
             )
             held.append(_held(found, record, test.categories))
-            best = _first(found, model.proposals.post_nms_top)
+            best = _first(found, own.post_nms_top)
             offered.append(best)
             truths.append(_truth(best, record, names))
             progress.advance()

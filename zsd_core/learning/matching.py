@@ -19,8 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from zsd_core.errors import DataError
 from zsd_core.learning.data.dataset import ImageRecord
+from zsd_core.options import check_option
 
-__all__ = ["Matches", "Prediction", "box_iou", "match"]
+__all__ = ["Matches", "Prediction", "box_iou", "check_limit", "match"]
 
 Floats = NDArray[np.float64]
 Prediction = tuple[ArrayLike, ArrayLike, ArrayLike]  # boxes (n, 4), scores (n,), columns (n,)
@@ -68,6 +69,11 @@ def box_iou(boxes: ArrayLike, others: ArrayLike, crowd: ArrayLike | None = None)
     return np.asarray(np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0))
 
 
+def check_limit(limit: int) -> None:
+    """Refuse to keep fewer than one detection of an image."""
+    check_option(limit >= 1, "limit", limit, "must be at least 1")
+
+
 def match(
     images: Sequence[ImageRecord],
     predictions: Sequence[Prediction],
@@ -94,9 +100,11 @@ def match(
             detections of another area that find nothing, as in COCO.
 
     Raises:
+        ConfigError: a limit below 1.
         DataError: not one prediction per image, a truth class that is not in ``classes``, a column
             or shape out of range, or a score that is not finite.
     """
+    check_limit(limit)
     if len(predictions) != len(images) or not images:
         raise DataError(
             f"match: {len(predictions)} predictions for {len(images)} images; there must be one "

@@ -25,7 +25,6 @@ from zsd_core.options import check_option
 
 __all__ = [
     "AP_KINDS",
-    "best_threshold",
     "bootstrap",
     "compare",
     "harmonic_mean",
@@ -124,31 +123,6 @@ def harmonic_mean(seen: ArrayLike, unseen: ArrayLike) -> Floats:
     s, u = np.asarray(seen, dtype=np.float64), np.asarray(unseen, dtype=np.float64)
     total = s + u
     return np.divide(2 * s * u, total, out=np.zeros_like(total), where=total != 0)
-
-
-def best_threshold(matches: Matches, *, threshold: float = 0.5) -> tuple[float, float]:
-    """The score to cut at, if seen and unseen classes weigh alike.
-
-    Args:
-        matches: of a generalised test.
-        threshold: IoU; must be one of ``matches.thresholds``.
-
-    Returns:
-        The lowest score that stays and the harmonic mean of the two F1 it gives, each over all
-        detections of its classes together; (0, 0) where nothing unseen or nothing seen is found.
-    """
-    at = _place(matches, threshold)
-    f1 = {}
-    for role in ("seen", "unseen"):
-        of_role = np.array([r == role for r in matches.roles])
-        mine = of_role[matches.columns] & ~matches.ignored[at]
-        hits = np.cumsum(mine & matches.hits[at])
-        f1[role] = 2 * hits / np.maximum(np.cumsum(mine) + matches.truths[:, of_role].sum(), 1)
-    both = harmonic_mean(f1["seen"], f1["unseen"])
-    if not len(both) or not both.max() > 0:
-        return 0.0, 0.0
-    best = int(both.argmax())
-    return float(matches.scores[best]), float(both[best])
 
 
 def report(

@@ -255,6 +255,7 @@ class CachedRegions:
             training.stretch,
             training.edges,
             training.flip,
+            training.bfloat16,
             images.labels,
         )
         digest.update(repr(parts).encode())
@@ -321,8 +322,18 @@ class CachedRegions:
 def _add_images(digest: hashlib._Hash, images: TrainingImages) -> None:
     digest.update(PIXELS.encode())
     for record in images.records:
-        digest.update(f"{record.path} {record.labels}".encode())
-        digest.update(np.ascontiguousarray(record.boxes).tobytes() + record.ignore.tobytes())
+        digest.update(f"{record.path} {_state(record.path)} {record.labels}".encode())
+        for values in (record.boxes, record.ignore, record.scores):
+            digest.update(np.ascontiguousarray(values).tobytes())
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """Size and time of a file, which change with its content; None of one that is gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def _region_versions(training: TrainingConfig) -> int:
