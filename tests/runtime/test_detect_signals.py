@@ -20,6 +20,7 @@ from runtime.console import Stop
 from runtime.detect import main
 from runtime.detect_inputs import Search, Settings
 from runtime.sources import Source
+from zsd_core.errors import ImageError
 
 ROOT = Path(__file__).parents[2]
 SLOW_READER = """
@@ -176,17 +177,28 @@ def test_a_signal_while_a_file_opens_leaves_it_unfinished(tmp_path, detector, mo
     assert outcome.status(stop.signal) == 128 + signal.SIGTERM
 
 
-def test_a_signal_counts_once_the_search_is_announced(bundle_path, tmp_path, monkeypatch, capsys):
-    """It ends the wait for a camera that gives nothing, which is an error."""
+def test_a_camera_that_never_gave_a_frame_is_an_error(tmp_path, detector, monkeypatch, capsys):
+    stop = Sent()
 
+    def opening(*_):
+        stop.send()  # somebody who waits has enough
+        raise ImageError("camera 9: cannot be opened.")
+
+    monkeypatch.setattr("runtime.reader.open_capture", opening)
+    settings = Settings(folder=tmp_path)
+    outcome = Search(detector, settings, stop).run([Source("live", "9", "camera9")])
+    assert outcome.status(stop.signal) == 1
+    assert "gave no frame: camera 9: cannot be opened" in capsys.readouterr().err
+
+
+def test_a_signal_counts_once_the_search_is_announced(bundle_path, tmp_path, monkeypatch):
     def say(text, **_):
         if "search 1 input" in text:
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("zsd_core.commands.say", say)
     arguments = ["rtsp://127.0.0.1:9/1", "--bundle", str(bundle_path), "--output", str(tmp_path)]
-    assert main([*arguments, "--backend", "onnxruntime"]) == 1
-    assert "rtsp://127.0.0.1:9/1: gave no frame" in capsys.readouterr().err
+    assert main([*arguments, "--backend", "onnxruntime"]) == 0  # as a live source ends
 
 
 def test_a_relative_name_with_a_colon_is_a_file(tmp_path, monkeypatch):
