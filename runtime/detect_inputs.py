@@ -203,8 +203,8 @@ class Search:
             self._outcome.unfinished |= self._stop.signal is not None
         if job.writer is None:
             if job.source.kind == "live" and state is not None and not (state.frames or job.broken):
-                why = f": {state.error}" if state.error else ""
-                self._fail(ImageError(f"{_shown(job.source)}: gave no frame{why}."))
+                place = _shown(job.source)
+                self._fail(ImageError(f"{place}: gave no frame; the warnings above say why."))
             return
         try:
             job.writer.close()
