@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +16,7 @@ __all__ = ["Box", "Taught", "example_of"]
 Image = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 LONGEST_EDGE = 1024  # pixels, of a kept picture, so that memory is bounded
-SMALLEST_BOX = 4  # pixels
+SMALLEST_BOX = 4  # pixels of a kept picture
 
 
 @dataclass(slots=True)
@@ -46,12 +47,13 @@ def example_of(image: Image, box: Box | None) -> Example:
             f"box {x1:g},{y1:g},{x2:g},{y2:g} must be x1,y1,x2,y2 inside the picture of "
             f"{width} x {height} pixels, x1 < x2 and y1 < y2."
         )
-    if min(x2 - x1, y2 - y1) < SMALLEST_BOX:
+    scale = min(1.0, LONGEST_EDGE / max(height, width))
+    smallest = math.ceil(SMALLEST_BOX / scale)
+    if min(x2 - x1, y2 - y1) < smallest:
         raise ImageError(
             f"the box is {x2 - x1:g} x {y2 - y1:g} pixels, an example needs at least "
-            f"{SMALLEST_BOX} a side; draw a larger one."
+            f"{smallest} a side in a picture of this size; draw a larger one."
         )
-    scale = min(1.0, LONGEST_EDGE / max(height, width))
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -10,6 +10,8 @@ from colour_detector import png
 from page_visits import choose, drag, needs_chromium
 
 from runtime import Detector, Example
+from runtime.serve.examples import example_of
+from zsd_core.errors import ImageError
 
 BOX = (20, 30, 100, 90)
 
@@ -145,3 +147,11 @@ def test_the_page_offers_the_likelier_spelling(served, visit, opened):
     page.wait_for_selector("#chips li[data-name='dented red pallet']")
     page.wait_for_selector("#chips li[data-name='dentd red pallet']", state="detached")
     page.wait_for_selector("#hint", state="hidden")
+
+
+@pytest.mark.parametrize(("edge", "least"), [(100, 4), (1024, 4), (4096, 16)])
+def test_a_box_must_be_large_enough_in_the_picture_that_is_kept(edge, least):
+    image = np.zeros((40, edge, 3), np.uint8)
+    assert example_of(image, (0, 0, least, 20)).box == (0, 0, 4, 20 * 4 / least)
+    with pytest.raises(ImageError, match=f"needs at least {least} a side"):
+        example_of(image, (0, 0, least - 0.5, 20))
