@@ -18,6 +18,9 @@ inline BundleError not_float32(const std::string& stage, const std::string& outp
                      ", must be float32. Export the bundle again.");
 }
 
+// Throws ConfigError: NetworkOptions::threads is out of its range.
+void check_threads(int threads);
+
 // Throws BundleError: a network cannot be loaded; DeviceError: there is no such device.
 std::unique_ptr<Networks> open_openvino(const Bundle& bundle,
                                         const std::vector<std::string>& stages,

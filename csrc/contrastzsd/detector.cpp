@@ -8,6 +8,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "contrastzsd/backends.h"
 #include "contrastzsd/classes.h"
 #include "contrastzsd/pipeline.h"
 #include "contrastzsd/text.h"
@@ -168,6 +169,7 @@ Detector::Detector(const std::filesystem::path& bundle, const DetectorOptions& o
 Detector::Detector(std::shared_ptr<const Bundle> bundle, std::shared_ptr<Networks> networks,
                    const DetectorOptions& options) {
   if (!bundle) throw ConfigError("Detector: bundle is null; open one with Bundle(path).");
+  check_threads(options.networks.threads);
   if (!networks) networks = loaded(*bundle, options.networks);
   impl_ = std::make_unique<Impl>(std::move(bundle), std::move(networks), options);
 }

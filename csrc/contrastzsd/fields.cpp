@@ -47,8 +47,8 @@ void Fields::read(const char* key, double& value, double lowest, double highest)
   const json* given = take(key);
   if (!given) return;
   if (!given->is_number() || !(given->get<double>() >= lowest && given->get<double>() <= highest))
-    throw error(key,
-                "must be a number between " + number_text(lowest) + " and " + number_text(highest));
+    throw error(key, "must be a number between " + number_text(float(lowest)) + " and " +
+                         number_text(float(highest)));
   value = as_float32(key, *given);
 }
 
@@ -80,7 +80,7 @@ void Fields::read(const char* key, std::vector<double>& values, double highest) 
   values.clear();
   for (const json& value : *given) {
     if (!value.is_number() || !(value.get<double>() > 0 && value.get<double>() <= highest))
-      throw error(key, "must hold numbers above 0, at most " + number_text(highest));
+      throw error(key, "must hold numbers above 0, at most " + number_text(float(highest)));
     values.push_back(as_float32(key, value));
   }
 }
@@ -125,8 +125,8 @@ void Fields::check_text(const char* key) {
 
 double Fields::as_float32(const char* key, const json& number) const {
   const double value = number.get<double>(), size = std::abs(value);
-  constexpr double least = std::numeric_limits<float>::min();
-  constexpr double largest = std::numeric_limits<float>::max();
+  constexpr float least = std::numeric_limits<float>::min();
+  constexpr float largest = std::numeric_limits<float>::max();
   if (value == 0 || (size >= least && size <= largest)) return value;
   throw error(key, "must be 0 or a float32 number, from " + number_text(least) + " to " +
                        number_text(largest) + " without its sign");

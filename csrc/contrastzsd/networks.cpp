@@ -40,6 +40,13 @@ bool sums_int8_exactly() {
 
 }  // namespace
 
+void check_threads(int threads) {
+  if (threads < 0 || threads > zsd::kMostThreads)
+    throw ConfigError("threads is " + std::to_string(threads) +
+                      ", must be a whole number from 1 to " + std::to_string(zsd::kMostThreads) +
+                      ", or 0 for all that the process may use.");
+}
+
 std::vector<std::string> backends() {
   std::vector<std::string> names;
   for (const auto& [name, open] : built_in()) names.push_back(name);
@@ -49,9 +56,7 @@ std::vector<std::string> backends() {
 std::unique_ptr<Networks> open_networks(const Bundle& bundle,
                                         const std::vector<std::string>& stages,
                                         const NetworkOptions& given) {
-  if (given.threads < 0)
-    throw ConfigError("threads is " + std::to_string(given.threads) +
-                      ", must not be negative; 0 takes all that the process may use.");
+  check_threads(given.threads);
   NetworkOptions options = given;
   if (options.threads == 0) options.threads = zsd::thread_limit();
   if (built_in().empty())

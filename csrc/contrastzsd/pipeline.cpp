@@ -138,6 +138,17 @@ std::vector<ImageResult> run_group(Networks& networks, const Scorer& scorer,
   return results;
 }
 
+constexpr std::int64_t kMostBytes = std::int64_t(1) << 56;  // more than any machine addresses
+
+// Whether rows of three bytes a pixel hold the image, in so few bytes that none of the products
+// of its sides and bytes overflows.
+bool has_pixels(const Image& image) {
+  if (!image.pixels || image.height < 1 || image.width < 1 || image.width > kMostBytes / 3)
+    return false;
+  const std::int64_t row = image.row_bytes ? image.row_bytes : 3 * image.width;
+  return row >= 3 * image.width && image.height <= kMostBytes / row;
+}
+
 }  // namespace
 
 std::vector<ImageResult> run(Networks& networks, const Scorer& scorer, const ClassSet& classes,
@@ -149,13 +160,13 @@ std::vector<ImageResult> run(Networks& networks, const Scorer& scorer, const Cla
   std::map<PreprocessConfig::Size, std::vector<std::size_t>> groups;
   for (std::size_t i = 0; i < images.size(); ++i) {
     const Image& image = images[i];
-    if (!image.pixels || image.height < 1 || image.width < 1 ||
-        (image.row_bytes && image.row_bytes < 3 * image.width))
+    if (!has_pixels(image))
       throw ImageError("image " + std::to_string(i) + " is " + std::to_string(image.height) +
                        " x " + std::to_string(image.width) + " with " +
                        std::to_string(image.row_bytes) + " bytes a row" +
                        (image.pixels ? "" : " and no pixels") +
-                       "; it must have at least one pixel of 3 bytes. Did reading it fail?");
+                       "; it must have at least one pixel of 3 bytes, and no more than memory "
+                       "holds. Did reading it fail?");
     const auto size = config.preprocess.resized(image.height, image.width);
     groups[config.preprocess.padded(size)].push_back(i);
   }

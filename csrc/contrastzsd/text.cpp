@@ -3,13 +3,14 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
-#include <iomanip>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <set>
-#include <sstream>
 #include <utility>
 
 #include "contrastzsd/errors.h"
@@ -65,9 +66,9 @@ bool is_control(std::int32_t point) {
 
 // U+202E
 std::string code(std::int32_t point) {
-  std::ostringstream text;
-  text << "U+" << std::uppercase << std::hex << std::setfill('0') << std::setw(4) << point;
-  return text.str();
+  char text[16];  // streams would follow the program's locale: U+2.02E
+  std::snprintf(text, sizeof(text), "U+%04X", unsigned(point));
+  return text;
 }
 
 std::string joined(const std::string& text, bool underscores) {
@@ -196,10 +197,9 @@ std::string did_you_mean(const std::string& name, const std::vector<std::string>
   return result + "?";
 }
 
-std::string number_text(double value) {
-  std::ostringstream text;
-  text << value;
-  return text.str();
+std::string number_text(float value) {
+  char text[32];
+  return std::string(text, std::to_chars(text, std::end(text), value).ptr);
 }
 
 }  // namespace contrastzsd

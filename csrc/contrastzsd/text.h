@@ -41,7 +41,7 @@ std::vector<std::string> rank_names(const std::string& text, const std::vector<s
 // "; did you mean 'a' or 'b'?", or "." where nothing is near.
 std::string did_you_mean(const std::string& name, const std::vector<std::string>& names);
 
-// A number as a person would write it.
-std::string number_text(double value);
+// A number in the fewest digits that read back as it, whatever the program's locale.
+std::string number_text(float value);
 
 }  // namespace contrastzsd

@@ -3,6 +3,7 @@
 //   ./detect BUNDLE IMAGE [CLASS ...]     # such as: ./detect bundle/ photo.ppm cat "fire truck"
 #include <contrastzsd/detector.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
@@ -26,6 +27,7 @@ Picture read(const std::string& path) {
   if (image.empty()) throw contrastzsd::ImageError(path + ": OpenCV cannot read this image.");
   picture = {{image.datastart, image.dataend}, image.rows, image.cols, contrastzsd::Color::kBgr};
 #else
+  constexpr std::int64_t kMostSide = 32'768;  // pixels
   std::ifstream file(path, std::ios::binary);
   std::string magic;
   int most = 0;
@@ -34,11 +36,21 @@ Picture read(const std::string& path) {
     throw contrastzsd::ImageError(path +
                                   ": no binary PPM without comments; build with OpenCV, or "
                                   "convert it: ffmpeg -i photo.jpg photo.ppm");
+  if (std::max(picture.width, picture.height) > kMostSide)
+    throw contrastzsd::ImageError(path + ": its header says " + std::to_string(picture.width) +
+                                  " x " + std::to_string(picture.height) +
+                                  " pixels; a side may have " + std::to_string(kMostSide) +
+                                  ". Make the image smaller.");
   file.get();  // one blank ends the header
-  picture.pixels.resize(std::size_t(picture.height * picture.width * 3));
-  if (!file.read(reinterpret_cast<char*>(picture.pixels.data()),
-                 std::streamsize(picture.pixels.size())))
-    throw contrastzsd::ImageError(path + ": the file ends early.");
+  const std::streamoff start = file.tellg();
+  const std::streamoff bytes = 3 * picture.width * picture.height;
+  file.seekg(0, std::ios::end);
+  if (!file || file.tellg() - start < bytes)
+    throw contrastzsd::ImageError(path + ": the file ends early; write or copy it again.");
+  file.seekg(start);
+  picture.pixels.resize(std::size_t(bytes));
+  if (!file.read(reinterpret_cast<char*>(picture.pixels.data()), bytes))
+    throw contrastzsd::ImageError(path + ": the file cannot be read.");
 #endif
   return picture;
 }

@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-
 from runtime.backends.shares import CLOSED
 from runtime.bundle import PRECISIONS, Bundle
 from runtime.processes import never_freed_in_a_fork
@@ -22,6 +20,7 @@ from zsd_core import kernels
 from zsd_core.config import ModelConfig
 from zsd_core.errors import BundleError, ConfigError, DeviceError, MissingPackageError, did_you_mean
 from zsd_core.files import shown
+from zsd_core.kernels.info import check_threads
 from zsd_core.pipeline import Pipeline
 from zsd_core.scoring import Scorer
 from zsd_core.stages import Networks
@@ -94,14 +93,11 @@ def open_backend(
 
     Raises:
         BundleError: the bundle lacks the precision, or a network cannot be loaded.
-        ConfigError: an unknown name, precision or option, or ``threads`` below 1.
+        ConfigError: an unknown name, precision or option, or ``threads`` outside 1 to 1,024.
         MissingPackageError: the backend's package, or every backend's, is missing.
     """
-    if threads is not None and not (isinstance(threads, (int, np.integer)) and threads >= 1):
-        raise ConfigError(
-            f"threads is {threads!r}, must be a whole number of at least 1; leave it out for all "
-            "cores."
-        )
+    if threads is not None:
+        threads = check_threads("threads", threads, "; leave it out for all cores")
     if name == "auto":
         found = installed_backends()
         if not found:
@@ -129,7 +125,7 @@ def open_backend(
                 f"backend {name!r} has no option {option!r}, only {', '.join(map(repr, known))}"
                 f"{did_you_mean(option, known)}"
             )
-    threads = kernels.thread_limit() if threads is None else int(threads)
+    threads = kernels.thread_limit() if threads is None else threads
     backend: Backend = module.load(bundle, threads, precision, **(options or {}))
     return never_freed_in_a_fork(backend)
 

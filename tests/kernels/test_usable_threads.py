@@ -68,7 +68,8 @@ def no_limit(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "limit"), [("3", 3), ("1,4", 1), (" 2 ", 2), ("", 0), ("0", 0), ("-2", 0), ("x", 0)]
+    ("wanted", "limit"),
+    [("3", 3), ("1,4", 1), (" 2 ", 2), ("", 0), ("0", 0), ("-2", 0), ("x", 0), ("5000", 1024)],
 )
 def test_openmp_says_how_many(no_limit, monkeypatch, wanted, limit):
     usual = kernels.thread_limit()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,8 +36,12 @@ def compiled() -> ModuleType:
 
 
 def floats(array: ArrayLike) -> NDArray[np.float32]:
-    """The array as C-contiguous float32; copied only where it is not that already."""
-    return np.asarray(array, dtype=np.float32, order="C")
+    """The array as C-contiguous float32; copied only where it is not that already.
+
+    Raises:
+        ShapeError: it holds what is no real number, such as texts or complex numbers.
+    """
+    return np.asarray(_real(array), dtype=np.float32, order="C")
 
 
 def integers(array: ArrayLike) -> NDArray[np.int32]:
@@ -45,7 +50,7 @@ def integers(array: ArrayLike) -> NDArray[np.int32]:
     Raises:
         ShapeError: an index is no whole number of 32 bits; it would become another one.
     """
-    given = np.asarray(array)
+    given = _real(array)
     with np.errstate(invalid="ignore"):  # NaN, found below
         result = given.astype(np.int32, order="C", copy=False)
     check(
@@ -54,6 +59,17 @@ def integers(array: ArrayLike) -> NDArray[np.int32]:
         "they must be whole numbers of 32 bits.",
     )
     return result
+
+
+def _real(array: ArrayLike) -> NDArray[Any]:
+    given = np.asarray(array)
+    real = given.dtype.kind in "fiub" or np.can_cast(given.dtype, np.float32, "same_kind")
+    if not real:  # numpy would read texts, and drop imaginary parts
+        raise ShapeError(
+            f"an argument of a kernel has dtype {given.dtype}, must hold real numbers. Convert it "
+            "to float32 first; of complex numbers, take the real part."
+        )
+    return given
 
 
 def check(condition: bool, where: str, message: str) -> None:

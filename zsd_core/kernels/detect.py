@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from zsd_core.errors import expect_shapes
 from zsd_core.kernels._load import check, check_batch_indices, compiled, floats, integers
+from zsd_core.kernels.nms import check_overlap
 
 __all__ = ["detect"]
 
@@ -45,6 +46,7 @@ def detect(
     Raises:
         ShapeError: an argument does not have the shape above, an index names no image, or
             ``max_detections`` is negative.
+        ConfigError: ``nms_threshold`` is not in [0, 1].
     """
     scores, offsets, regions = floats(class_scores), floats(deltas), floats(rois)
     indices, sizes, limits = integers(batch_indices), floats(image_sizes), floats(thresholds)
@@ -58,6 +60,7 @@ def detect(
         image_sizes=(sizes, "B 2"),
         thresholds=(limits, "C"),
     )
+    check_overlap("detect: nms_threshold", nms_threshold)
     check_batch_indices("detect", indices, shape["B"])
     check(
         max_detections >= 0,

@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
+import numpy as np
+
 from zsd_core.errors import ConfigError
 from zsd_core.kernels._load import compiled
+from zsd_core.options import check_option
 
 __all__ = [
     "build_info",
+    "check_threads",
     "get_threads",
     "set_simd",
     "set_threads",
@@ -17,6 +21,9 @@ __all__ = [
     "thread_limit",
     "usable_threads",
 ]
+
+
+MOST_THREADS = 1024  # as in csrc/kernels/cpu/usable_threads.h
 
 
 def build_info() -> dict[str, Any]:
@@ -40,11 +47,25 @@ def sums_int8_exactly() -> bool:
     return "sse2" not in paths or any(path.endswith("_vnni") for path in paths)
 
 
+def check_threads(where: str, count: int, cure: str = "") -> int:
+    """A number of threads that may be asked for, as an int.
+
+    Raises:
+        ConfigError: it is no whole number from 1 to 1,024; ``cure`` follows.
+    """
+    whole = isinstance(count, (int, np.integer))
+    rule = f"must be a whole number from 1 to {MOST_THREADS}{cure}"
+    check_option(whole and 1 <= count <= MOST_THREADS, where, count, rule)
+    return int(count)
+
+
 def set_threads(count: int) -> None:
-    """Use ``count`` threads, the caller's included. Results never depend on it."""
-    if count < 1:
-        raise ConfigError(f"set_threads: count is {count}, must be at least 1.")
-    compiled().set_threads(int(count))
+    """Use ``count`` threads, the caller's included. Results never depend on it.
+
+    Raises:
+        ConfigError: ``count`` is no whole number from 1 to 1,024.
+    """
+    compiled().set_threads(check_threads("set_threads: count", count))
 
 
 def get_threads() -> int:

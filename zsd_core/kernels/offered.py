@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsd_core.errors import expect_shapes
+from zsd_core.kernels.nms import check_overlap
 from zsd_core.kernels.nms import nms as compiled_nms
 
 __all__ = ["second_look", "sigmoid", "spoken_for", "top_regions"]
@@ -86,7 +87,11 @@ def second_look(
 
     Returns:
         Their positions, ascending.
+
+    Raises:
+        ConfigError: ``nms_threshold`` is not in [0, 1].
     """
+    check_overlap("second_look: nms_threshold", nms_threshold)
     chosen = [np.empty(0, np.intp)]
     for image in np.unique(batch_indices):
         own = np.flatnonzero(batch_indices == image)
@@ -107,7 +112,11 @@ def spoken_for(
 
     Returns:
         ``(R,)`` places in ``looked``; L for a region that no look holds for.
+
+    Raises:
+        ConfigError: ``threshold`` is not in [0, 1].
     """
+    check_overlap("spoken_for: threshold", threshold)
     places = np.full(len(rois), len(looked), np.intp)
     areas = (rois[:, 2:] - rois[:, :2]).prod(axis=1)
     for place, best in reversed(list(enumerate(looked))):

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from zsd_core.errors import expect_shapes
 from zsd_core.kernels._load import check, compiled, floats
+from zsd_core.kernels.nms import check_overlap
 
 __all__ = ["propose"]
 
@@ -44,6 +45,7 @@ def propose(
 
     Raises:
         ShapeError: an argument does not have the shape above, or a limit is negative.
+        ConfigError: ``nms_threshold`` is not in [0, 1].
     """
     objectness, deltas, anchors = floats(objectness), floats(deltas), floats(anchors)
     image_sizes = floats(image_sizes)
@@ -59,6 +61,7 @@ def propose(
         "Four channels per anchor.",
         deltas=(deltas, f"{sizes['B']} {4 * sizes['A']} {sizes['H']} {sizes['W']}"),
     )
+    check_overlap("propose: nms_threshold", nms_threshold)
     check(
         pre_nms_top >= 0 and post_nms_top >= 0,
         "propose",

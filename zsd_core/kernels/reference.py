@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zsd_core.kernels import offered
+from zsd_core.kernels.nms import check_overlap
 
 __all__ = [
     "PackedLinear",
@@ -119,6 +120,7 @@ def iou(box: Floats, boxes: Floats) -> Floats:
 
 def nms(boxes: Floats, scores: Floats, *, threshold: float) -> NDArray[np.int64]:
     """Indices kept by greedy suppression, best score first; ties go to the lower index."""
+    check_overlap("nms: threshold", threshold)
     order = np.argsort(-scores, kind="stable")
     kept: list[int] = []
     alive = np.ones(len(boxes), bool)

@@ -101,7 +101,7 @@ class Detector {
   Detector(Detector&&) noexcept;
   Detector& operator=(Detector&&) noexcept;
 
-  // Throws ImageError: an image has no pixels.
+  // Throws ImageError: an image has no pixels, or more than memory holds.
   Detections operator()(const Image& image) const;
   // Images of any sizes; at most `max_batch` go through the networks together. A batch of N gives
   // what N single images give.

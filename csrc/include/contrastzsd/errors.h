@@ -35,7 +35,7 @@ class DeviceError : public Error {
   using Error::Error;
 };
 
-// An image has no pixels.
+// An image has no pixels, or more than memory holds.
 class ImageError : public Error {
  public:
   using Error::Error;

@@ -24,7 +24,7 @@ struct NetworkOptions {
   std::string backend = "auto";       // the first of backends(), or one of them
   std::string precision = "float32";  // "fp16" or "int8" where the bundle holds them
   std::string device = "CPU";         // OpenVINO's name of a device, such as "GPU"
-  int threads = 0;                    // of one network on a CPU; 0: what the process may use
+  int threads = 0;  // of one network on a CPU, at most 1024; 0: what the process may use
 };
 
 // The backends that were built in, in the order "auto" prefers them.

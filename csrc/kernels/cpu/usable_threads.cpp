@@ -50,10 +50,11 @@ bool names_cpu(const std::string& controllers) {
 // Cores that are online; hardware_concurrency may count those of the affinity only.
 int machine() {
 #ifdef _SC_NPROCESSORS_ONLN
-  return int(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
+  const long cores = sysconf(_SC_NPROCESSORS_ONLN);
 #else
-  return std::max(1, int(std::thread::hardware_concurrency()));
+  const long cores = long(std::thread::hardware_concurrency());
 #endif
+  return int(std::clamp<long>(cores, 1, kMostThreads));
 }
 
 int affinity() {
@@ -86,7 +87,7 @@ int thread_limit() {
   if (const char* wanted = std::getenv("OMP_NUM_THREADS")) {
     char* end = nullptr;
     const long count = std::strtol(wanted, &end, 10);  // a list is by depth: the first counts
-    if (end != wanted && count > 0) return int(std::min(count, 4096L));
+    if (end != wanted && count > 0) return int(std::min<long>(count, kMostThreads));
   }
   const int share = int(std::max(1.0, std::min(double(affinity()), quota_cores())));
   return share < machine() ? share : 0;

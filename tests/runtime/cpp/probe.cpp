@@ -9,6 +9,7 @@
 #include <atomic>
 #include <fstream>
 #include <iostream>
+#include <locale>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -74,6 +75,23 @@ contrastzsd::Thresholds thresholds(const json& given) {
   return result;
 }
 
+// Networks of a caller, which never run.
+struct NoNetworks : contrastzsd::Networks {
+  std::vector<contrastzsd::Tensor> run(const std::string&,
+                                       const std::vector<contrastzsd::Tensor>&) override {
+    return {};
+  }
+  std::string description() const override { return "none"; }
+};
+
+// Numbers with every ornament that a country may want: streams that follow it say 1.2,3.4 or
+// U+2.02E.
+struct Ornaments : std::numpunct<char> {
+  char do_decimal_point() const override { return ','; }
+  char do_thousands_sep() const override { return '.'; }
+  std::string do_grouping() const override { return "\1"; }
+};
+
 json listed(const contrastzsd::Detections& found) {
   json objects = json::array(), stages = json::array();
   for (const contrastzsd::Detection& object : found)
@@ -120,11 +138,14 @@ json answer(const json& ask, std::unique_ptr<contrastzsd::Detector>& detector) {
     options.networks.backend = ask.value("backend", "auto");
     options.networks.precision = ask.value("precision", "float32");
     options.networks.device = ask.value("device", "CPU");
-    options.networks.threads = 1;
+    options.networks.threads = ask.value("threads", 1);
     options.int8_scoring = ask.value("int8_scoring", false);
     detector.reset();
-    detector =
-        std::make_unique<contrastzsd::Detector>(ask.at("bundle").get<std::string>(), options);
+    const std::string path = ask.at("bundle");
+    detector = ask.value("own", false) ? std::make_unique<contrastzsd::Detector>(
+                                             std::make_shared<const contrastzsd::Bundle>(path),
+                                             std::make_shared<NoNetworks>(), options)
+                                       : std::make_unique<contrastzsd::Detector>(path, options);
     return detector->description();
   }
   if (what == "backends") return contrastzsd::backends();
@@ -143,6 +164,11 @@ json answer(const json& ask, std::unique_ptr<contrastzsd::Detector>& detector) {
     return results;
   }
   if (what == "no image") return listed((*detector)({nullptr, 3, 4}));
+  if (what == "sizes") {  // of an image that cannot be
+    const std::uint8_t pixels[3] = {};
+    return listed((*detector)({pixels, ask.at("height"), ask.at("width"), contrastzsd::Color::kRgb,
+                               ask.value("row_bytes", std::int64_t(0))}));
+  }
   if (what == "storm") return storm(*detector, read(ask.at("image"), ask).image);
   if (what == "add") detector->add_classes(classes(ask.at("classes")));
   if (what == "set") detector->set_classes(classes(ask.at("classes")));
@@ -170,6 +196,7 @@ std::string kind_of(const std::exception& error) {
 }  // namespace
 
 int main() {
+  std::locale::global(std::locale(std::locale::classic(), new Ornaments));
   std::unique_ptr<contrastzsd::Detector> detector;
   for (std::string line; std::getline(std::cin, line);) {
     try {

@@ -13,6 +13,9 @@ import onnx
 import pytest
 from safetensors.numpy import load_file, save
 
+from runtime import Detector
+from zsd_core.errors import ConfigError
+
 pytestmark = pytest.mark.slow  # for the build
 
 
@@ -81,6 +84,68 @@ def test_other_refusals_are_sentences(probe, bundle_path):
         with pytest.raises(probe.Refused, match=message) as refused:
             probe(do, **arguments)
         assert refused.value.args[0] == kind
+
+
+@pytest.mark.parametrize("share", [1.0000001, 1.5, 50.0, -0.25, 12345.5])
+def test_a_threshold_is_shown_as_it_is_and_as_in_python(probe, bundle_path, share):
+    given = np.float32(share)
+    message = f"is {float(str(given)):.9g}, must be a number in [0, 1]; it is no percentage."
+    limits = {"seen": float(given)}
+    with Detector(bundle_path, threads=1) as detector, pytest.raises(ConfigError) as expected:
+        detector.set_thresholds(score_threshold={"seen": float(str(given))})
+    probe("open", bundle=str(bundle_path))
+    with pytest.raises(probe.Refused) as refused:
+        probe("thresholds", thresholds=limits)
+    assert refused.value.args == ("ConfigError", f"the threshold of seen classes {message}")
+    assert str(expected.value).partition(" is ")[2].replace(".0,", ",") == message[3:]
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["built-in", "own networks"])
+@pytest.mark.parametrize("threads", [-1, 1025, 2**31 - 1])
+def test_threads_have_a_range(probe, bundle_path, threads, own):
+    message = rf"threads is {threads}, must be a whole number from 1 to 1024, or 0 for all"
+    with pytest.raises(probe.Refused, match=message) as refused:
+        probe("open", bundle=str(bundle_path), threads=threads, own=own)
+    assert refused.value.args[0] == "ConfigError"
+    probe("open", bundle=str(bundle_path), threads=1, own=own)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"height": 1, "width": 6148914691236517206},
+        {"height": 1, "width": 2**62},
+        {"height": 4_000_000_000, "width": 4_000_000_000},
+        {"height": 2**40, "width": 1, "row_bytes": 2**40},
+        {"height": 1, "width": 1, "row_bytes": 2**63 - 1},
+        {"height": 1, "width": 1, "row_bytes": -(2**63)},
+    ],
+    ids=str,
+)
+def test_sizes_whose_bytes_no_memory_holds_are_no_image(probe, bundle_path, sizes):
+    probe("open", bundle=str(bundle_path))
+    with pytest.raises(probe.Refused, match="and no more than memory holds") as refused:
+        probe("sizes", **sizes)
+    assert refused.value.args[0] == "ImageError"
+
+
+@pytest.mark.parametrize(
+    "header, message",
+    [
+        (b"P6 6148914691236517206 1 255\nab", "6148914691236517206 x 1 pixels; a side may have"),
+        (b"P6 4000000000 4000000000 255\nab", "a side may have 32768. Make the image smaller"),
+        (b"P6 30000 30000 255\nab", "the file ends early"),
+        (b"P6 2 1 255\nabcde", "the file ends early"),
+        (b"P6 99999999999999999999 1 255\nab", "no binary PPM"),
+    ],
+)
+def test_the_example_refuses_a_header_that_its_file_does_not_fill(
+    built, bundle_path, tmp_path, header, message
+):
+    (tmp_path / "a.ppm").write_bytes(header)
+    command = [built / "example" / "detect", bundle_path, tmp_path / "a.ppm"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1 and message in result.stderr
 
 
 def manifest_changed(path: Path, change) -> None:
@@ -219,11 +284,11 @@ BUNDLE_ERRORS = {
         lambda p: manifest_changed(
             p, lambda m: m["model"]["scoring"].update(similarity_temperature=1e-46)
         ),
-        r"similarity_temperature is 1e-46, must be a number between 1.17549e-38 and",
+        r"similarity_temperature is 1e-46, must be a number between 1.1754944e-38 and",
     ),
     "infinite as float32": (
         lambda p: manifest_changed(p, lambda m: m["model"]["preprocess"].update(mean=[1e39, 0, 0])),
-        r"preprocess.mean is \[1e\+39,0,0\], must be 0 or a float32 number, from 1.17549e-38",
+        r"preprocess.mean is \[1e\+39,0,0\], must be 0 or a float32 number, from 1.1754944e-38",
     ),
     "an infinite anchor": (
         lambda p: manifest_changed(
