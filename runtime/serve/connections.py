@@ -110,13 +110,10 @@ def connections(
                 self._drop()
                 return
             response = answer(self.conn.fault)
-            status, headers = (
-                response.status_code,
-                [*response.raw_headers, (b"connection", b"close")],
-            )
-            reason = HTTPStatus(status).phrase.encode()
+            status = HTTPStatus(response.status_code)
+            headers = [*response.raw_headers, (b"connection", b"close")]
             for event in (
-                h11.Response(status_code=status, headers=headers, reason=reason),
+                h11.Response(status_code=status, headers=headers, reason=status.phrase.encode()),
                 h11.Data(data=bytes(response.body)),
                 h11.EndOfMessage(),
             ):
