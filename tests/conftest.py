@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ settings.register_profile(
     "repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("repeatable")
+# Under nohup, every process that a test starts would ignore the signal, too.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
