@@ -253,7 +253,10 @@ def test_removing_moves_ids_and_keeps_names(detector, photo):
         (lambda d: d.add_classes(["zebra", "cat"]), "'cat' is already active"),
         (lambda d: d.add_classes({"cat": tiny.unit_vectors(1)[0]}), "already active"),
         (lambda d: d.add_classes({"x": [1.0, 2.0]}), r"shape \(2,\).*must be \(8,\)"),
-        (lambda d: d.add_classes({"x": ["a"] * 8}), "numbers from the bundle's encoder, random"),
+        (
+            lambda d: d.add_classes({"x": np.array(["a"] * 8)}),
+            "numbers from the bundle's encoder, random",
+        ),
         (lambda d: d.add_classes({"x": np.zeros(8)}), "class 'x' has length 0"),
         (lambda d: d.set_classes({"truck": np.ones(8)}), "is a seen class"),
         (lambda d: d.remove_classes(["zebra"]), "'zebra' is not active"),
@@ -278,7 +281,10 @@ def test_a_refused_change_says_why_and_changes_nothing(detector, change, message
         (lambda d: d.add_classes(["cat", "zebra", "TRUCK"]), "cat TRUCK"),
         (lambda d: d.set_classes(["cat", "zebra", "_x", "Cat", "CAT", 3, ["b c"]]), "Cat CAT"),
         (lambda d: d.set_classes({"truck": np.ones(8), "person": np.ones(8)}), "truck person"),
-        (lambda d: d.set_classes({"a": np.ones(3), "b": np.ones(8), "c": ["x"] * 8}), "a c"),
+        (
+            lambda d: d.set_classes({"a": np.ones(3), "b": np.ones(8), "c": np.array(["x"] * 8)}),
+            "a c",
+        ),
         (lambda d: d.add_classes({"a": np.zeros(8), "b": np.ones(8), "c": [np.inf] * 8}), "a c"),
     ],
 )
