@@ -26,7 +26,8 @@ HANG = 20.0  # seconds of the processor for one input; the slowest takes a fract
 STUCK = 600.0  # seconds of waiting for one input, on a machine that others may fill
 MEMORY = 3 << 30  # bytes of address space beyond those of the prepared process
 SLOW = 3.0  # seconds of the processor that no input may take
-GROWN = 400.0  # megabytes of memory that no input, of a few at most itself, may take
+GROWN = 400.0  # megabytes of memory that no input of a few may take; a large one has
+TIMES = 10  # times its size besides, to be made and read
 PREPARING = 600.0  # seconds until the first input
 SHARED_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # disks take longer than inputs
 LOOK = 0.05  # seconds between two looks at a process
@@ -70,12 +71,15 @@ class Cost:
         """Megabytes between the resident memory at the beginning and its peak."""
         return resident_mb("VmHWM") - self._before
 
-    def fault(self) -> str | None:
-        """A sentence if an input took far more than inputs of its size need."""
+    def fault(self, folder: Path | None = None) -> str | None:
+        """A sentence if an input, the files of a folder, took far more than its size needs."""
         if (seconds := self.seconds) > SLOW:
             return f"takes {seconds:.1f} s of the processor"
         if (grown := self.grown_mb) > GROWN:
-            return f"takes {grown:,.0f} MB of memory"
+            files = folder.rglob("*") if folder else ()
+            size = sum(file.stat().st_size for file in files if file.is_file()) / 1e6
+            if grown > GROWN + TIMES * size:
+                return f"takes {grown:,.0f} MB of memory"
         return None
 
 
@@ -202,7 +206,9 @@ def _work(
         while done.value < total and not stop.is_set() and parent.is_alive():
             index = done.value
             cost.begin()
-            if fault := refusal(attempt, random.Random(f"{seed} {index}")) or cost.fault():
+            if fault := refusal(attempt, random.Random(f"{seed} {index}")) or cost.fault(
+                Path(folder)
+            ):
                 faults.send(f"input {index}: {fault}")
             shutil.rmtree(cache, ignore_errors=True)
             most = resident_mb("VmHWM")  # that of getrusage begins with the parent's

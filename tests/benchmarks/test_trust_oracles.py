@@ -187,12 +187,16 @@ def test_time_and_memory_out_of_proportion_are_caught(freed_memory):
         scale.climb(large, 100_000, lambda: 100_000)
 
 
-def test_an_input_that_takes_too_long_or_too_much_is_a_fault(freed_memory, monkeypatch):
+def test_an_input_that_takes_too_long_or_too_much_is_a_fault(freed_memory, monkeypatch, tmp_path):
     cost = attempts.Cost()
     cost.begin(exact=True)
     assert cost.fault() is None
     bytearray(500_000_000)[::4096] = b"x" * len(range(0, 500_000_000, 4096))
-    assert "MB of memory" in cost.fault()
+    assert "MB of memory" in cost.fault() and "MB of memory" in cost.fault(tmp_path)
+    (tmp_path / "inner").mkdir()
+    with (tmp_path / "inner" / "large.json").open("wb") as file:
+        file.truncate(50_000_000)  # of which ten times its size are no fault
+    assert cost.fault(tmp_path) is None
     monkeypatch.setattr(attempts, "SLOW", 0.0)
     cost.begin()
     sum(range(100_000))
