@@ -29,9 +29,10 @@ from export.writing.bundle_writer import amend_bundle
 from export.writing.card import renewed_card
 from export.writing.replacing import check_replaceable
 from runtime import Detector
-from runtime.bundle import open_bundle
+from runtime.bundle import Bundle, open_bundle
 from zsd_core.commands import Progress, command, new_parser
 from zsd_core.errors import ClassError, ConfigError, DataError
+from zsd_core.learning.calibration import THRESHOLDS
 from zsd_core.learning.data.dataset import Dataset
 from zsd_core.learning.data.photographs import read_image
 from zsd_core.learning.data.read import read_dataset
@@ -42,7 +43,6 @@ from zsd_core.semantics import fold_name
 __all__ = ["best_scores", "lowest_threshold", "main", "parse", "shares"]
 
 Floats = NDArray[np.float64]
-THRESHOLDS = np.arange(1, 100) / 100
 SHOWN = (0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
 
 
@@ -126,11 +126,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_replaceable(args.bundle)
     dataset = read_dataset(args.format, args.annotations, args.images, args.subset)
     names = names_of(args.names)
-    if not open_bundle(args.bundle).manifest.get("scores"):
+    bundle = open_bundle(args.bundle)
+    if not bundle.manifest.get("scores"):
         raise ConfigError(
             f"{args.bundle}: its scores are no probabilities yet; run export.calibrate first."
         )
-    with Detector(args.bundle, backend=args.backend, threads=args.threads) as detector:
+    with Detector(bundle, backend=args.backend, threads=args.threads) as detector:
         found = best_scores(detector, dataset, names)
     threshold = lowest_threshold(found, args.share)
     print(_summary(found, names, threshold))
@@ -141,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "names": len(names),
             "photographs": len(dataset),
         }
-        print(_write(args.bundle, threshold, facts, args.output))
+        print(_write(bundle, threshold, facts, args.output))
     return 0
 
 
@@ -156,8 +157,7 @@ def _summary(found: Floats, names: Sequence[str], threshold: float) -> str:
     return "\n".join(lines)
 
 
-def _write(path: Path, threshold: float, facts: dict[str, Any], output: Path | None) -> Path:
-    bundle = open_bundle(path)
+def _write(bundle: Bundle, threshold: float, facts: dict[str, Any], output: Path | None) -> Path:
     model = bundle.model_config
     detection = dataclasses.replace(model.detection, unseen_threshold=threshold)
     changes = {
@@ -165,7 +165,7 @@ def _write(path: Path, threshold: float, facts: dict[str, Any], output: Path | N
         "scores": {**bundle.manifest["scores"], "false finds": facts},
     }
     card = renewed_card(bundle, **changes)
-    return amend_bundle(path, {"MODEL_CARD.md": card}, output=output, **changes)
+    return amend_bundle(bundle.path, {"MODEL_CARD.md": card}, output=output, **changes)
 
 
 if __name__ == "__main__":

@@ -166,9 +166,10 @@ print("parent", 1 + len(list(iterator)))
 """
 
 
-def test_a_forked_child_is_refused_a_stream_that_runs(tmp_path):
+def printed(program, *arguments):
+    """Lines that a program prints in a process of its own, which ends well."""
     run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", STREAM, write_video(tmp_path / "a.mp4")],
+        [sys.executable, "-W", "ignore", "-c", program, *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -176,7 +177,11 @@ def test_a_forked_child_is_refused_a_stream_that_runs(tmp_path):
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert run.returncode == 0, run.stderr
-    *refused, status, parent = run.stdout.splitlines()
+    return run.stdout.splitlines()
+
+
+def test_a_forked_child_is_refused_a_stream_that_runs(tmp_path):
+    *refused, status, parent = printed(STREAM, write_video(tmp_path / "a.mp4"))
     assert len(refused) == 4
     assert all(line.startswith("DeviceError this Stream was opened in") for line in refused)
     assert (status, parent) == ("status 7", "parent 6")
@@ -187,18 +192,9 @@ def test_a_forked_child_is_refused_a_stream_that_runs(tmp_path):
 def test_a_forked_child_is_refused_and_ends(tmp_path, backend, ending):
     pytest.importorskip(backend)
     bundle = tiny_text.with_text(tiny.tiny_bundle(tmp_path / "tiny"))
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORK, bundle, backend, "2", ending],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    assert run.returncode == 0, run.stderr
-    lines = run.stdout.splitlines()
+    lines = printed(FORK, bundle, backend, "2", ending)
     refused = [line for line in lines if line.startswith("DeviceError this ")]
-    assert len(refused) == 5, run.stdout
+    assert len(refused) == 5, lines
     assert all("Open the" in line and "'spawn'" in line for line in refused)
     assert sum(line.startswith("DeviceError this Stream was opened") for line in lines) == 1
     rest = [line for line in lines if line not in refused]

@@ -22,6 +22,7 @@ from zsd_core.learning.metrics import harmonic_mean
 __all__ = [
     "BINS",
     "FLOOR",
+    "THRESHOLDS",
     "Fit",
     "Outcomes",
     "balanced_f1",
